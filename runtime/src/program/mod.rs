@@ -1,0 +1,3 @@
+//! program
+mod types;
+pub use types::*;
