@@ -1,1 +1,83 @@
-//! placeholder
+//! The shipped library: specs and model definitions, as text inside the binary.
+//!
+//! A library name is the path below this folder without its extension: `keep` is `keep.lathe`. Adding a file means
+//! adding its line here; a test compares the tables with the folder.
+
+/// One shipped text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Library name.
+    pub name: &'static str,
+    /// Path below this folder; its extension tells the syntax.
+    pub path: &'static str,
+    /// The text.
+    pub text: &'static str,
+}
+
+macro_rules! entries {
+    ($($name:literal => $path:literal),* $(,)?) => {
+        &[$(Entry { name: $name, path: $path, text: include_str!(concat!("../", $path)) }),*]
+    };
+}
+
+/// Quantization specs.
+pub static SPECS: &[Entry] = entries! {
+    "keep" => "keep.lathe",
+};
+
+/// Model definitions, one for each family of architectures.
+pub static MODELS: &[Entry] = entries! {
+    "llama" => "models/llama.lathe",
+    "qwen3" => "models/qwen3.lathe",
+};
+
+/// Keys of config.json that describe training, generation or bookkeeping, and never the function that a model computes:
+/// a definition without architectures, whose `ignore config` holds for every model.
+pub static BOOKKEEPING: Entry = Entry {
+    name: "bookkeeping",
+    path: "models/bookkeeping.lathe",
+    text: include_str!("../models/bookkeeping.lathe"),
+};
+
+/// The shipped spec of this name.
+pub fn spec(name: &str) -> Option<&'static Entry> {
+    SPECS.iter().find(|entry| entry.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    fn walk(folder: &Path, root: &Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                if path.file_name().is_some_and(|name| name != "src") {
+                    walk(&path, root, found);
+                }
+            } else if path.extension().is_some_and(|e| e == "lathe" || e == "yaml") {
+                let relative = path.strip_prefix(root).unwrap();
+                found.insert(relative.to_str().unwrap().replace('\\', "/"));
+            }
+        }
+    }
+
+    #[test]
+    fn tables_hold_every_file_and_names_are_unique() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut found = BTreeSet::new();
+        walk(root, root, &mut found);
+        let all: Vec<Entry> = SPECS.iter().chain(MODELS).copied().chain([BOOKKEEPING]).collect();
+        let listed: BTreeSet<String> = all.iter().map(|entry| entry.path.to_string()).collect();
+        assert_eq!(listed, found);
+        for table in [SPECS, MODELS] {
+            let names: BTreeSet<&str> = table.iter().map(|entry| entry.name).collect();
+            assert_eq!(names.len(), table.len());
+        }
+        for entry in SPECS {
+            assert_eq!(entry.path.rsplit_once('.').unwrap().0, entry.name);
+        }
+    }
+}
