@@ -1,4 +1,11 @@
 //! Numbers and bytes: weight formats and ops, a scalar reference each, SIMD claims about it.
 //!
 //! Kernels know no spec, no graph and no file name. Every function states shapes, layout and dtypes; activations are
-//! f32, row-major.
+//! f32, row-major. Ops run on the current rayon pool and give the same result whatever its width.
+
+#![deny(unsafe_code)]
+
+pub mod cpu;
+pub mod formats;
+pub mod ops;
+mod scratch;

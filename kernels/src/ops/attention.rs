@@ -1,0 +1,112 @@
+//! Causal attention over the key/value cache.
+
+use crate::scratch::{self, Scratch};
+
+/// What stays the same from call to call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionShape {
+    /// Query heads; a multiple of `kv_heads`. Query head `h` reads key/value head `h / (heads / kv_heads)`.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Elements in a head.
+    pub head_dim: usize,
+    /// Factor on q·k.
+    pub scale: f32,
+    /// A query at position p sees positions above `p - window` only, itself included; at least 1.
+    pub window: Option<u32>,
+}
+
+impl AttentionShape {
+    /// The positions that the query at `position` sees.
+    pub(crate) fn visible(&self, position: usize) -> std::ops::Range<usize> {
+        let start = self.window.map_or(0, |window| (position + 1).saturating_sub(window as usize));
+        start..position + 1
+    }
+}
+
+thread_local! {
+    static WEIGHTED_VALUES: Scratch<f64> = const { Scratch::new(Vec::new()) };
+}
+
+/// `out[t, h] = Σ softmax(scale · q[t, h]·keys[p]) values[p]` over the positions p that token t sees.
+///
+/// `q` and `out` are `[tokens, heads, head_dim]`, at positions `past..past + tokens`. `keys` and `values` are
+/// `[kv_heads, capacity, head_dim]`, filled up to `past + tokens`, the new ones included. Beyond them nothing is read.
+/// The scratch is bounded: it does not grow with the context.
+///
+/// # Panics
+/// When `q` is not whole tokens, another slice has another length, the tokens exceed the capacity, `heads` is not a
+/// multiple of `kv_heads`, or the window is 0.
+pub fn attention(
+    shape: &AttentionShape,
+    q: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    capacity: usize,
+    past: usize,
+    out: &mut [f32],
+) {
+    let AttentionShape { heads, kv_heads, head_dim, window, .. } = *shape;
+    let width = heads * head_dim;
+    assert!(heads.is_multiple_of(kv_heads), "{heads} heads over {kv_heads} key/value heads");
+    assert!(window != Some(0), "a window of 0 sees nothing");
+    assert!(q.len().is_multiple_of(width), "{} elements are no whole tokens of {width}", q.len());
+    assert_eq!(q.len(), out.len(), "out is as long as q");
+    let cache_len = kv_heads * capacity * head_dim;
+    assert!(keys.len() == cache_len && values.len() == cache_len, "caches are [{kv_heads}, {capacity}, {head_dim}]");
+    if q.is_empty() {
+        return;
+    }
+    let tokens = q.len() / width;
+    assert!(past + tokens <= capacity, "{tokens} tokens behind {past} exceed the capacity of {capacity}");
+    reference(shape, q, keys, values, capacity, past, out);
+}
+
+/// In f64, with the running maximum of online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867, algorithm 3).
+pub(crate) fn reference(
+    shape: &AttentionShape,
+    q: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    capacity: usize,
+    past: usize,
+    out: &mut [f32],
+) {
+    let AttentionShape { heads, kv_heads, head_dim, scale, .. } = *shape;
+    let cached = |cache: &'_ [f32], head: usize, position: usize| -> usize {
+        debug_assert!(cache.len() >= (head * capacity + position + 1) * head_dim);
+        (head * capacity + position) * head_dim
+    };
+    scratch::with(&WEIGHTED_VALUES, head_dim, |weighted| {
+        for (i, (q, out)) in q.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)).enumerate() {
+            let (token, head) = (i / heads, i % heads);
+            let kv_head = head / (heads / kv_heads);
+            let (mut maximum, mut total) = (f64::NEG_INFINITY, 0.0);
+            weighted.fill(0.0);
+            for position in shape.visible(past + token) {
+                let at = cached(keys, kv_head, position);
+                let key = &keys[at..at + head_dim];
+                let value = &values[at..at + head_dim];
+                let dot: f64 = q.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
+                let score = dot * f64::from(scale);
+                if score > maximum {
+                    let correction = (maximum - score).exp();
+                    total *= correction;
+                    for sum in weighted.iter_mut() {
+                        *sum *= correction;
+                    }
+                    maximum = score;
+                }
+                let weight = (score - maximum).exp();
+                total += weight;
+                for (sum, &value) in weighted.iter_mut().zip(value) {
+                    *sum += weight * f64::from(value);
+                }
+            }
+            for (out, &sum) in out.iter_mut().zip(&*weighted) {
+                *out = (sum / total) as f32;
+            }
+        }
+    });
+}
