@@ -1,3 +1,17 @@
-//! program
+//! Programs: the instruction set, its text forms, and what makes one valid.
+
+mod fold;
+mod operands;
+mod print;
+mod read_write;
+mod stored;
 mod types;
+pub mod verify;
+mod violation;
+
+pub use print::Layers;
+pub use read_write::{MAX_PROGRAM_BYTES, ProgramError};
+pub use stored::{MatrixShape, StoredTensor};
 pub use types::*;
+pub use verify::verify;
+pub use violation::{StepRef, VerifyError, Violation};

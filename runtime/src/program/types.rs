@@ -130,7 +130,7 @@ pub struct RopeTable {
     pub pairing: RopePairing,
     /// Radians per position, one for each pair; twice their count is the rotary width of a head.
     pub inverse_frequencies: Vec<f32>,
-    /// Factor on sine and cosine (YaRN's attention factor); 1 for most.
+    /// Factor on sine and cosine (`YaRN`'s attention factor); 1 for most.
     pub amplitude: f32,
 }
 

@@ -1,0 +1,404 @@
+//! Programs as text for people: complete, stable, one line a step.
+//!
+//! Snapshots are made of it, so it shows nothing that depends on the machine or the run.
+
+use std::fmt::Write;
+
+use super::fold::{LayerIndex, Run, fold};
+use super::types::{
+    Binary, BufferId, CacheId, Compute, Op, Program, RopeId, RopePairing, Rows, Unary, Weight, WeightId,
+};
+
+/// Longer labels push their lines to the right instead of all others.
+const MAX_LABEL_WIDTH: usize = 60;
+
+/// How a listing shows layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    /// Every step of every layer.
+    All,
+    /// Layers that are the same but for their index once, with how many there are. The steps shown are those of the
+    /// first of them, its index written `{i}`.
+    Folded,
+}
+
+impl Program {
+    /// The program as text. Works for invalid programs too, which are what one wants to look at; an id that is out of
+    /// range is shown with a `?`.
+    pub fn listing(&self, layers: Layers) -> String {
+        let mut listing = Listing { program: self, layers, text: String::new() };
+        listing.write();
+        listing.text
+    }
+}
+
+struct Listing<'a> {
+    program: &'a Program,
+    layers: Layers,
+    text: String,
+}
+
+impl Listing<'_> {
+    fn write(&mut self) {
+        self.write_header();
+        self.write_weights();
+        self.write_caches();
+        self.write_rope_tables();
+        self.write_steps();
+        self.line(format_args!("output {}", self.program.shaped_buffer(self.program.output)));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a string does not fail.
+        let _ = self.text.write_fmt(line);
+        let trimmed = self.text.trim_end().len();
+        self.text.truncate(trimmed);
+        self.text.push('\n');
+    }
+
+    fn write_header(&mut self) {
+        let program = self.program;
+        self.line(format_args!("program {}, format version {}", program.model, program.version));
+        let compute = match program.compute {
+            Compute::F32 => "f32",
+        };
+        match program.max_positions {
+            Some(positions) => self.line(format_args!("compute {compute}, at most {positions} positions")),
+            None => self.line(format_args!("compute {compute}, any number of positions")),
+        }
+        let weight_bytes = program.weights.iter().filter_map(stored_bytes).fold(0u64, u64::saturating_add);
+        let cache_bytes = program.caches.iter().map(super::Cache::bytes_per_position).fold(0u64, u64::saturating_add);
+        self.line(format_args!("{} weights, {weight_bytes} bytes", program.weights.len()));
+        self.line(format_args!("{} caches, {cache_bytes} bytes a position", program.caches.len()));
+        self.line(format_args!("{} buffers, {} steps", program.buffers.len(), program.steps.len()));
+    }
+
+    fn write_weights(&mut self) {
+        let program = self.program;
+        let labels: Vec<&str> = program.weights.iter().map(|weight| weight.name.as_str()).collect();
+        let runs = self.runs(&labels, |a, b, index, layer| {
+            program.same_weight(WeightId(a as u32), WeightId(b as u32), index, layer)
+        });
+        self.write_runs("weights", &labels, &runs, |place, _| {
+            let weight = &program.weights[place];
+            match stored_bytes(weight) {
+                Some(bytes) => format!("{} {:?}, {bytes} bytes", weight.format, weight.shape),
+                None => format!("{} {:?}, ? bytes", weight.format, weight.shape),
+            }
+        });
+    }
+
+    fn write_caches(&mut self) {
+        self.line(format_args!("caches"));
+        let program = self.program;
+        let same = |a: &(usize, &super::Cache), b: &(usize, &super::Cache)| self.layers == Layers::Folded && a.1 == b.1;
+        let caches: Vec<_> = program.caches.iter().enumerate().collect();
+        let lines: Vec<String> = caches
+            .chunk_by(same)
+            .map(|run| {
+                let (first, cache) = run[0];
+                let range = if run.len() == 1 { String::new() } else { format!("..%c{}", first + run.len() - 1) };
+                format!("  %c{first}{range}  {} heads of {}", cache.heads, cache.head_dim)
+            })
+            .collect();
+        for line in lines {
+            self.line(format_args!("{line}"));
+        }
+    }
+
+    fn write_rope_tables(&mut self) {
+        self.line(format_args!("rope tables"));
+        for (id, table) in self.program.rope_tables.iter().enumerate() {
+            let pairing = match table.pairing {
+                RopePairing::Half => "half",
+                RopePairing::Interleaved => "interleaved",
+            };
+            let frequencies = &table.inverse_frequencies;
+            let (first, last) = (frequencies.first().unwrap_or(&f32::NAN), frequencies.last().unwrap_or(&f32::NAN));
+            let (pairs, amplitude) = (frequencies.len(), table.amplitude);
+            self.line(format_args!("  %r{id}  {pairing}, {pairs} pairs, {first} to {last}, amplitude {amplitude}"));
+        }
+    }
+
+    fn write_steps(&mut self) {
+        let program = self.program;
+        let labels: Vec<&str> = program.steps.iter().map(|step| step.label.as_str()).collect();
+        let writers = program.writers();
+        let runs = self.runs(&labels, |a, b, index, layer| program.same_step(a, b, index, layer, &writers));
+        self.write_runs("steps", &labels, &runs, |place, names| program.step_text(&program.steps[place].op, names));
+    }
+
+    fn runs(&self, labels: &[&str], same: impl Fn(usize, usize, &LayerIndex, u32) -> bool) -> Vec<Run> {
+        match self.layers {
+            Layers::All => (0..labels.len()).map(Run::One).collect(),
+            Layers::Folded => fold(labels, same),
+        }
+    }
+
+    /// A section of labelled lines; `text` makes what follows the label.
+    fn write_runs(&mut self, title: &str, labels: &[&str], runs: &[Run], text: impl Fn(usize, &Names<'_>) -> String) {
+        self.line(format_args!("{title}"));
+        let shown = runs.iter().flat_map(|run| match run {
+            Run::One(place) => vec![labels[*place].to_owned()],
+            Run::Layers { start, period, index, .. } => {
+                labels[*start..start + period].iter().map(|label| Names(Some(index)).show(label)).collect()
+            }
+        });
+        let label_width = shown.map(|label| label.chars().count()).max().unwrap_or(0).min(MAX_LABEL_WIDTH);
+        for run in runs {
+            match run {
+                Run::One(place) => {
+                    let text = text(*place, &Names(None));
+                    self.line(format_args!("  {place:>4}  {:label_width$}  {text}", labels[*place]));
+                }
+                Run::Layers { start, period, count, index } => {
+                    let (layers, first) = (index.prefix.trim_end_matches('.'), index.first);
+                    let end = u64::from(first) + *count as u64;
+                    self.line(format_args!("  {layers}[{first}..{end}]: {count} times {period} {title}"));
+                    let names = Names(Some(index));
+                    for (place, label) in labels.iter().enumerate().skip(*start).take(*period) {
+                        let (label, text) = (names.show(label), text(place, &names));
+                        self.line(format_args!("  | {place:>4}  {label:label_width$}  {text}"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How names are shown: as they are, or with the index of the first layer of a run replaced.
+struct Names<'a>(Option<&'a LayerIndex>);
+
+impl Names<'_> {
+    fn show(&self, name: &str) -> String {
+        let template = self.0.and_then(|index| index.template(name, index.first));
+        template.unwrap_or_else(|| name.to_owned())
+    }
+}
+
+fn stored_bytes(weight: &Weight) -> Option<u64> {
+    weight.stored_tensors()?.iter().try_fold(0u64, |sum, tensor| sum.checked_add(tensor.bytes()? as u64))
+}
+
+impl Program {
+    /// The step that writes each buffer.
+    fn writers(&self) -> Vec<Option<usize>> {
+        let mut writers = vec![None; self.buffers.len()];
+        for (index, step) in self.steps.iter().enumerate() {
+            if let Some(writer) = writers.get_mut(step.op.out().index()) {
+                *writer = Some(index);
+            }
+        }
+        writers
+    }
+
+    fn same_weight(&self, a: WeightId, b: WeightId, index: &LayerIndex, layer: u32) -> bool {
+        match (self.weights.get(a.index()), self.weights.get(b.index())) {
+            (Some(a), Some(b)) => {
+                a.format == b.format && a.shape == b.shape && index.corresponds(&a.name, &b.name, layer)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether step `b` does in the next layer what step `a` does in layer `layer`: the same kernel with the same
+    /// numbers, corresponding weights, and inputs written equally many steps before, if that is within a layer, or
+    /// else the same.
+    fn same_step(&self, a: usize, b: usize, index: &LayerIndex, layer: u32, writers: &[Option<usize>]) -> bool {
+        let (step_a, step_b) = (&self.steps[a], &self.steps[b]);
+        let (op_a, op_b) = (&step_a.op, &step_b.op);
+        let shape = |id: BufferId| self.buffers.get(id.index());
+        let distance = |reader: usize, id: BufferId| reader.checked_sub((*writers.get(id.index())?)?);
+        let same_input = |x: BufferId, y: BufferId| match (distance(a, x), distance(b, y)) {
+            (Some(x), Some(y)) if x <= b - a => x == y,
+            _ => x == y,
+        };
+        let cache = |op: &Op| op.cache().and_then(|id| self.caches.get(id.index()));
+        index.corresponds(&step_a.label, &step_b.label, layer)
+            && op_a.without_ids() == op_b.without_ids()
+            && op_a.rope_table() == op_b.rope_table()
+            && cache(op_a) == cache(op_b)
+            && shape(op_a.out()) == shape(op_b.out())
+            && op_a.inputs().zip(op_b.inputs()).all(|(x, y)| same_input(x, y))
+            && op_a.weights().zip(op_b.weights()).all(|(x, y)| self.same_weight(x, y, index, layer))
+    }
+
+    fn step_text(&self, op: &Op, names: &Names<'_>) -> String {
+        let weight = |id: WeightId| match self.weights.get(id.index()) {
+            Some(weight) => names.show(&weight.name),
+            None => format!("%w{}?", id.0),
+        };
+        let bias = |id: Option<WeightId>| id.map(|id| format!(" + {}", weight(id))).unwrap_or_default();
+        let gain = |id: Option<WeightId>| id.map(|id| format!(" * {}", weight(id))).unwrap_or_default();
+        let call = match *op {
+            Op::Embed { table, .. } => format!("embed {}", weight(table)),
+            Op::MatMul { x, weight: matrix, bias: vector, .. } => {
+                format!("matmul {}, {}{}", self.buffer(x), weight(matrix), bias(vector))
+            }
+            Op::RmsNorm { x, gain: vector, width, eps, .. } => {
+                format!("rms_norm {}{}, width {width}, eps {eps:e}", self.buffer(x), gain(vector))
+            }
+            Op::Gain { x, gain: vector, width, .. } => {
+                format!("gain {} * {}, width {width}", self.buffer(x), weight(vector))
+            }
+            Op::Rope { x, table: RopeId(table), head_dim, .. } => {
+                let known = if (table as usize) < self.rope_tables.len() { "" } else { "?" };
+                format!("rope {}, %r{table}{known}, head_dim {head_dim}", self.buffer(x))
+            }
+            Op::Attention { q, k, v, cache: CacheId(cache), heads, scale, window, .. } => {
+                let known = if (cache as usize) < self.caches.len() { "" } else { "?" };
+                let window = window.map(|window| format!(", window {window}")).unwrap_or_default();
+                let (q, k, v) = (self.buffer(q), self.buffer(k), self.buffer(v));
+                format!("attention {q}, {k}, {v}, %c{cache}{known}, {heads} heads, scale {scale}{window}")
+            }
+            Op::Unary { function, x, .. } => format!("{} {}", function.name(), self.buffer(x)),
+            Op::Binary { function, a, b, .. } => {
+                format!("{} {}, {}", function.name(), self.buffer(a), self.buffer(b))
+            }
+            Op::Gated { function, gate, value, .. } => {
+                format!("{}_mul {}, {}", function.name(), self.buffer(gate), self.buffer(value))
+            }
+            Op::Select { x, .. } => format!("select {}", self.buffer(x)),
+        };
+        format!("{} = {call}", self.shaped_buffer(op.out()))
+    }
+
+    fn buffer(&self, id: BufferId) -> String {
+        let known = if id.index() < self.buffers.len() { "" } else { "?" };
+        format!("%b{}{known}", id.0)
+    }
+
+    fn shaped_buffer(&self, id: BufferId) -> String {
+        match self.buffers.get(id.index()) {
+            Some(buffer) => {
+                let rows = match buffer.rows {
+                    Rows::Tokens => "Tokens",
+                    Rows::Selected => "Selected",
+                };
+                format!("%b{}[{rows},{}]", id.0, buffer.width)
+            }
+            None => self.buffer(id),
+        }
+    }
+}
+
+impl Unary {
+    /// As listings and `program.json` spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unary::Silu => "silu",
+        }
+    }
+}
+
+impl Binary {
+    /// As listings and `program.json` spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Binary::Add => "add",
+            Binary::Mul => "mul",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Builder, small_program};
+
+    const FOLDED: &str = "\
+program small, format version 1
+compute f32, any number of positions
+4 weights, 132 bytes
+0 caches, 0 bytes a position
+8 buffers, 8 steps
+weights
+     0  embed      bf16 [5, 6], 60 bytes
+  a.b[1..4]: 3 times 1 weights
+  |    1  a.b.{i}.w  f32 [6], 24 bytes
+caches
+rope tables
+steps
+     0  embed         %b0[Tokens,6] = embed embed
+  a.b[1..4]: 3 times 2 steps
+  |    1  a.b.{i}.gain  %b1[Tokens,6] = gain %b0 * a.b.{i}.w, width 6
+  |    2  a.b.{i}.add   %b2[Tokens,6] = add %b0, %b1
+     7  select        %b7[Selected,6] = select %b6
+output %b7[Selected,6]
+";
+
+    /// An embedding, three layers that add a gain, and a selection.
+    fn layered_program() -> Program {
+        let mut builder = Builder::new();
+        builder.program.max_positions = None;
+        let table = builder.weight("embed", "bf16", &[5, 6]);
+        let mut x = builder.step("embed", Rows::Tokens, 6, |out| Op::Embed { table, out });
+        for layer in 1..4 {
+            let gain = builder.weight(&format!("a.b.{layer}.w"), "f32", &[6]);
+            let label = format!("a.b.{layer}.gain");
+            let b = builder.step(&label, Rows::Tokens, 6, |out| Op::Gain { x, gain, width: 6, out });
+            let (function, label) = (Binary::Add, format!("a.b.{layer}.add"));
+            x = builder.step(&label, Rows::Tokens, 6, |out| Op::Binary { function, a: x, b, out });
+        }
+        builder.program.output = builder.step("select", Rows::Selected, 6, |out| Op::Select { x, out });
+        builder.program
+    }
+
+    #[test]
+    fn equal_layers_fold() {
+        assert_eq!(layered_program().listing(Layers::Folded), FOLDED);
+    }
+
+    #[test]
+    fn layers_that_differ_in_a_weight_do_not_fold() {
+        let mut program = layered_program();
+        program.weights[3].format = "f16".to_owned();
+        let listing = program.listing(Layers::Folded);
+        assert!(listing.contains("a.b[1..3]: 2 times 2 steps"), "{listing}");
+        assert!(listing.contains("5  a.b.3.gain    %b5[Tokens,6] = gain %b4 * a.b.3.w, width 6"), "{listing}");
+    }
+
+    #[test]
+    fn layers_that_read_other_buffers_do_not_fold() {
+        let mut program = layered_program();
+        program.steps[6].op = Op::Binary { function: Binary::Add, a: BufferId(2), b: BufferId(5), out: BufferId(6) };
+        assert!(program.listing(Layers::Folded).contains("a.b[1..3]: 2 times 2 steps"));
+    }
+
+    #[test]
+    fn calls_show_all_their_operands() {
+        let listing = small_program().listing(Layers::All);
+        for line in [
+            "program small, format version 1",
+            "compute f32, at most 64 positions",
+            "26 weights, 25624 bytes",
+            "2 caches, 320 bytes a position",
+            "  %c1  2 heads of 10",
+            "  %r0  half, 4 pairs, 1 to 0.015625, amplitude 1",
+            "%b1[Tokens,24] = rms_norm %b0 * layers.0.attention_norm.weight, width 24, eps 1e-6",
+            "%b2[Tokens,40] = matmul %b1, layers.0.attention.q.weight + layers.0.attention.q.bias",
+            "%b5[Tokens,20] = matmul %b1, layers.0.attention.v.weight",
+            "%b6[Tokens,40] = rope %b3, %r0, head_dim 10",
+            "%b24[Tokens,40] = attention %b22, %b23, %b21, %c1, 4 heads, scale 0.31622776, window 5",
+            "%b14[Tokens,40] = silu_mul %b12, %b13",
+            "%b30[Tokens,40] = silu %b28",
+            "output %b37[Selected,37]",
+        ] {
+            assert!(listing.lines().any(|found| found.ends_with(line)), "`{line}` in {listing}");
+        }
+    }
+
+    #[test]
+    fn invalid_programs_are_shown() {
+        let mut program = small_program();
+        program.weights.clear();
+        program.buffers.truncate(3);
+        program.caches.clear();
+        program.rope_tables.clear();
+        for layers in [Layers::All, Layers::Folded] {
+            let listing = program.listing(layers);
+            assert!(listing.contains("%b9? = matmul %b8?, %w8?"), "{listing}");
+            assert!(listing.contains("attention %b6?, %b7?, %b5?, %c0?"), "{listing}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! How a program can be invalid: one variant for each way, with what was found and what was expected.
+
+use super::types::{PROGRAM_VERSION, Rows};
+
+/// A step, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepRef {
+    /// Its index in [`Program::steps`].
+    pub index: usize,
+    /// Its label.
+    pub label: String,
+}
+
+/// The first violation found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyError {
+    /// Where, if it lies in a step.
+    pub step: Option<StepRef>,
+    /// What.
+    pub violation: Violation,
+}
+
+impl std::error::Error for VerifyError {}
+
+impl std::fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(step) = &self.step {
+            write!(f, "step {} ({}): ", step.index, step.label.escape_debug())?;
+        }
+        write!(f, "{} (invariant {})", self.violation, self.violation.invariant())
+    }
+}
+
+/// A broken invariant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// 1: another version.
+    #[error("version {found}, expected {PROGRAM_VERSION}")]
+    Version {
+        /// As stated.
+        found: u32,
+    },
+    /// 2: a size is zero or too large.
+    #[error("{what} is {found}, expected {min} to {max}")]
+    Size {
+        /// Which size.
+        what: String,
+        /// Its value; `u64::MAX` where it overflows.
+        found: u64,
+        /// Smallest allowed.
+        min: u64,
+        /// Largest allowed.
+        max: u64,
+    },
+    /// 3: an empty name, or one with control characters, or a reserved one.
+    #[error("{what} `{}` {reason}", name.escape_debug())]
+    Name {
+        /// What is named.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// 3: two weights with a tensor of one name.
+    #[error("two weights have a tensor `{name}`")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// 4: rank of a weight.
+    #[error("weight `{name}` has rank {found}, expected 1 or 2")]
+    Rank {
+        /// The weight.
+        name: String,
+        /// Its rank.
+        found: usize,
+    },
+    /// 4: an unknown format.
+    #[error("weight `{name}` has the unknown format `{}`", format.escape_debug())]
+    Format {
+        /// The weight.
+        name: String,
+        /// As stated.
+        format: String,
+    },
+    /// 4: a format that does not take the shape.
+    #[error("weight `{name}`: {reason}")]
+    Constraint {
+        /// The weight.
+        name: String,
+        /// What the format says.
+        reason: String,
+    },
+    /// 5: an id past the end of its table.
+    #[error("{table} {found}, but there are {count}")]
+    Id {
+        /// Which table.
+        table: &'static str,
+        /// The id.
+        found: u32,
+        /// Entries in the table.
+        count: usize,
+    },
+    /// 6: a buffer read before it is written.
+    #[error("reads buffer {buffer} before it is written")]
+    ReadBeforeWrite {
+        /// The buffer.
+        buffer: u32,
+    },
+    /// 6: a buffer written by two steps.
+    #[error("writes buffer {buffer}, which step {first} has written")]
+    WrittenTwice {
+        /// The buffer.
+        buffer: u32,
+        /// The step that wrote it first.
+        first: usize,
+    },
+    /// 6: a buffer that no step writes.
+    #[error("no step writes buffer {buffer}")]
+    NeverWritten {
+        /// The buffer.
+        buffer: u32,
+    },
+    /// 7: a cache with two attentions or none.
+    #[error("cache {cache} is used by {found} attentions, expected 1")]
+    CacheUse {
+        /// The cache.
+        cache: u32,
+        /// How many use it.
+        found: usize,
+    },
+    /// 8: a weight of the wrong shape.
+    #[error("{operand} `{name}` has shape {found:?}, expected {expected:?}")]
+    WeightShape {
+        /// Which operand.
+        operand: &'static str,
+        /// The weight.
+        name: String,
+        /// Its shape.
+        found: Vec<u64>,
+        /// What the step needs.
+        expected: Vec<u64>,
+    },
+    /// 8: a vector where the step needs a matrix.
+    #[error("{operand} `{name}` has shape {found:?}, expected a matrix")]
+    NotAMatrix {
+        /// Which operand.
+        operand: &'static str,
+        /// The weight.
+        name: String,
+        /// Its shape.
+        found: Vec<u64>,
+    },
+    /// 8: a buffer of the wrong width.
+    #[error("{operand} has width {found}, expected {expected}")]
+    Width {
+        /// Which operand.
+        operand: &'static str,
+        /// Its width.
+        found: u64,
+        /// What the step needs.
+        expected: u64,
+    },
+    /// 8: a buffer with the wrong number of rows.
+    #[error("{operand} has {found:?} rows, expected {expected:?}")]
+    RowCount {
+        /// Which operand.
+        operand: &'static str,
+        /// Its rows.
+        found: Rows,
+        /// What the step needs.
+        expected: Rows,
+    },
+    /// 8: something that does not divide something else.
+    #[error("{part} {divisor} does not divide {whole} {dividend}")]
+    Division {
+        /// What should divide.
+        part: &'static str,
+        /// Its value.
+        divisor: u64,
+        /// What should be divided.
+        whole: &'static str,
+        /// Its value.
+        dividend: u64,
+    },
+    /// 8: a rotary width past the head.
+    #[error("rotary width {rotary} is larger than the head of {head_dim}")]
+    RotaryWidth {
+        /// Twice the pairs of the table.
+        rotary: u64,
+        /// Elements in a head.
+        head_dim: u64,
+    },
+    /// 9: a number that is not finite or below its minimum.
+    #[error("{what} is {found}, expected a finite number{}", sign_note(*.at_least_zero))]
+    Number {
+        /// Which number.
+        what: &'static str,
+        /// Its value, as text.
+        found: String,
+        /// Whether negative values are refused too.
+        at_least_zero: bool,
+    },
+    /// 9: an attention window of 0.
+    #[error("window is 0, expected at least 1")]
+    Window,
+    /// 9: a rope table without pairs.
+    #[error("rope table {table} has no frequencies")]
+    NoPairs {
+        /// The table.
+        table: u32,
+    },
+    /// 10: embedding tables with different numbers of rows.
+    #[error("table of {found} rows, but another embedding has {expected}")]
+    Vocabulary {
+        /// Rows of this one.
+        found: u64,
+        /// Rows of the first one.
+        expected: u64,
+    },
+    /// 10: an output that is not the logits of the vocabulary.
+    #[error("output is [{found_rows:?}, {found_width}], expected [Selected, {expected_width}]")]
+    Output {
+        /// Its rows.
+        found_rows: Rows,
+        /// Its width.
+        found_width: u64,
+        /// The vocabulary.
+        expected_width: u64,
+    },
+}
+
+impl Violation {
+    /// Which invariant of the list in [`super::verify`] is broken.
+    pub fn invariant(&self) -> u32 {
+        match self {
+            Violation::Version { .. } => 1,
+            Violation::Size { .. } => 2,
+            Violation::Name { .. } | Violation::DuplicateName { .. } => 3,
+            Violation::Rank { .. } | Violation::Format { .. } | Violation::Constraint { .. } => 4,
+            Violation::Id { .. } => 5,
+            Violation::ReadBeforeWrite { .. } | Violation::WrittenTwice { .. } | Violation::NeverWritten { .. } => 6,
+            Violation::CacheUse { .. } => 7,
+            Violation::WeightShape { .. }
+            | Violation::NotAMatrix { .. }
+            | Violation::Width { .. }
+            | Violation::RowCount { .. }
+            | Violation::Division { .. }
+            | Violation::RotaryWidth { .. } => 8,
+            Violation::Number { .. } | Violation::Window | Violation::NoPairs { .. } => 9,
+            Violation::Vocabulary { .. } | Violation::Output { .. } => 10,
+        }
+    }
+}
+
+fn sign_note(at_least_zero: bool) -> &'static str {
+    if at_least_zero { " of at least 0" } else { "" }
+}

@@ -1,0 +1,138 @@
+//! A small program for tests: two layers, grouped heads, a tied head, every kernel at least once.
+
+use lathe_runtime::program::{
+    Binary, Buffer, BufferId, Cache, CacheId, Compute, Op, PROGRAM_VERSION, Program, RopeId, RopePairing, RopeTable,
+    Rows, Step, Unary, Weight, WeightId,
+};
+
+pub(crate) const VOCABULARY: u32 = 37;
+pub(crate) const HIDDEN: u32 = 24;
+pub(crate) const HEADS: u32 = 4;
+pub(crate) const KV_HEADS: u32 = 2;
+pub(crate) const HEAD_DIM: u32 = 10;
+pub(crate) const FEED_FORWARD: u32 = 40;
+pub(crate) const LAYERS: u32 = 2;
+pub(crate) const MAX_POSITIONS: u32 = 64;
+
+/// Adds weights, buffers and steps one after the other.
+pub(crate) struct Builder {
+    pub(crate) program: Program,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        let program = Program {
+            version: PROGRAM_VERSION,
+            model: "small".to_owned(),
+            compute: Compute::F32,
+            max_positions: Some(MAX_POSITIONS),
+            weights: Vec::new(),
+            buffers: Vec::new(),
+            caches: Vec::new(),
+            rope_tables: Vec::new(),
+            steps: Vec::new(),
+            output: BufferId(0),
+        };
+        Builder { program }
+    }
+
+    pub(crate) fn weight(&mut self, name: &str, format: &str, shape: &[u32]) -> WeightId {
+        let shape = shape.iter().map(|&dimension| dimension.into()).collect();
+        self.program.weights.push(Weight { name: name.to_owned(), format: format.to_owned(), shape });
+        WeightId(self.program.weights.len() as u32 - 1)
+    }
+
+    /// Adds a step whose `out` is a new buffer.
+    pub(crate) fn step(&mut self, label: &str, rows: Rows, width: u32, op: impl FnOnce(BufferId) -> Op) -> BufferId {
+        let out = BufferId(self.program.buffers.len() as u32);
+        self.program.buffers.push(Buffer { rows, width });
+        self.program.steps.push(Step { label: label.to_owned(), op: op(out) });
+        out
+    }
+
+    fn linear(&mut self, label: &str, x: BufferId, shape: [u32; 2], biased: bool) -> BufferId {
+        let weight = self.weight(&format!("{label}.weight"), "bf16", &shape);
+        let bias = biased.then(|| self.weight(&format!("{label}.bias"), "f32", &shape[..1]));
+        self.step(label, Rows::Tokens, shape[0], |out| Op::MatMul { x, weight, bias, out })
+    }
+
+    fn norm(&mut self, label: &str, x: BufferId, rows: Rows, row_width: u32, width: u32) -> BufferId {
+        let gain = Some(self.weight(&format!("{label}.weight"), "f16", &[width]));
+        self.step(label, rows, row_width, |out| Op::RmsNorm { x, gain, width, eps: 1e-6, out })
+    }
+
+    fn add(&mut self, label: &str, a: BufferId, b: BufferId) -> BufferId {
+        self.step(label, Rows::Tokens, HIDDEN, |out| Op::Binary { function: Binary::Add, a, b, out })
+    }
+
+    fn attention(&mut self, layer: u32, x: BufferId) -> BufferId {
+        let module = format!("layers.{layer}.attention");
+        let (q_width, kv_width) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
+        let q = self.linear(&format!("{module}.q"), x, [q_width, HIDDEN], true);
+        let q = self.norm(&format!("{module}.q_norm"), q, Rows::Tokens, q_width, HEAD_DIM);
+        let k = self.linear(&format!("{module}.k"), x, [kv_width, HIDDEN], true);
+        let v = self.linear(&format!("{module}.v"), x, [kv_width, HIDDEN], false);
+        let rope = |x| move |out| Op::Rope { x, table: RopeId(0), head_dim: HEAD_DIM, out };
+        let q = self.step(&format!("{module}.rope_q"), Rows::Tokens, q_width, rope(q));
+        let k = self.step(&format!("{module}.rope_k"), Rows::Tokens, kv_width, rope(k));
+        self.program.caches.push(Cache { heads: KV_HEADS, head_dim: HEAD_DIM });
+        let (cache, window) = (CacheId(layer), (layer == LAYERS - 1).then_some(5));
+        let scale = (HEAD_DIM as f32).sqrt().recip();
+        let attended = self.step(&format!("{module}.attend"), Rows::Tokens, q_width, |out| Op::Attention {
+            q,
+            k,
+            v,
+            cache,
+            heads: HEADS,
+            scale,
+            window,
+            out,
+        });
+        self.linear(&format!("{module}.o"), attended, [HIDDEN, q_width], false)
+    }
+
+    fn feed_forward(&mut self, layer: u32, x: BufferId) -> BufferId {
+        let module = format!("layers.{layer}.mlp");
+        let gate = self.linear(&format!("{module}.gate"), x, [FEED_FORWARD, HIDDEN], false);
+        let up = self.linear(&format!("{module}.up"), x, [FEED_FORWARD, HIDDEN], false);
+        let hidden = if layer == 0 {
+            let function = Unary::Silu;
+            self.step(&module, Rows::Tokens, FEED_FORWARD, |out| Op::Gated { function, gate, value: up, out })
+        } else {
+            let function = Unary::Silu;
+            let gate = self.step(&module, Rows::Tokens, FEED_FORWARD, |out| Op::Unary { function, x: gate, out });
+            let function = Binary::Mul;
+            self.step(&module, Rows::Tokens, FEED_FORWARD, |out| Op::Binary { function, a: gate, b: up, out })
+        };
+        self.linear(&format!("{module}.down"), hidden, [HIDDEN, FEED_FORWARD], false)
+    }
+}
+
+/// The program.
+pub(crate) fn small_program() -> Program {
+    let mut builder = Builder::new();
+    builder.program.rope_tables.push(RopeTable {
+        pairing: RopePairing::Half,
+        inverse_frequencies: vec![1.0, 0.25, 0.0625, 0.015_625],
+        amplitude: 1.0,
+    });
+    let table = builder.weight("embed.weight", "bf16", &[VOCABULARY, HIDDEN]);
+    let mut x = builder.step("embed", Rows::Tokens, HIDDEN, |out| Op::Embed { table, out });
+    for layer in 0..LAYERS {
+        let h = builder.norm(&format!("layers.{layer}.attention_norm"), x, Rows::Tokens, HIDDEN, HIDDEN);
+        let attended = builder.attention(layer, h);
+        x = builder.add(&format!("layers.{layer}.attention_add"), x, attended);
+        let h = builder.norm(&format!("layers.{layer}.mlp_norm"), x, Rows::Tokens, HIDDEN, HIDDEN);
+        let fed = builder.feed_forward(layer, h);
+        x = builder.add(&format!("layers.{layer}.mlp_add"), x, fed);
+    }
+    let x = builder.step("select", Rows::Selected, HIDDEN, |out| Op::Select { x, out });
+    let (gain, width) = (None, HIDDEN);
+    let x = builder.step("norm", Rows::Selected, HIDDEN, |out| Op::RmsNorm { x, gain, width, eps: 1e-6, out });
+    let gain = builder.weight("norm.weight", "f32", &[HIDDEN]);
+    let x = builder.step("norm.gain", Rows::Selected, HIDDEN, |out| Op::Gain { x, gain, width, out });
+    let bias = None;
+    let logits = builder.step("head", Rows::Selected, VOCABULARY, |out| Op::MatMul { x, weight: table, bias, out });
+    builder.program.output = logits;
+    builder.program
+}
