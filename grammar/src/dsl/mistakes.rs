@@ -1,0 +1,338 @@
+//! What to say about text that the grammar could not read.
+
+use pest::Parser as _;
+use pest::error::{Error, ErrorVariant, InputLocation};
+use pest::iterators::Pair;
+
+use crate::diag::{Diagnostic, nearest};
+use crate::parse::LATER_SECTIONS;
+use crate::span::Span;
+
+use super::{Grammar, Rule, Walker};
+
+/// Where an item that could not be read stands: what it should have been follows from that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Between specs and models.
+    File,
+    /// In a spec, outside `rules`.
+    Spec,
+    /// In `rules`.
+    Rule,
+    /// In a model, outside scopes.
+    Model,
+    /// In `module … { }`.
+    Scope,
+    /// In `graph`.
+    Graph,
+}
+
+impl Place {
+    fn rule(self) -> Rule {
+        match self {
+            Place::File => Rule::item,
+            Place::Spec => Rule::section,
+            Place::Rule => Rule::format_rule,
+            Place::Model | Place::Scope => Rule::declaration,
+            Place::Graph => Rule::statement,
+        }
+    }
+
+    /// The words that can begin an item here.
+    fn keywords(self) -> &'static [&'static str] {
+        match self {
+            Place::File => &["spec", "model"],
+            Place::Spec => &["rules"],
+            Place::Rule => &[],
+            Place::Model => {
+                &["architectures", "let", "assert", "context", "module", "repeat", "if", "ignore", "graph"]
+            }
+            Place::Scope => &["let", "assert", "repeat", "if"],
+            Place::Graph => &["for", "if", "return"],
+        }
+    }
+
+    /// Whether an item can begin with a name.
+    fn takes_names(self) -> bool {
+        matches!(self, Place::Rule | Place::Scope | Place::Graph)
+    }
+
+    fn expectation(self) -> &'static str {
+        match self {
+            Place::File => "`spec` or `model`",
+            Place::Spec => "`rules`",
+            Place::Rule => "a rule",
+            Place::Model | Place::Scope => "a declaration",
+            Place::Graph => "a statement",
+        }
+    }
+}
+
+/// A piece of text to point at.
+struct Found<'t> {
+    start: usize,
+    text: &'t str,
+}
+
+impl Walker {
+    /// Reports an item that could not be read. When only its first word is misspelt, `read` gets what was meant, so that
+    /// mistakes behind it are found too.
+    pub(super) fn bad<T>(
+        &mut self,
+        pair: &Pair<Rule>,
+        place: Place,
+        read: impl FnOnce(&mut Self, Pair<Rule>) -> T,
+    ) -> Option<T> {
+        if self.is_reported(self.span(pair)) {
+            return None;
+        }
+        let (text, start) = (pair.as_str(), pair.as_span().start());
+        let word = leading_word(text);
+        let is_keyword = place.keywords().contains(&word);
+        let behind = text[word.len()..].trim_start_matches([' ', '\t']);
+        let may_be_name = place.takes_names() && behind.starts_with(['=', '.', '[', ',', '(', '-', ':']);
+        if place != Place::Rule && !word.is_empty() && !is_keyword && !may_be_name {
+            let span = self.origin.place(start..start + word.len());
+            let message = format!("expected {}, found `{word}`", place.expectation());
+            let mut fault = Diagnostic::error("P0001", message).label(span, "");
+            let candidates = place.keywords().iter().chain(if place == Place::Spec { LATER_SECTIONS } else { &[] });
+            if let Some(keyword) = nearest(word, candidates.copied()) {
+                self.diagnostics.push(fault.help(format!("did you mean `{keyword}`?")));
+                return self.read_as_meant(&format!("{keyword}{}", &text[word.len()..]), start, word, keyword, place, read);
+            }
+            if word == "lathe" {
+                fault = fault.help("the version line stands once, at the top of the file");
+            } else if place == Place::Model {
+                let keywords: Vec<String> = place.keywords().iter().map(|keyword| format!("`{keyword}`")).collect();
+                fault = fault.help(format!("a model holds {}", keywords.join(", ")));
+            }
+            if place != Place::Graph && place != Place::Scope || behind.is_empty() {
+                self.diagnostics.push(fault);
+                return None;
+            }
+        }
+        let rest = &pair.get_input()[start..];
+        match Grammar::parse(place.rule(), rest) {
+            Err(error) => self.shifted(start, |walker| walker.describe_in(&error, rest, place)),
+            Ok(_) => self.report("P0001", self.span(pair), format!("expected {}", place.expectation())),
+        }
+        None
+    }
+
+    fn read_as_meant<T>(
+        &mut self,
+        text: &str,
+        start: usize,
+        word: &str,
+        keyword: &str,
+        place: Place,
+        read: impl FnOnce(&mut Self, Pair<Rule>) -> T,
+    ) -> Option<T> {
+        let pair = Grammar::parse(place.rule(), text).ok()?.next()?;
+        let shift = self.origin.shift;
+        self.origin.shift += (start + word.len()) as isize - keyword.len() as isize;
+        let value = read(self, pair);
+        self.origin.shift = shift;
+        Some(value)
+    }
+
+    /// Reports the head of a block. `rule` is what should have matched.
+    pub(super) fn bad_head(&mut self, pair: &Pair<Rule>, rule: Rule) {
+        if self.is_reported(self.span(pair)) {
+            return;
+        }
+        let start = pair.as_span().start();
+        let rest = &pair.get_input()[start..];
+        match Grammar::parse(rule, rest) {
+            Err(error) => self.shifted(start, |walker| walker.describe(&error, rest)),
+            Ok(_) => self.report("P0001", self.span(pair), "this cannot be read"),
+        }
+    }
+
+    fn shifted(&mut self, by: usize, act: impl FnOnce(&mut Self)) {
+        self.origin.shift += by as isize;
+        act(self);
+        self.origin.shift -= by as isize;
+    }
+
+    fn is_reported(&self, span: Span) -> bool {
+        self.broken.iter().any(|broken| broken.start >= span.start && broken.start <= span.end)
+    }
+
+    /// Reports what pest says about `text`, in the user's words.
+    pub(super) fn describe(&mut self, error: &Error<Rule>, text: &str) {
+        let at = match error.location {
+            InputLocation::Pos(at) | InputLocation::Span((at, _)) => at,
+        };
+        let ErrorVariant::ParsingError { positives, .. } = &error.variant else {
+            let span = self.origin.place(at..at);
+            return self.report("P0001", span, "this text is too involved to be parsed");
+        };
+        let found = found_at(text, at);
+        let span = self.origin.place(found.start..found.start + found.text.len());
+        let message = match (expectations(positives), describe_found(&found, text)) {
+            (Some(expected), found) => format!("expected {expected}, found {found}"),
+            (None, found) => format!("{found} cannot stand here"),
+        };
+        let mut fault = Diagnostic::error("P0001", message).label(span, "");
+        fault.help = hint(positives, text, &found).map(str::to_owned);
+        self.diagnostics.push(fault);
+    }
+
+    /// As [`Self::describe`], for an item. In a rule the pattern runs on to the arrow, so a missing arrow is looked for.
+    fn describe_in(&mut self, error: &Error<Rule>, text: &str, place: Place) {
+        let line = text.split(['\n', '}']).next().unwrap_or_default();
+        if place != Place::Rule || text.split('\n').next().is_some_and(|line| line.contains("=>")) {
+            return self.describe(error, text);
+        }
+        let found = ["->", "="].iter().find_map(|arrow| line.find(arrow).map(|at| Found { start: at, text: arrow }));
+        let found = found.unwrap_or_else(|| {
+            let first_end = line.find([' ', '\t']).unwrap_or(line.len());
+            let second = line.len() - line[first_end..].trim_start().len();
+            found_at(text, if line[second..].is_empty() { line.trim_end().len() } else { second })
+        });
+        let message = format!("expected `=>`, found {}", describe_found(&found, text));
+        let span = self.origin.place(found.start..found.start + found.text.len());
+        let fault = Diagnostic::error("P0001", message).label(span, "").help("a rule is written `PATTERN => FORMAT`");
+        self.diagnostics.push(fault);
+    }
+}
+
+fn leading_word(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    &text[..end]
+}
+
+/// The word, number, string or mark at `at`; empty, and behind the last visible character, at the end of a line.
+fn found_at(text: &str, at: usize) -> Found<'_> {
+    let rest = &text[at..];
+    let length = match rest.chars().next() {
+        None | Some('\n') => return Found { start: text[..at].trim_end_matches([' ', '\t']).len(), text: "" },
+        Some('"') => rest[1..].find(['"', '\n']).map_or(rest.len(), |end| end + 2).min(rest.len()),
+        Some(first) if first.is_alphanumeric() || first == '_' => {
+            rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len())
+        }
+        Some(first) => ["=>", "==", "->", "&&", "||", "**", ".."]
+            .iter()
+            .find(|mark| rest.starts_with(**mark))
+            .map_or(first.len_utf8(), |mark| mark.len()),
+    };
+    Found { start: at, text: &rest[..length] }
+}
+
+fn describe_found(found: &Found, text: &str) -> String {
+    if !found.text.is_empty() {
+        format!("`{}`", found.text)
+    } else if text[found.start..].trim().is_empty() {
+        "the end of the text".to_owned()
+    } else {
+        "the end of the line".to_owned()
+    }
+}
+
+/// `a, b or c`. None when there is nothing to name.
+fn expectations(positives: &[Rule]) -> Option<String> {
+    let mut words: Vec<&str> = Vec::new();
+    for word in positives.iter().filter_map(|rule| words_for(*rule)) {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    let last = words.pop()?;
+    Some(if words.is_empty() { last.to_owned() } else { format!("{} or {last}", words.join(", ")) })
+}
+
+/// What to write instead, for slips from other languages.
+fn hint(positives: &[Rule], text: &str, found: &Found) -> Option<&'static str> {
+    let after_value = positives.contains(&Rule::infix);
+    let before = text[..found.start].trim_end();
+    Some(match found.text {
+        "=" if after_value => "write `==` to compare",
+        "and" | "&" if after_value => "write `&&`",
+        "|" if after_value => "write `||`",
+        "**" if after_value => "write `^` for a power",
+        "*" if before.ends_with('*') => "write `^` for a power",
+        "?" if after_value => "write `if CONDITION { A } else { B }`",
+        "elif" | "elsif" => "write `else if`",
+        ";" => "an item ends at the end of its line, without a `;`",
+        "'" => "strings stand in double quotes",
+        "#" => "comments begin with `//`",
+        "->" if positives.contains(&Rule::arrow) => "write `=>`",
+        _ if after_value && leading_word(before.rsplit([' ', '\t', '(']).next().unwrap_or_default()) == "not" => "write `!`",
+        _ => return None,
+    })
+}
+
+/// What a rule is called in messages. None for what would only distract there.
+fn words_for(rule: Rule) -> Option<&'static str> {
+    Some(match rule {
+        Rule::word | Rule::name | Rule::path => "a name",
+        Rule::item_name => "a name",
+        Rule::integer | Rule::float | Rule::digits => "a number",
+        Rule::string | Rule::strings => "a string in double quotes",
+        Rule::open_brace | Rule::declarations | Rule::statements | Rule::branch => "`{`",
+        Rule::close_brace => "`}`",
+        Rule::open_paren | Rule::parameters => "`(`",
+        Rule::close_paren => "`)`",
+        Rule::close_bracket => "`]`",
+        Rule::comma => "`,`",
+        Rule::colon => "`:`",
+        Rule::equals => "`=`",
+        Rule::arrow => "`=>`",
+        Rule::range => "`..`",
+        Rule::line_end | Rule::EOI => "the end of the line",
+        Rule::kw_in => "`in`",
+        Rule::kw_else => "`else`",
+        Rule::tensors => "`tensors`",
+        Rule::config => "`config`",
+        Rule::kw_input => "`input`",
+        Rule::kw_optional => "`optional`",
+        Rule::pattern => "a pattern",
+        Rule::format => "a format",
+        Rule::expression | Rule::condition => "an expression",
+        Rule::atom => "a value",
+        Rule::argument => "an argument",
+        Rule::infix => "an operator",
+        Rule::declaration => "a declaration",
+        Rule::statement => "a statement",
+        _ => return None,
+    })
+}
+
+/// Keywords and punctuation: rules only so that messages can name them.
+pub(super) fn is_mark(rule: Rule) -> bool {
+    matches!(
+        rule,
+        Rule::open_brace
+            | Rule::close_brace
+            | Rule::open_paren
+            | Rule::close_paren
+            | Rule::open_bracket
+            | Rule::close_bracket
+            | Rule::comma
+            | Rule::colon
+            | Rule::equals
+            | Rule::arrow
+            | Rule::range
+            | Rule::line_end
+            | Rule::kw_lathe
+            | Rule::kw_spec
+            | Rule::kw_model
+            | Rule::kw_extends
+            | Rule::kw_rules
+            | Rule::kw_with
+            | Rule::kw_input
+            | Rule::kw_architectures
+            | Rule::kw_let
+            | Rule::kw_assert
+            | Rule::kw_context
+            | Rule::kw_repeat
+            | Rule::kw_in
+            | Rule::kw_if
+            | Rule::kw_else
+            | Rule::kw_ignore
+            | Rule::kw_graph
+            | Rule::kw_for
+            | Rule::kw_return
+    )
+}

@@ -1,0 +1,64 @@
+//! The entry: text in either syntax → AST and diagnostics.
+
+use crate::ast::File;
+use crate::diag::Diagnostic;
+use crate::dsl;
+use crate::pattern::PatternError;
+use crate::span::{SourceId, Sources, Span};
+
+/// The version of the language that is read here.
+pub const LANGUAGE_VERSION: u32 = 1;
+
+/// The longest text that is read, in bytes. Shipped specs and definitions have a few thousand.
+pub const MAX_SOURCE_LENGTH: usize = 1 << 20;
+
+/// How many mistakes of one text are reported.
+const MAX_DIAGNOSTICS: usize = 200;
+
+/// Sections of a spec that are part of the language and come with later versions.
+pub(crate) const LATER_SECTIONS: &[&str] =
+    &["models", "let", "rotate", "kv_cache", "tied", "compute", "use", "extends"];
+
+/// What a text says, and what is wrong with it.
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    /// What could be read. When there are errors, the parts that they are in are missing; absent when the text is not
+    /// in a version of the language that is known.
+    pub file: Option<File>,
+    /// All mistakes, in the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Parses a text: YAML when the name of the source ends in `.yaml` or `.yml`, else the Lathe language.
+pub fn parse(sources: &Sources, source: SourceId) -> Parsed {
+    let entry = sources.get(source);
+    if entry.text.len() > MAX_SOURCE_LENGTH {
+        let message = format!("{} has {} bytes; at most {MAX_SOURCE_LENGTH} are read", entry.name, entry.text.len());
+        let diagnostics = vec![Diagnostic::error("P0001", message).label(Span::new(source, 0..0), "")];
+        return Parsed { file: None, diagnostics };
+    }
+    let mut parsed = dsl::parse_file(&entry.text, source);
+    let position = |fault: &Diagnostic| fault.labels.first().map_or(0, |label| label.span.start);
+    parsed.diagnostics.sort_by_key(position);
+    let hidden = parsed.diagnostics.len().saturating_sub(MAX_DIAGNOSTICS);
+    parsed.diagnostics.truncate(MAX_DIAGNOSTICS);
+    if let Some(last) = parsed.diagnostics.last_mut().filter(|_| hidden > 0) {
+        last.notes.push(format!("{hidden} more mistakes are not shown"));
+    }
+    parsed
+}
+
+/// Refuses what the language has and this version cannot build.
+pub(crate) fn unsupported(code: &'static str, what: &str, span: Span) -> Diagnostic {
+    Diagnostic::error(code, format!("`{what}` is part of the language, but this version cannot build it"))
+        .label(span, "")
+}
+
+/// `text` is where the pattern stands in its source; None for the place means that it does not stand there literally.
+pub(crate) fn pattern_diagnostic(fault: &PatternError, text: Span) -> Diagnostic {
+    let start = (text.start as usize + fault.offset).min(text.end as usize);
+    let end = (start + fault.length).min(text.end as usize);
+    let mut diagnostic = Diagnostic::error("S0102", fault.message.clone()).label(Span::new(text.source, start..end), "");
+    diagnostic.help.clone_from(&fault.help);
+    diagnostic
+}
