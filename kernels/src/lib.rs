@@ -5,7 +5,10 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(any(test, feature = "check"))]
+pub mod check;
 pub mod cpu;
 pub mod formats;
 pub mod ops;
 mod scratch;
+mod tiles;

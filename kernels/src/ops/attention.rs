@@ -1,6 +1,15 @@
 //! Causal attention over the key/value cache.
 
+use crate::cpu::Vectors;
+use crate::cpu::attention::{AttentionTile, scratch_len};
 use crate::scratch::{self, Scratch};
+use crate::tiles::{Tile, for_each_tile};
+
+/// Queries that a task takes at least, where there are as many: they share what it reads of the cache.
+const QUERIES: usize = 16;
+
+/// Fewest products of queries and keys that are worth a fork.
+const PARALLEL_PRODUCTS: usize = 1 << 16;
 
 /// What stays the same from call to call.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,7 +35,8 @@ impl AttentionShape {
 }
 
 thread_local! {
-    static WEIGHTED_VALUES: Scratch<f64> = const { Scratch::new(Vec::new()) };
+    static SUMS: Scratch<f32> = const { Scratch::new(Vec::new()) };
+    static REFERENCE_SUMS: Scratch<f64> = const { Scratch::new(Vec::new()) };
 }
 
 /// `out[t, h] = Σ softmax(scale · q[t, h]·keys[p]) values[p]` over the positions p that token t sees.
@@ -39,6 +49,20 @@ thread_local! {
 /// When `q` is not whole tokens, another slice has another length, the tokens exceed the capacity, `heads` is not a
 /// multiple of `kv_heads`, or the window is 0.
 pub fn attention(
+    shape: &AttentionShape,
+    q: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    capacity: usize,
+    past: usize,
+    out: &mut [f32],
+) {
+    attention_on(Vectors::current(), shape, q, keys, values, capacity, past, out);
+}
+
+#[expect(clippy::too_many_arguments, reason = "as the op itself, and the vectors")]
+pub(crate) fn attention_on(
+    vectors: Option<Vectors>,
     shape: &AttentionShape,
     q: &[f32],
     keys: &[f32],
@@ -60,52 +84,60 @@ pub fn attention(
     }
     let tokens = q.len() / width;
     assert!(past + tokens <= capacity, "{tokens} tokens behind {past} exceed the capacity of {capacity}");
-    reference(shape, q, keys, values, capacity, past, out);
+    let parallel = q.len() * (past + tokens) >= PARALLEL_PRODUCTS;
+    let group = heads / kv_heads;
+    let token_block = (QUERIES / group).max(1);
+    let threads = if parallel { rayon::current_num_threads() } else { 1 };
+    let task_heads = if kv_heads * tokens.div_ceil(token_block) >= threads { group } else { 1 };
+    for_each_tile(out, width, token_block, task_heads * head_dim, parallel, |mut tile| match vectors {
+        None => reference(shape, q, keys, values, capacity, past, &mut tile),
+        Some(vectors) => scratch::with(&SUMS, scratch_len(shape, tile.rows().len(), task_heads), |scratch| {
+            vectors.run(AttentionTile { shape, q, keys, values, capacity, past, tile: &mut tile, scratch });
+        }),
+    });
 }
 
-/// In f64, with the running maximum of online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867, algorithm 3).
-pub(crate) fn reference(
+/// Some tokens and heads in f64, by online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867, algorithm 3).
+fn reference(
     shape: &AttentionShape,
     q: &[f32],
     keys: &[f32],
     values: &[f32],
     capacity: usize,
     past: usize,
-    out: &mut [f32],
+    tile: &mut Tile<'_>,
 ) {
     let AttentionShape { heads, kv_heads, head_dim, scale, .. } = *shape;
-    let cached = |cache: &'_ [f32], head: usize, position: usize| -> usize {
-        debug_assert!(cache.len() >= (head * capacity + position + 1) * head_dim);
-        (head * capacity + position) * head_dim
-    };
-    scratch::with(&WEIGHTED_VALUES, head_dim, |weighted| {
-        for (i, (q, out)) in q.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)).enumerate() {
-            let (token, head) = (i / heads, i % heads);
-            let kv_head = head / (heads / kv_heads);
-            let (mut maximum, mut total) = (f64::NEG_INFINITY, 0.0);
-            weighted.fill(0.0);
-            for position in shape.visible(past + token) {
-                let at = cached(keys, kv_head, position);
-                let key = &keys[at..at + head_dim];
-                let value = &values[at..at + head_dim];
-                let dot: f64 = q.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
-                let score = dot * f64::from(scale);
-                if score > maximum {
-                    let correction = (maximum - score).exp();
-                    total *= correction;
-                    for sum in weighted.iter_mut() {
-                        *sum *= correction;
+    let first_head = tile.columns().start / head_dim;
+    scratch::with(&REFERENCE_SUMS, head_dim, |weighted| {
+        for token in tile.rows() {
+            for (head, out) in (first_head..).zip(tile.row(token).chunks_exact_mut(head_dim)) {
+                let q = &q[(token * heads + head) * head_dim..][..head_dim];
+                let kv_head = head / (heads / kv_heads);
+                let (mut maximum, mut total) = (f64::NEG_INFINITY, 0.0);
+                weighted.fill(0.0);
+                for position in shape.visible(past + token) {
+                    let cached = (kv_head * capacity + position) * head_dim..;
+                    let (key, value) = (&keys[cached.clone()][..head_dim], &values[cached][..head_dim]);
+                    let dot: f64 = q.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
+                    let score = dot * f64::from(scale);
+                    if score > maximum {
+                        let correction = (maximum - score).exp();
+                        total *= correction;
+                        for sum in &mut *weighted {
+                            *sum *= correction;
+                        }
+                        maximum = score;
                     }
-                    maximum = score;
+                    let weight = (score - maximum).exp();
+                    total += weight;
+                    for (sum, &value) in weighted.iter_mut().zip(value) {
+                        *sum += weight * f64::from(value);
+                    }
                 }
-                let weight = (score - maximum).exp();
-                total += weight;
-                for (sum, &value) in weighted.iter_mut().zip(value) {
-                    *sum += weight * f64::from(value);
+                for (out, &sum) in out.iter_mut().zip(&*weighted) {
+                    *out = (sum / total) as f32;
                 }
-            }
-            for (out, &sum) in out.iter_mut().zip(&*weighted) {
-                *out = (sum / total) as f32;
             }
         }
     });

@@ -1,18 +1,18 @@
 //! Functions of single elements.
 
+use crate::cpu::Vectors;
+use crate::cpu::elementwise::{Add, Binary, Map, Mul, Silu, SiluMul, Zip};
+use rayon::prelude::*;
+
+/// Elements that a task takes; less than two tasks' worth is not split.
+const BLOCK: usize = 1 << 14;
+
 /// Each group of `gain.len()` elements of `x` times `gain`. `x` and `out` are `[n, gain.len()]`.
 ///
 /// # Panics
 /// When `x` is not whole groups, or `out` has another length.
 pub fn gain(x: &[f32], gain: &[f32], out: &mut [f32]) {
-    assert!(x.len().is_multiple_of(gain.len()), "{} elements are no whole groups of {}", x.len(), gain.len());
-    assert_eq!(x.len(), out.len(), "out is as long as x");
-    if x.is_empty() {
-        return;
-    }
-    for (x, out) in x.chunks_exact(gain.len()).zip(out.chunks_exact_mut(gain.len())) {
-        reference::mul(x, gain, out);
-    }
+    gain_on(Vectors::current(), x, gain, out);
 }
 
 /// `out = x / (1 + exp(-x))` (`SiLU`, Swish with β = 1: Ramachandran et al. 2017, arXiv:1710.05941).
@@ -20,8 +20,7 @@ pub fn gain(x: &[f32], gain: &[f32], out: &mut [f32]) {
 /// # Panics
 /// When the lengths differ.
 pub fn silu(x: &[f32], out: &mut [f32]) {
-    assert_eq!(x.len(), out.len(), "out is as long as x");
-    reference::silu(x, out);
+    silu_on(Vectors::current(), x, out);
 }
 
 /// `out = a + b`.
@@ -29,8 +28,7 @@ pub fn silu(x: &[f32], out: &mut [f32]) {
 /// # Panics
 /// When the lengths differ.
 pub fn add(a: &[f32], b: &[f32], out: &mut [f32]) {
-    assert!(a.len() == out.len() && b.len() == out.len(), "a, b and out are equally long");
-    reference::add(a, b, out);
+    add_on(Vectors::current(), a, b, out);
 }
 
 /// `out = a · b`.
@@ -38,8 +36,7 @@ pub fn add(a: &[f32], b: &[f32], out: &mut [f32]) {
 /// # Panics
 /// When the lengths differ.
 pub fn mul(a: &[f32], b: &[f32], out: &mut [f32]) {
-    assert!(a.len() == out.len() && b.len() == out.len(), "a, b and out are equally long");
-    reference::mul(a, b, out);
+    mul_on(Vectors::current(), a, b, out);
 }
 
 /// `out = silu(gate) · value`.
@@ -47,8 +44,61 @@ pub fn mul(a: &[f32], b: &[f32], out: &mut [f32]) {
 /// # Panics
 /// When the lengths differ.
 pub fn silu_mul(gate: &[f32], value: &[f32], out: &mut [f32]) {
-    assert!(gate.len() == out.len() && value.len() == out.len(), "gate, value and out are equally long");
-    reference::silu_mul(gate, value, out);
+    silu_mul_on(Vectors::current(), gate, value, out);
+}
+
+pub(crate) fn gain_on(vectors: Option<Vectors>, x: &[f32], gain: &[f32], out: &mut [f32]) {
+    assert!(x.len().is_multiple_of(gain.len()), "{} elements are no whole groups of {}", x.len(), gain.len());
+    assert_eq!(x.len(), out.len(), "out is as long as x");
+    if x.is_empty() {
+        return;
+    }
+    let groups = BLOCK.div_ceil(gain.len());
+    out.par_chunks_mut(groups * gain.len()).zip(x.par_chunks(groups * gain.len())).for_each(|(out, x)| {
+        for (x, out) in x.chunks_exact(gain.len()).zip(out.chunks_exact_mut(gain.len())) {
+            match vectors {
+                None => reference::mul(x, gain, out),
+                Some(vectors) => vectors.run(Zip { function: Mul, a: x, b: gain, out }),
+            }
+        }
+    });
+}
+
+pub(crate) fn silu_on(vectors: Option<Vectors>, x: &[f32], out: &mut [f32]) {
+    assert_eq!(x.len(), out.len(), "out is as long as x");
+    out.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(out, x)| match vectors {
+        None => reference::silu(x, out),
+        Some(vectors) => vectors.run(Map { function: Silu, x, out }),
+    });
+}
+
+pub(crate) fn add_on(vectors: Option<Vectors>, a: &[f32], b: &[f32], out: &mut [f32]) {
+    binary(vectors, Add, reference::add, a, b, out);
+}
+
+pub(crate) fn mul_on(vectors: Option<Vectors>, a: &[f32], b: &[f32], out: &mut [f32]) {
+    binary(vectors, Mul, reference::mul, a, b, out);
+}
+
+pub(crate) fn silu_mul_on(vectors: Option<Vectors>, gate: &[f32], value: &[f32], out: &mut [f32]) {
+    binary(vectors, SiluMul, reference::silu_mul, gate, value, out);
+}
+
+fn binary(
+    vectors: Option<Vectors>,
+    function: impl Binary + Send + Sync,
+    reference: fn(&[f32], &[f32], &mut [f32]),
+    a: &[f32],
+    b: &[f32],
+    out: &mut [f32],
+) {
+    assert!(a.len() == out.len() && b.len() == out.len(), "operands and out are equally long");
+    out.par_chunks_mut(BLOCK).zip(a.par_chunks(BLOCK)).zip(b.par_chunks(BLOCK)).for_each(
+        |((out, a), b)| match vectors {
+            None => reference(a, b, out),
+            Some(vectors) => vectors.run(Zip { function, a, b, out }),
+        },
+    );
 }
 
 /// The specification: through f64, rounded once.

@@ -1,7 +1,19 @@
 //! Product of activations with a packed weight.
 
+use crate::cpu::dot::WEIGHT_ROWS;
+use crate::cpu::{Vectors, fast_format, panels};
 use crate::formats::Matrix;
 use crate::scratch::{self, Scratch};
+use crate::tiles::{Tile, for_each_tile};
+
+/// Most rows of activations for which the weight is read row by row instead of being decoded to panels.
+const FEW_ROWS: usize = 16;
+
+/// Fewest products that are worth a fork.
+const PARALLEL_PRODUCTS: usize = 1 << 17;
+
+/// Elements of the weight that a task reads when there are few rows.
+const BLOCK_ELEMENTS: usize = 1 << 17;
 
 thread_local! {
     static DECODED_ROW: Scratch<f32> = const { Scratch::new(Vec::new()) };
@@ -13,31 +25,62 @@ thread_local! {
 /// When `x` is not whole rows of `weight.cols`, or `bias` or `out` has another length. Where `weight.cols` is 0, the
 /// number of rows is that of `out`.
 pub fn matmul(x: &[f32], weight: &Matrix<'_>, bias: Option<&[f32]>, out: &mut [f32]) {
-    check_lengths(x, weight, bias, out);
-    reference(x, weight, bias, out);
+    matmul_on(Vectors::current(), x, weight, bias, out);
 }
 
-fn check_lengths(x: &[f32], weight: &Matrix<'_>, bias: Option<&[f32]>, out: &[f32]) {
+pub(crate) fn matmul_on(
+    vectors: Option<Vectors>,
+    x: &[f32],
+    weight: &Matrix<'_>,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+) {
     let (outputs, inner) = (weight.rows(), weight.cols());
-    assert!(x.len().is_multiple_of(inner.max(1)), "x has {} elements, rows of {weight:?} have {inner}", x.len());
+    assert!(x.len().is_multiple_of(inner), "x has {} elements, rows of {weight:?} have {inner}", x.len());
     let rows = x.len().checked_div(inner).unwrap_or(out.len() / outputs.max(1));
     assert_eq!(out.len(), rows * outputs, "out is {rows} rows times {weight:?}");
-    if let Some(bias) = bias {
-        assert_eq!(bias.len(), outputs, "bias of {weight:?}");
+    assert!(bias.is_none_or(|bias| bias.len() == outputs), "bias of {weight:?}");
+
+    let parallel = rows * outputs * inner >= PARALLEL_PRODUCTS;
+    let column_block = (BLOCK_ELEMENTS / inner.max(1)).next_multiple_of(WEIGHT_ROWS).max(WEIGHT_ROWS);
+    match vectors {
+        Some(vectors) if inner > 0 && rows > FEW_ROWS => {
+            panels::matmul(vectors, x, weight, bias, out, parallel);
+        }
+        Some(vectors) if inner > 0 => {
+            let fast = fast_format(weight.format());
+            for_each_tile(out, outputs, rows.max(1), column_block, parallel, |mut tile| {
+                fast.dot(vectors, x, weight, &mut tile);
+                if let Some(bias) = bias {
+                    add_bias(&bias[tile.columns()], &mut tile);
+                }
+            });
+        }
+        _ => for_each_tile(out, outputs, rows.max(1), column_block, parallel, |mut tile| {
+            reference(x, weight, bias, &mut tile);
+        }),
     }
 }
 
-/// Sums in f64, rounded once.
-pub(crate) fn reference(x: &[f32], weight: &Matrix<'_>, bias: Option<&[f32]>, out: &mut [f32]) {
-    let (outputs, inner) = (weight.rows(), weight.cols());
+fn add_bias(bias: &[f32], tile: &mut Tile<'_>) {
+    for row in tile.rows() {
+        for (out, bias) in tile.row(row).iter_mut().zip(bias) {
+            *out += bias;
+        }
+    }
+}
+
+/// A tile of the product that covers all rows. Sums in f64, rounded once.
+fn reference(x: &[f32], weight: &Matrix<'_>, bias: Option<&[f32]>, tile: &mut Tile<'_>) {
+    let inner = weight.cols();
     scratch::with(&DECODED_ROW, inner, |weight_row| {
-        for output in 0..outputs {
+        for (i, output) in tile.columns().enumerate() {
             weight.decode_row(output, weight_row);
             let start = bias.map_or(0.0, |bias| f64::from(bias[output]));
-            for (row, out) in out.chunks_exact_mut(outputs).enumerate() {
+            for row in tile.rows() {
                 let x_row = &x[row * inner..(row + 1) * inner];
                 let products = x_row.iter().zip(&*weight_row).map(|(&x, &w)| f64::from(x) * f64::from(w));
-                out[output] = (start + products.sum::<f64>()) as f32;
+                tile.row(row)[i] = (start + products.sum::<f64>()) as f32;
             }
         }
     });

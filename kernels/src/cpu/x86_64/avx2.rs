@@ -1,0 +1,140 @@
+//! AVX2, FMA and F16C.
+
+use super::{arrays, intrinsics};
+use crate::cpu::Isa;
+use crate::cpu::simd::{Kernel, Simd};
+#[allow(clippy::wildcard_imports, reason = "intrinsics carry their own prefix")]
+use std::arch::x86_64::*;
+
+/// Proof that the processor has [`Isa::Avx2`].
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// The proof, where it holds.
+    pub(crate) fn detect() -> Option<Avx2> {
+        Isa::Avx2.is_supported().then_some(Avx2(()))
+    }
+
+    /// Runs `kernel` compiled for this instruction set.
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn enabled<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: `self` is made by `detect` only, which checks that the processor has these features.
+        unsafe { enabled(self, kernel) }
+    }
+}
+
+impl Simd for Avx2 {
+    arrays!(8);
+
+    const REGISTERS: usize = 16;
+
+    type F32 = __m256;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m256 {
+        intrinsics!(_mm256_set1_ps(value))
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32; 8]) -> __m256 {
+        intrinsics!(_mm256_loadu_ps(values.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn store(self, vector: __m256, values: &mut [f32; 8]) {
+        intrinsics!(_mm256_storeu_ps(values.as_mut_ptr(), vector));
+    }
+
+    #[inline(always)]
+    fn load_f16(self, values: &[[u8; 2]; 8]) -> __m256 {
+        intrinsics!(_mm256_cvtph_ps(_mm_loadu_si128(values.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, values: &[[u8; 2]; 8]) -> __m256 {
+        intrinsics!({
+            let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(values.as_ptr().cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words))
+        })
+    }
+
+    #[inline(always)]
+    fn load_f32(self, values: &[[u8; 4]; 8]) -> __m256 {
+        intrinsics!(_mm256_loadu_ps(values.as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        intrinsics!(_mm256_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        intrinsics!(_mm256_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        intrinsics!(_mm256_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        intrinsics!(_mm256_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        intrinsics!(_mm256_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        intrinsics!(_mm256_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        intrinsics!(_mm256_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256 {
+        intrinsics!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+
+    /// In two factors, because one power of two reaches neither end of the range.
+    #[inline(always)]
+    fn scale_exponent(self, a: __m256, n: __m256) -> __m256 {
+        intrinsics!({
+            let n = _mm256_cvtps_epi32(n);
+            let half = _mm256_srai_epi32::<1>(n);
+            let bias = _mm256_set1_epi32(127);
+            let first = _mm256_slli_epi32::<23>(_mm256_add_epi32(half, bias));
+            let second = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_sub_epi32(n, half), bias));
+            _mm256_mul_ps(_mm256_mul_ps(a, _mm256_castsi256_ps(first)), _mm256_castsi256_ps(second))
+        })
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m256) -> f32 {
+        intrinsics!({
+            let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        })
+    }
+
+    #[inline(always)]
+    fn maximum(self, a: __m256) -> f32 {
+        intrinsics!({
+            let four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        })
+    }
+}

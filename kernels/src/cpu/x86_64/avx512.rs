@@ -1,0 +1,124 @@
+//! AVX-512 F, BW, VL and DQ.
+
+use super::{arrays, intrinsics};
+use crate::cpu::Isa;
+use crate::cpu::simd::{Kernel, Simd};
+#[allow(clippy::wildcard_imports, reason = "intrinsics carry their own prefix")]
+use std::arch::x86_64::*;
+
+/// Proof that the processor has [`Isa::Avx512`].
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// The proof, where it holds.
+    pub(crate) fn detect() -> Option<Avx512> {
+        Isa::Avx512.is_supported().then_some(Avx512(()))
+    }
+
+    /// Runs `kernel` compiled for this instruction set.
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
+        fn enabled<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: `self` is made by `detect` only, which checks that the processor has these features.
+        unsafe { enabled(self, kernel) }
+    }
+}
+
+impl Simd for Avx512 {
+    arrays!(16);
+
+    const REGISTERS: usize = 32;
+
+    type F32 = __m512;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m512 {
+        intrinsics!(_mm512_set1_ps(value))
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32; 16]) -> __m512 {
+        intrinsics!(_mm512_loadu_ps(values.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn store(self, vector: __m512, values: &mut [f32; 16]) {
+        intrinsics!(_mm512_storeu_ps(values.as_mut_ptr(), vector));
+    }
+
+    #[inline(always)]
+    fn load_f16(self, values: &[[u8; 2]; 16]) -> __m512 {
+        intrinsics!(_mm512_cvtph_ps(_mm256_loadu_si256(values.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, values: &[[u8; 2]; 16]) -> __m512 {
+        intrinsics!({
+            let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(values.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
+        })
+    }
+
+    #[inline(always)]
+    fn load_f32(self, values: &[[u8; 4]; 16]) -> __m512 {
+        intrinsics!(_mm512_loadu_ps(values.as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        intrinsics!(_mm512_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        intrinsics!(_mm512_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        intrinsics!(_mm512_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        intrinsics!(_mm512_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        intrinsics!(_mm512_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        intrinsics!(_mm512_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        intrinsics!(_mm512_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512 {
+        intrinsics!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+
+    #[inline(always)]
+    fn scale_exponent(self, a: __m512, n: __m512) -> __m512 {
+        intrinsics!(_mm512_scalef_ps(a, n))
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m512) -> f32 {
+        intrinsics!(_mm512_reduce_add_ps(a))
+    }
+
+    #[inline(always)]
+    fn maximum(self, a: __m512) -> f32 {
+        intrinsics!(_mm512_reduce_max_ps(a))
+    }
+}
