@@ -1,0 +1,207 @@
+//! Writing an artifact: into a folder aside, renamed when it is whole.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::pack::Digest;
+
+/// Files of a checkpoint that the runtime needs beside program and weights, copied as they are.
+const COPIED: &[&str] = &[
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+];
+
+/// Name of the program in an artifact; its presence tells an artifact from another folder.
+pub const PROGRAM_FILE: &str = "program.json";
+
+/// The artifact could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// A file or folder could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The output exists and is something else.
+    #[error("{} exists and is no compiled model; it is left as it is", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> ArtifactError + '_ {
+    move |source| ArtifactError::Io { path: path.to_path_buf(), source }
+}
+
+/// What identifies a compilation: hashes of the plan, of what went in, of what came out.
+#[derive(Debug, Serialize)]
+pub struct Lock {
+    /// Version of this file.
+    pub version: u32,
+    /// Version of the compiler.
+    pub compiler: String,
+    /// Of the plan's canonical text.
+    pub plan_blake3: String,
+    /// Of program.json.
+    pub program_blake3: String,
+    /// Stored tensors.
+    pub sources: Vec<Digest>,
+    /// Packed tensors.
+    pub outputs: Vec<Digest>,
+}
+
+/// What happened, outside of the identity.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Name of the spec.
+    pub spec: String,
+    /// Name of the model definition.
+    pub model: String,
+    /// Modules and what was decided about them, in the order of the plan.
+    pub modules: Vec<ReportedModule>,
+    /// `head = table` for each table that is shared.
+    pub tied: Vec<String>,
+    /// Bytes of weights that were read, probes included.
+    pub bytes_read: u64,
+    /// Bytes of packed weights.
+    pub bytes_written: u64,
+    /// Warnings, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// A module of the report.
+#[derive(Debug, Serialize)]
+pub struct ReportedModule {
+    /// Logical path.
+    pub path: String,
+    /// `linear`, `head`, …
+    pub kind: &'static str,
+    /// What its weight became.
+    pub format: &'static str,
+}
+
+/// A folder that is being filled. Dropped before [`Staging::publish`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct Staging {
+    folder: PathBuf,
+    target: PathBuf,
+    published: bool,
+}
+
+impl Staging {
+    /// Makes a folder beside `target`.
+    ///
+    /// # Errors
+    /// When `target` is something else than a compiled model or an empty folder, or the folder cannot be made.
+    pub fn new(target: &Path) -> Result<Self, ArtifactError> {
+        check_target(target)?;
+        let (parent, name) = match (target.parent(), target.file_name()) {
+            (Some(parent), Some(name)) => (parent, name.to_string_lossy()),
+            _ => return Err(ArtifactError::Occupied { path: target.to_path_buf() }),
+        };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        fs::create_dir_all(parent).map_err(failed(parent))?;
+        let folder = parent.join(format!(".{name}.partial-{}", std::process::id()));
+        if folder.exists() {
+            fs::remove_dir_all(&folder).map_err(failed(&folder))?;
+        }
+        fs::create_dir(&folder).map_err(failed(&folder))?;
+        Ok(Staging { folder, target: target.to_path_buf(), published: false })
+    }
+
+    /// Where files go.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Writes a text file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, name: &str, text: &str) -> Result<(), ArtifactError> {
+        let path = self.folder.join(name);
+        fs::write(&path, text).map_err(failed(&path))
+    }
+
+    /// Copies tokenizer and generation files from a checkpoint. Where it has no generation_config.json, one is made of
+    /// the ids in config.json that end a text.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn copy_companions(&self, checkpoint: &crate::model::Checkpoint) -> Result<(), ArtifactError> {
+        for name in COPIED {
+            let from = checkpoint.folder.join(name);
+            if from.is_file() {
+                fs::copy(&from, self.folder.join(name)).map_err(failed(&from))?;
+            }
+        }
+        if !self.folder.join("generation_config.json").exists() {
+            let keys = ["bos_token_id", "eos_token_id", "pad_token_id"];
+            let entry = |key: &str| {
+                let value = checkpoint.config.get(&[key.to_string()]).filter(|value| !value.is_null())?;
+                Some((key.to_string(), value.clone()))
+            };
+            let map: serde_json::Map<_, _> = keys.into_iter().filter_map(entry).collect();
+            self.write("generation_config.json", &format!("{:#}\n", serde_json::Value::Object(map)))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the folder its final name, in place of an older artifact.
+    ///
+    /// # Errors
+    /// When it cannot be renamed; an older artifact is then still there.
+    pub fn publish(mut self) -> Result<(), ArtifactError> {
+        check_target(&self.target)?;
+        if self.target.exists() {
+            let old = self.folder.with_extension(format!("old-{}", std::process::id()));
+            fs::rename(&self.target, &old).map_err(failed(&self.target))?;
+            if let Err(source) = fs::rename(&self.folder, &self.target) {
+                fs::rename(&old, &self.target).map_err(failed(&self.target))?;
+                return Err(ArtifactError::Io { path: self.target.clone(), source });
+            }
+            self.published = true;
+            fs::remove_dir_all(&old).map_err(failed(&old))
+        } else {
+            fs::rename(&self.folder, &self.target).map_err(failed(&self.target))?;
+            self.published = true;
+            Ok(())
+        }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.published {
+            // Nothing more can be done about a folder that cannot be removed; its name says what it is.
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// A target may be missing, an empty folder, or an older artifact.
+fn check_target(target: &Path) -> Result<(), ArtifactError> {
+    let occupied = || ArtifactError::Occupied { path: target.to_path_buf() };
+    match fs::read_dir(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(_) => Err(occupied()),
+        Ok(mut entries) => {
+            if target.join(PROGRAM_FILE).is_file() || entries.next().is_none() { Ok(()) } else { Err(occupied()) }
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The stages in their order: texts and headers to a plan, a graph, a program, an artifact.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use lathe_grammar::ast::{DeclKind, File, Item, Model};
+use lathe_grammar::diag::{Diagnostic, nearest};
+use lathe_grammar::span::{SourceId, Sources};
+use lathe_runtime::program::ProgramError;
+
+use crate::artifact::{ArtifactError, Lock, PROGRAM_FILE, Report, ReportedModule, Staging};
+use crate::elaborate::{Elaborated, elaborate};
+use crate::lower::{LowerError, Lowered, lower};
+use crate::model::{Checkpoint, unread_keys};
+use crate::pack::{PackError, PackOptions, pack};
+use crate::passes::{self, PassError};
+use crate::plan::{Finding, Plan};
+use crate::probe::probe;
+use crate::resolve::resolve;
+use crate::source::{ReadTensorError, TensorReader};
+
+/// Why a compilation ended without an artifact.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// Spec, definition or checkpoint are at fault.
+    #[error("{} diagnostics", .0.len())]
+    Diagnostics(Vec<Diagnostic>),
+    /// A tensor could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadTensorError),
+    /// A pass broke the graph: our bug.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// The graph cannot be lowered.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    /// The program cannot be stated.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The weights could not be packed.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// The artifact could not be written.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+}
+
+/// What is compiled.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// Every text read so far.
+    pub sources: &'a mut Sources,
+    /// The spec's text.
+    pub spec: SourceId,
+    /// A definition to use in place of the shipped ones.
+    pub model: Option<SourceId>,
+    /// The checkpoint.
+    pub checkpoint: &'a Checkpoint,
+    /// Whether config keys that nobody reads are errors.
+    pub strict: bool,
+}
+
+/// Everything that is known before a weight is packed.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The model, its graph as the definition states it.
+    pub model: Elaborated,
+    /// What becomes of each module.
+    pub plan: Plan,
+    /// The graph after the passes.
+    pub graph: crate::ir::Graph,
+    /// What the passes did.
+    pub log: passes::Log,
+    /// What runs, and how its weights are made.
+    pub lowered: Lowered,
+    /// Warnings.
+    pub warnings: Vec<Diagnostic>,
+    /// Bytes that probes read.
+    pub probe_bytes: u64,
+}
+
+/// Runs every stage up to packing.
+///
+/// # Errors
+/// As [`CompileError`]; nothing was written.
+pub fn prepare(input: Input<'_>, options: &passes::Options) -> Result<Prepared, CompileError> {
+    let Input { sources, spec, model, checkpoint, strict } = input;
+    let mut diagnostics = Vec::new();
+    let spec = single(parse(sources, spec, &mut diagnostics), "spec", &mut diagnostics, |item| match item {
+        Item::Spec(spec) => Some(spec),
+        Item::Model(_) => None,
+    });
+    let definition = match model {
+        Some(source) => {
+            single(parse(sources, source, &mut diagnostics), "model", &mut diagnostics, |item| match item {
+                Item::Model(model) => Some(model),
+                Item::Spec(_) => None,
+            })
+        }
+        None => shipped_definition(sources, checkpoint, &mut diagnostics),
+    };
+    let entry = lathe_specs::BOOKKEEPING;
+    let source = sources.add(format!("library:{}", entry.path), entry.text);
+    let bookkeeping = parse(sources, source, &mut diagnostics).and_then(first_model);
+    let (Some(spec), Some(definition), Some(bookkeeping)) = (spec, definition, bookkeeping) else {
+        return Err(CompileError::Diagnostics(diagnostics));
+    };
+    stop_on_errors(&mut diagnostics)?;
+
+    let (model, warnings) = elaborate(&definition, &bookkeeping, checkpoint).map_err(CompileError::Diagnostics)?;
+    diagnostics.extend(warnings);
+    diagnostics.extend(unread(checkpoint, &model.read_keys, strict));
+    match resolve(&spec, &model, checkpoint) {
+        Err(errors) => {
+            diagnostics.extend(errors);
+            Err(CompileError::Diagnostics(diagnostics))
+        }
+        Ok((mut plan, warnings)) => {
+            diagnostics.extend(warnings);
+            stop_on_errors(&mut diagnostics)?;
+            let reader = TensorReader::open(checkpoint)?;
+            plan.ties = probe(checkpoint, &model, &reader)?;
+            diagnostics.extend(broken_ties(&plan, &model, checkpoint));
+            let mut graph = model.graph.clone();
+            let log = passes::run(&mut graph, &plan, options)?;
+            let lowered = lower(&graph, &plan, &model.name, model.max_positions)?;
+            lathe_runtime::program::verify(&lowered.program).map_err(ProgramError::from)?;
+            let probe_bytes = reader.bytes_read();
+            Ok(Prepared { model, plan, graph, log, lowered, warnings: diagnostics, probe_bytes })
+        }
+    }
+}
+
+/// What a compilation did.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome {
+    /// Bytes of weights that were read, probes included.
+    pub bytes_read: u64,
+    /// Bytes of packed weights.
+    pub bytes_written: u64,
+}
+
+/// Packs the weights and writes the artifact to `target`.
+///
+/// # Errors
+/// As [`CompileError`]; `target` is then as it was.
+pub fn write(
+    prepared: &Prepared,
+    checkpoint: &Checkpoint,
+    target: &Path,
+    options: PackOptions,
+) -> Result<Outcome, CompileError> {
+    let Prepared { model, plan, lowered, warnings, probe_bytes, .. } = prepared;
+    let staging = Staging::new(target)?;
+    let reader = TensorReader::open(checkpoint)?;
+    let weights = &lowered.program.weights;
+    let packed = pack(&lowered.recipes, weights, checkpoint, &reader, staging.folder(), options)?;
+    let program = lowered.program.to_json()?;
+    let outcome =
+        Outcome { bytes_read: reader.bytes_read() + probe_bytes, bytes_written: packed.bytes_written };
+    let lock = Lock {
+        version: 1,
+        compiler: format!("lathe {}", env!("CARGO_PKG_VERSION")),
+        plan_blake3: blake3::hash(plan.listing(model).as_bytes()).to_string(),
+        program_blake3: blake3::hash(program.as_bytes()).to_string(),
+        sources: packed.sources,
+        outputs: packed.outputs,
+    };
+    let report = report(model, plan, warnings, outcome);
+    staging.write(PROGRAM_FILE, &program)?;
+    staging.write("lathe.lock", &json(&lock))?;
+    staging.write("report.json", &json(&report))?;
+    staging.copy_companions(checkpoint)?;
+    staging.publish()?;
+    Ok(outcome)
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    let text = serde_json::to_string_pretty(value);
+    text.expect("invariant: locks and reports hold strings and numbers only") + "\n"
+}
+
+fn report(model: &Elaborated, plan: &Plan, warnings: &[Diagnostic], outcome: Outcome) -> Report {
+    let params = model.graph.params();
+    let format = |id: crate::ir::ParamId| plan.formats[id.index()];
+    Report {
+        spec: plan.spec.clone(),
+        model: model.name.clone(),
+        modules: model
+            .modules
+            .iter()
+            .map(|module| ReportedModule {
+                path: module.path.clone(),
+                kind: module.kind.name(),
+                format: module.params.first().map_or("none", |&id| format(id)),
+            })
+            .collect(),
+        tied: plan
+            .ties
+            .iter()
+            .filter_map(crate::plan::Tie::shared)
+            .map(|(head, table)| format!("{} = {}", params[head.index()].name, params[table.index()].name))
+            .collect(),
+        bytes_read: outcome.bytes_read,
+        bytes_written: outcome.bytes_written,
+        warnings: warnings.iter().map(|warning| format!("{}: {}", warning.code, warning.message)).collect(),
+    }
+}
+
+fn stop_on_errors(diagnostics: &mut Vec<Diagnostic>) -> Result<(), CompileError> {
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(CompileError::Diagnostics(std::mem::take(diagnostics)));
+    }
+    Ok(())
+}
+
+fn parse(sources: &Sources, source: SourceId, diagnostics: &mut Vec<Diagnostic>) -> Option<File> {
+    let parsed = lathe_grammar::parse(sources, source);
+    diagnostics.extend(parsed.diagnostics);
+    parsed.file
+}
+
+fn first_model(file: File) -> Option<Model> {
+    file.items.into_iter().find_map(|item| match item {
+        Item::Model(model) => Some(model),
+        Item::Spec(_) => None,
+    })
+}
+
+/// The one item of its kind that a file holds.
+fn single<T>(
+    file: Option<File>,
+    what: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+    pick: impl Fn(Item) -> Option<T>,
+) -> Option<T> {
+    let file = file?;
+    let version = file.version.span;
+    let mut found: Vec<T> = file.items.into_iter().filter_map(pick).collect();
+    if found.len() != 1 {
+        // A parse error that swallowed the item has been reported and says more.
+        if !diagnostics.iter().any(Diagnostic::is_error) {
+            let message = format!("expected one {what} in this file, found {}", found.len());
+            diagnostics.push(Diagnostic::error("S0001", message).label(version, ""));
+        }
+        return None;
+    }
+    found.pop()
+}
+
+/// The shipped definition that lists the checkpoint's architecture.
+fn shipped_definition(
+    sources: &mut Sources,
+    checkpoint: &Checkpoint,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Model> {
+    let wanted = checkpoint.config.architectures();
+    let mut known = BTreeSet::new();
+    for entry in lathe_specs::MODELS {
+        let source = sources.add(format!("library:{}", entry.path), entry.text);
+        let Some(model) = parse(sources, source, diagnostics).and_then(first_model) else { continue };
+        let names = architectures(&model);
+        if wanted.iter().any(|wanted| names.iter().any(|name| name == wanted)) {
+            return Some(model);
+        }
+        known.extend(names);
+    }
+    let file = checkpoint.config.file.clone();
+    let message = match wanted.first() {
+        Some(name) => format!("{file}: no shipped definition describes the architecture `{name}`"),
+        None => format!("{file}: expected a list `architectures`, found none"),
+    };
+    let mut diagnostic = Diagnostic::error("C0012", message)
+        .file(file)
+        .help("write a definition (it is data, not code) and pass it with --model-def");
+    let known: Vec<String> = known.into_iter().collect();
+    if let Some(near) = wanted.first().and_then(|name| nearest(name, known.iter().map(String::as_str))) {
+        diagnostic = diagnostic.note(format!("the closest that is shipped is `{near}`"));
+    }
+    diagnostics.push(diagnostic);
+    None
+}
+
+/// The architectures that a definition lists.
+pub fn architectures(model: &Model) -> Vec<String> {
+    let lists = model.body.iter().filter_map(|decl| match &decl.kind {
+        DeclKind::Architectures(names) => Some(names),
+        _ => None,
+    });
+    lists.flatten().map(|name| name.value.clone()).collect()
+}
+
+fn unread(checkpoint: &Checkpoint, read: &BTreeSet<String>, strict: bool) -> Option<Diagnostic> {
+    let keys = unread_keys(&checkpoint.config, read);
+    if keys.is_empty() {
+        return None;
+    }
+    let file = checkpoint.config.file.clone();
+    let message = format!("{file}: keys that the definition does not read: {}", keys.join(", "));
+    let diagnostic =
+        if strict { Diagnostic::error("C0010", message) } else { Diagnostic::warning("C0010", message) };
+    let quoted: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+    let help = format!("when they change nothing, write `ignore config {}`", quoted.join(", "));
+    Some(diagnostic.file(file).help(help))
+}
+
+/// Heads that the config calls tied and that the checkpoint stores with other values.
+fn broken_ties(plan: &Plan, model: &Elaborated, checkpoint: &Checkpoint) -> Vec<Diagnostic> {
+    let name = |id: crate::ir::ParamId| model.graph.params()[id.index()].name.as_str();
+    plan.ties
+        .iter()
+        .filter(|tie| tie.finding == Finding::Different && tie.candidate.claimed == Some(true))
+        .map(|tie| {
+            let (head, table) = (name(tie.candidate.head), name(tie.candidate.table));
+            let file = checkpoint.config.file.clone();
+            let message = format!("{file} says that `{head}` and `{table}` are tied, but they differ: both are kept");
+            Diagnostic::warning("C0011", message).file(file).label(tie.candidate.span, "declared here")
+        })
+        .collect()
+}

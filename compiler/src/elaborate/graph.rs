@@ -1,0 +1,172 @@
+//! The graph block: statements run once, each operation adds a node.
+
+use std::rc::Rc;
+
+use lathe_grammar::ast::{Decl, DeclKind, Stmt, StmtKind};
+use lathe_grammar::diag::Diagnostic;
+use lathe_grammar::span::Span;
+
+use super::constructors::Apply;
+use super::value::{Binding, Reported, Scope, Value};
+use super::{Elaborator, ModuleId};
+use crate::ir::{NodeId, Op, ParamId};
+
+/// The inputs that a graph is given, in the order of its parameters.
+const INPUTS: [(&str, Op); 2] = [("tokens", Op::Tokens), ("positions", Op::Positions)];
+
+impl<'a> Elaborator<'a> {
+    pub(super) fn run_graph(&mut self, decl: &'a Decl, root: &Rc<Scope<'a>>) -> Result<(), Reported> {
+        let DeclKind::Graph { parameters, body } = &decl.kind else { return Ok(()) };
+        let names: Vec<&str> = parameters.iter().map(|parameter| parameter.value.as_str()).collect();
+        if names != INPUTS.map(|(name, _)| name) {
+            let message = format!("expected `graph(tokens, positions)`, found `graph({})`", names.join(", "));
+            return Err(self.error("M0007", decl.span, message));
+        }
+        let scope = Scope::frontier(root);
+        for (name, op) in INPUTS {
+            let node = self.node(op, &[], name, decl.span)?;
+            scope.bind(name, Binding::Done(Ok(Value::Node(node))));
+        }
+        match self.statements(body, &scope)? {
+            Some((Value::Node(logits), span)) => {
+                self.node(Op::Output, &[logits], "output", span)?;
+                Ok(())
+            }
+            Some((other, span)) => Err(self.expected("an activation", &other, span)),
+            None => Err(self.error("M0006", decl.span, "the graph ends without a `return`")),
+        }
+    }
+
+    /// Runs statements up to a `return`, whose value comes back.
+    fn statements(&mut self, body: &'a [Stmt], scope: &Rc<Scope<'a>>) -> Result<Option<(Value, Span)>, Reported> {
+        for stmt in body {
+            match &stmt.kind {
+                StmtKind::Assign { name, value } => {
+                    let value = self.eval(value, scope)?;
+                    scope.assign(&name.value, value);
+                }
+                StmtKind::Return(expr) => return Ok(Some((self.eval(expr, scope)?, expr.span))),
+                StmtKind::If { condition, then, otherwise } => {
+                    let body = if self.condition(condition, scope)? { then } else { otherwise };
+                    if let Some(value) = self.statements(body, &Scope::child(scope))? {
+                        return Ok(Some(value));
+                    }
+                }
+                StmtKind::For { index, variable, over, body } => {
+                    let over_value = self.eval(over, scope)?;
+                    for (i, item) in self.items(&over_value, over.span)?.into_iter().enumerate() {
+                        self.step(stmt.span)?;
+                        let inner = Scope::child(scope);
+                        if let Some(index) = index {
+                            inner.bind(&index.value, Binding::Done(Ok(Value::Int(i as i64))));
+                        }
+                        let label = match &item {
+                            Value::Container(path) => Some(path.clone()),
+                            Value::Module(id) => Some(self.modules[id.0 as usize].module.path.clone()),
+                            _ => None,
+                        };
+                        inner.bind(&variable.value, Binding::Done(Ok(item)));
+                        let depth = self.label.len();
+                        self.label.extend(label);
+                        let returned = self.statements(body, &inner)?;
+                        self.label.truncate(depth);
+                        if returned.is_some() {
+                            return Ok(returned);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a `for` goes through: the items of a list, or the indexed children of a container.
+    fn items(&mut self, over: &Value, span: Span) -> Result<Vec<Value>, Reported> {
+        match over {
+            Value::List(items) => Ok(items.to_vec()),
+            Value::Container(path) => {
+                let children = self.containers.get(path).copied().unwrap_or(0);
+                if children == 0 {
+                    return Err(self.error("M0002", span, format!("`{path}` has no indexed modules to go through")));
+                }
+                let child = |index| {
+                    let path = format!("{path}.{index}");
+                    match self.paths.get(&path) {
+                        Some(&module) => Value::Module(module),
+                        None => Value::Container(path),
+                    }
+                };
+                Ok((0..children).map(child).collect())
+            }
+            other => Err(self.expected("a list or a repeated module", other, span)),
+        }
+    }
+
+    /// Adds an operation; its operands must fit.
+    fn node(&mut self, op: Op, operands: &[NodeId], label: &str, span: Span) -> Result<NodeId, Reported> {
+        self.step(span)?;
+        let name = op.name();
+        self.graph.add(op, operands, label, Some(span)).map_err(|misfit| {
+            let diagnostic = Diagnostic::error("M0005", format!("{name}: {misfit}")).label(span, "");
+            let diagnostic = match self.label.last() {
+                Some(path) => diagnostic.note(format!("in `{path}`")),
+                None => diagnostic,
+            };
+            self.report(diagnostic)
+        })
+    }
+
+    /// An operation that belongs to no module, labelled by the loops around it.
+    pub(super) fn operation(&mut self, op: Op, operands: &[NodeId], name: &str, span: Span) -> Result<Value, Reported> {
+        let label = match self.label.last() {
+            Some(path) => format!("{path}.{name}"),
+            None => name.to_string(),
+        };
+        Ok(Value::Node(self.node(op, operands, &label, span)?))
+    }
+
+    /// The node of a parameter; one however many users it has.
+    fn param_node(&mut self, param: ParamId, label: &str, span: Span) -> Result<NodeId, Reported> {
+        if let Some(&node) = self.nodes.get(&param) {
+            return Ok(node);
+        }
+        let node = self.node(Op::Param(param), &[], label, span)?;
+        self.nodes.insert(param, node);
+        Ok(node)
+    }
+
+    pub(super) fn apply_module(
+        &mut self,
+        id: ModuleId,
+        input: &Value,
+        input_span: Span,
+        span: Span,
+    ) -> Result<Value, Reported> {
+        let Value::Node(x) = *input else {
+            return Err(self.expected("an activation", input, input_span));
+        };
+        let built = &self.modules[id.0 as usize];
+        let (apply, path, declared) = (built.apply, built.module.path.clone(), built.module.span);
+        let params = built.module.params.clone();
+        let mut weights = Vec::with_capacity(params.len());
+        for param in params {
+            weights.push(self.param_node(param, &path, declared)?);
+        }
+        if weights.is_empty() {
+            // Its constructor failed, which was reported.
+            return Err(Reported);
+        }
+        let node = match apply {
+            Apply::Linear => {
+                let operands: Vec<NodeId> = std::iter::once(x).chain(weights).collect();
+                self.node(Op::Linear, &operands, &path, span)?
+            }
+            Apply::Embedding => self.node(Op::Embed, &[weights[0], x], &path, span)?,
+            Apply::RmsNorm { eps } => {
+                let normalized = self.node(Op::Normalize { eps }, &[x], &path, span)?;
+                self.node(Op::Gain, &[normalized, weights[0]], &path, span)?
+            }
+        };
+        Ok(Value::Node(node))
+    }
+}

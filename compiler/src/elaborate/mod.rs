@@ -1,0 +1,201 @@
+//! A model definition, evaluated on a config and the headers of a checkpoint: modules, parameters and the graph.
+//!
+//! Declarations may stand in any order: a `let` is evaluated when it is first used, constructors once all module paths
+//! are known, the graph last. Every mistake of the declarations is reported; in the graph the first one, as the later
+//! ones would follow from it.
+
+mod arguments;
+mod claims;
+mod constructors;
+mod declare;
+mod eval;
+mod functions;
+mod graph;
+mod rope;
+mod value;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lathe_grammar::ast;
+use lathe_grammar::diag::Diagnostic;
+use lathe_grammar::pattern::Kind;
+use lathe_grammar::span::Span;
+
+use crate::ir::{Graph, NodeId, ParamId, TensorId};
+use crate::model::{Checkpoint, Config};
+use value::{Reported, Scope};
+
+pub use constructors::CONSTRUCTORS;
+pub use functions::FUNCTIONS;
+
+/// Most modules and operations that a definition may evaluate to.
+const MAX_SIZE: usize = 1_000_000;
+
+/// Index into [`Elaborated::modules`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModuleId(pub u32);
+
+/// A module of the model: what a rule of a spec decides about.
+#[derive(Debug, Clone)]
+pub struct Module {
+    /// Logical path: `model.layers.0.self_attn.q_proj`.
+    pub path: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Its parameters, the weight first.
+    pub params: Vec<ParamId>,
+    /// Its declaration.
+    pub span: Span,
+}
+
+impl Module {
+    /// Whether the weight can take a format: matrices can, gains are always kept.
+    pub fn takes_format(&self) -> bool {
+        self.kind != Kind::Norm
+    }
+}
+
+/// A head that may read the table of an embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TieCandidate {
+    /// The head's weight.
+    pub head: ParamId,
+    /// The embedding's table.
+    pub table: ParamId,
+    /// What config.json says; `None` when it says nothing.
+    pub claimed: Option<bool>,
+    /// The head's declaration.
+    pub span: Span,
+}
+
+/// A definition evaluated for one checkpoint.
+#[derive(Debug)]
+pub struct Elaborated {
+    /// Name of the definition.
+    pub name: String,
+    /// What the model computes.
+    pub graph: Graph,
+    /// Every module, in the order of the declarations.
+    pub modules: Vec<Module>,
+    /// Every proper prefix of a module path, and how many indexed children it has.
+    pub children: BTreeMap<String, u64>,
+    /// Heads that may be tied.
+    pub ties: Vec<TieCandidate>,
+    /// Largest number of positions that the model was made for.
+    pub max_positions: Option<u32>,
+    /// Keys of config.json that were read, mentioned or ignored by name.
+    pub read_keys: BTreeSet<String>,
+}
+
+/// Evaluates `model` for `checkpoint`. `bookkeeping` holds the keys of config.json that no model reads.
+///
+/// # Errors
+/// Diagnostics, at least one of them an error. Warnings come back beside the result.
+pub fn elaborate(
+    model: &ast::Model,
+    bookkeeping: &ast::Model,
+    checkpoint: &Checkpoint,
+) -> Result<(Elaborated, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut elaborator = Elaborator {
+        checkpoint,
+        config: &checkpoint.config,
+        diagnostics: Vec::new(),
+        modules: Vec::new(),
+        paths: BTreeMap::new(),
+        containers: BTreeMap::new(),
+        graph: Graph::new(),
+        ties: Vec::new(),
+        nodes: BTreeMap::new(),
+        reads: BTreeSet::new(),
+        lets: BTreeMap::new(),
+        claimed: BTreeMap::new(),
+        ignored_tensors: Vec::new(),
+        max_positions: None,
+        steps: 0,
+        label: Vec::new(),
+    };
+    // A marker only: what was reported is in `diagnostics`.
+    let outcome = elaborator.run(model, bookkeeping);
+    let Elaborator { diagnostics, modules, graph, ties, reads, max_positions, containers, .. } = elaborator;
+    if outcome.is_err() || diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(diagnostics);
+    }
+    let name = model.name.value.clone();
+    let modules = modules.into_iter().map(|built| built.module).collect();
+    let elaborated =
+        Elaborated { name, graph, modules, children: containers, ties, max_positions, read_keys: reads };
+    Ok((elaborated, diagnostics))
+}
+
+/// A module with what the graph needs to apply it.
+struct Built {
+    module: Module,
+    apply: constructors::Apply,
+}
+
+struct Elaborator<'a> {
+    checkpoint: &'a Checkpoint,
+    config: &'a Config,
+    diagnostics: Vec<Diagnostic>,
+    modules: Vec<Built>,
+    /// Module by logical path.
+    paths: BTreeMap<String, ModuleId>,
+    /// Every proper prefix of a module path, and how many indexed children it has.
+    containers: BTreeMap<String, u64>,
+    graph: Graph,
+    ties: Vec<TieCandidate>,
+    /// The node of each parameter that the graph uses.
+    nodes: BTreeMap<ParamId, NodeId>,
+    reads: BTreeSet<String>,
+    /// Every `let` of the declarations by name, for notes on where a size comes from.
+    lets: BTreeMap<&'a str, &'a ast::Expr>,
+    /// The parameter that reads each stored tensor, and its declaration.
+    claimed: BTreeMap<TensorId, (String, Span)>,
+    ignored_tensors: Vec<(String, Span)>,
+    max_positions: Option<u32>,
+    /// Iterations and operations so far, against [`MAX_SIZE`].
+    steps: usize,
+    /// Containers that the graph's loops are in, innermost last.
+    label: Vec<String>,
+}
+
+impl<'a> Elaborator<'a> {
+    fn run(&mut self, model: &'a ast::Model, bookkeeping: &'a ast::Model) -> Result<(), Reported> {
+        self.ignored_keys(&bookkeeping.body);
+        self.mentioned_keys(model);
+        let root = Scope::root();
+        let pending = self.declare(&model.body, &root, "");
+        self.build_modules(pending);
+        self.claims();
+        let graphs: Vec<_> = model.body.iter().filter(|decl| matches!(decl.kind, ast::DeclKind::Graph { .. })).collect();
+        match graphs[..] {
+            [decl] => self.run_graph(decl, &root),
+            [] => Err(self.error("M0006", model.name.span, format!("model `{}` has no graph", model.name.value))),
+            [first, second, ..] => {
+                let diagnostic = Diagnostic::error("M0006", "a model has one graph, found two")
+                    .label(second.span, "the second")
+                    .label(first.span, "the first");
+                Err(self.report(diagnostic))
+            }
+        }
+    }
+
+    /// Records a diagnostic; the marker says that the value is missing for a reason that was reported.
+    fn report(&mut self, diagnostic: Diagnostic) -> Reported {
+        self.diagnostics.push(diagnostic);
+        Reported
+    }
+
+    fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>) -> Reported {
+        self.report(Diagnostic::error(code, message).label(span, ""))
+    }
+
+    /// Counts one iteration or operation.
+    fn step(&mut self, span: Span) -> Result<(), Reported> {
+        self.steps += 1;
+        if self.steps > MAX_SIZE {
+            return Err(self.error("M0009", span, format!("more than {MAX_SIZE} modules and operations")));
+        }
+        Ok(())
+    }
+}

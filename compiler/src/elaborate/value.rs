@@ -1,0 +1,131 @@
+//! Values of expressions, and the scopes that names are looked up in.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use lathe_grammar::ast::Expr;
+
+use super::ModuleId;
+use crate::ir::{NodeId, RopeId};
+
+/// The value is missing, and the reason has been reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reported;
+
+/// What an expression evaluates to.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    /// A key that config.json does not have; the path for messages.
+    Missing(String),
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Str(Rc<str>),
+    List(Rc<Vec<Value>>),
+    /// An object of config.json, by its path; the root is empty.
+    Object(Vec<String>),
+    /// Frequencies of a rotary embedding.
+    Rope(RopeId),
+    /// A part of a module path that is no module itself: `model.layers`.
+    Container(String),
+    Module(ModuleId),
+    /// An activation.
+    Node(NodeId),
+}
+
+impl Value {
+    /// What it is, for messages: `the number 3`.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Value::Missing(path) => format!("`{path}`, which config.json does not have"),
+            Value::Null => "null".into(),
+            Value::Bool(value) => format!("{value}"),
+            Value::Int(value) => format!("the number {value}"),
+            Value::Float(value) => format!("the number {value}"),
+            Value::Str(value) => format!("the string {value:?}"),
+            Value::List(values) => format!("a list of {}", values.len()),
+            Value::Object(path) if path.is_empty() => "the whole config".into(),
+            Value::Object(path) => format!("the object `{}` of config.json", path.join(".")),
+            Value::Rope(_) => "rotary frequencies".into(),
+            Value::Container(path) => format!("the container `{path}`"),
+            Value::Module(_) => "a module".into(),
+            Value::Node(_) => "an activation".into(),
+        }
+    }
+}
+
+/// A name and what it stands for.
+pub(super) enum Binding<'a> {
+    /// A `let` that nobody has used yet.
+    Deferred(&'a Expr),
+    /// A `let` that is being evaluated: using it is a cycle.
+    Evaluating,
+    /// Evaluated; an error was reported once and is not repeated.
+    Done(Result<Value, Reported>),
+}
+
+/// Names of one block. Lookups go on in the parent.
+pub(super) struct Scope<'a> {
+    parent: Option<Rc<Scope<'a>>>,
+    /// Assignments do not reach past this block.
+    frontier: bool,
+    names: RefCell<BTreeMap<String, Binding<'a>>>,
+}
+
+impl<'a> Scope<'a> {
+    pub(super) fn root() -> Rc<Self> {
+        Rc::new(Scope { parent: None, frontier: true, names: RefCell::default() })
+    }
+
+    pub(super) fn child(parent: &Rc<Self>) -> Rc<Self> {
+        Rc::new(Scope { parent: Some(Rc::clone(parent)), frontier: false, names: RefCell::default() })
+    }
+
+    /// A block whose assignments shadow the names of its parents: the graph's.
+    pub(super) fn frontier(parent: &Rc<Self>) -> Rc<Self> {
+        Rc::new(Scope { parent: Some(Rc::clone(parent)), frontier: true, names: RefCell::default() })
+    }
+
+    /// Binds a name in this block. False when the block already has it.
+    pub(super) fn bind(&self, name: &str, binding: Binding<'a>) -> bool {
+        self.names.borrow_mut().insert(name.to_string(), binding).is_none()
+    }
+
+    /// Rebinds a name in the nearest block up to the frontier that has it, else binds it here.
+    pub(super) fn assign(&self, name: &str, value: Value) {
+        let mut scope = self;
+        loop {
+            if let Some(binding) = scope.names.borrow_mut().get_mut(name) {
+                *binding = Binding::Done(Ok(value));
+                return;
+            }
+            match &scope.parent {
+                Some(parent) if !scope.frontier => scope = parent,
+                _ => break,
+            }
+        }
+        self.bind(name, Binding::Done(Ok(value)));
+    }
+
+    /// The nearest block that has the name.
+    pub(super) fn holder(self: &Rc<Self>, name: &str) -> Option<Rc<Scope<'a>>> {
+        if self.names.borrow().contains_key(name) {
+            return Some(Rc::clone(self));
+        }
+        self.parent.as_ref()?.holder(name)
+    }
+
+    /// The binding of a name of this very block, replaced by `with`.
+    pub(super) fn replace(&self, name: &str, with: Binding<'a>) -> Option<Binding<'a>> {
+        self.names.borrow_mut().insert(name.to_string(), with)
+    }
+
+    /// All names in sight.
+    pub(super) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.names.borrow().keys().cloned().collect();
+        names.extend(self.parent.iter().flat_map(|parent| parent.names()));
+        names
+    }
+}

@@ -1,0 +1,98 @@
+//! What is known of a value before it is computed: dtype and shape.
+
+use std::fmt;
+
+/// One dimension of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dim {
+    /// The tokens of a step.
+    Tokens,
+    /// The tokens whose logits are asked for.
+    Selected,
+    /// A number.
+    Fixed(u64),
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dim::Tokens => f.write_str("T"),
+            Dim::Selected => f.write_str("S"),
+            Dim::Fixed(n) => write!(f, "{n}"),
+        }
+    }
+}
+
+/// What the elements of a value are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// Token ids, positions, row numbers.
+    Index,
+    /// Real numbers; how they are stored is decided later.
+    Real,
+}
+
+/// Dtype and shape of a value.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Fact {
+    /// What the elements are.
+    pub dtype: Dtype,
+    /// Dimensions, outermost first.
+    pub shape: Vec<Dim>,
+}
+
+impl Fact {
+    /// Real numbers of this shape.
+    pub fn real(shape: impl Into<Vec<Dim>>) -> Self {
+        Fact { dtype: Dtype::Real, shape: shape.into() }
+    }
+
+    /// Indices of this shape.
+    pub fn index(shape: impl Into<Vec<Dim>>) -> Self {
+        Fact { dtype: Dtype::Index, shape: shape.into() }
+    }
+
+    /// A parameter of this shape.
+    pub fn param(shape: &[u64]) -> Self {
+        Fact::real(shape.iter().map(|&n| Dim::Fixed(n)).collect::<Vec<_>>())
+    }
+
+    /// The last dimension, when it is a number.
+    pub fn last(&self) -> Option<u64> {
+        match self.shape.last() {
+            Some(Dim::Fixed(n)) => Some(*n),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.dtype {
+            Dtype::Index => "index[",
+            Dtype::Real => "real[",
+        })?;
+        for (i, dim) in self.shape.iter().enumerate() {
+            if i > 0 {
+                f.write_str(", ")?;
+            }
+            write!(f, "{dim}")?;
+        }
+        f.write_str("]")
+    }
+}
+
+/// Why operands do not fit an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// What the operation takes.
+    pub expected: String,
+    /// What it was given.
+    pub found: String,
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected {}, found {}", self.expected, self.found)
+    }
+}

@@ -1,0 +1,193 @@
+//! Reads the text of a graph as [`super::print`](self) writes it, for file tests and bisection. It checks the syntax
+//! only: a graph that breaks an invariant can be written down, for the verifier to find.
+
+use std::collections::BTreeMap;
+
+use lathe_runtime::program::{Binary, RopePairing, RopeTable, Unary};
+
+use super::fact::{Dim, Fact};
+use super::graph::{Graph, Node, NodeId, Param, ParamId, Slice, TensorId, Values};
+use super::op::{Op, Real, RopeId};
+
+/// A line that is not as the printer writes it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {message}")]
+pub struct ReadError {
+    /// One-based.
+    pub line: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// Reads a graph.
+///
+/// # Errors
+/// The first line that is not in the syntax, or a reference to a node that the text does not define.
+pub fn read(text: &str) -> Result<Graph, ReadError> {
+    let mut reader = Reader { graph: Graph::new(), ids: BTreeMap::new() };
+    let lines = || text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    // Ids first, so that a text may refer forward (only a cyclic one does).
+    for (number, line) in lines() {
+        reader.declare(line).map_err(|message| ReadError { line: number + 1, message })?;
+    }
+    for (number, line) in lines() {
+        reader.define(line).map_err(|message| ReadError { line: number + 1, message })?;
+    }
+    for (number, line) in lines() {
+        reader.wire(line).map_err(|message| ReadError { line: number + 1, message })?;
+    }
+    Ok(reader.graph)
+}
+
+struct Reader {
+    graph: Graph,
+    ids: BTreeMap<u32, NodeId>,
+}
+
+/// The parts of a node's line.
+struct Line<'a> {
+    id: u32,
+    name: &'a str,
+    attributes: Vec<&'a str>,
+    operands: Vec<u32>,
+    fact: &'a str,
+    label: &'a str,
+}
+
+fn split(line: &str) -> Result<Option<Line<'_>>, String> {
+    let (line, label) = line.split_once("  // ").unwrap_or((line, ""));
+    let Some(rest) = line.trim().strip_prefix('%') else { return Ok(None) };
+    let (head, fact) = rest.rsplit_once(" : ").ok_or("expected ` : ` and a fact")?;
+    let mut words = head.split_whitespace();
+    let id = number(words.next().unwrap_or(""))?;
+    let name = words.next().ok_or("expected an operation")?;
+    let (mut attributes, mut operands) = (Vec::new(), Vec::new());
+    for word in words {
+        match word.strip_prefix('%') {
+            Some(operand) => operands.push(number(operand)?),
+            None => attributes.push(word),
+        }
+    }
+    Ok(Some(Line { id, name, attributes, operands, fact, label }))
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("expected a number, found `{text}`"))
+}
+
+fn prefixed<T: std::str::FromStr>(text: &str, prefix: &str) -> Result<T, String> {
+    number(text.strip_prefix(prefix).ok_or_else(|| format!("expected `{prefix}…`, found `{text}`"))?)
+}
+
+impl Reader {
+    fn declare(&mut self, line: &str) -> Result<(), String> {
+        if let Some(line) = split(line)? {
+            let id = self.graph.reserve();
+            if self.ids.insert(line.id, id).is_some() {
+                return Err(format!("%{} is defined twice", line.id));
+            }
+        }
+        Ok(())
+    }
+
+    fn define(&mut self, line: &str) -> Result<(), String> {
+        if let Some(line) = split(line)? {
+            let node = Node {
+                op: op(line.name, &line.attributes)?,
+                fact: fact(line.fact)?,
+                label: line.label.to_string(),
+                origin: None,
+            };
+            self.graph.fill(self.ids[&line.id], node);
+            return Ok(());
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["rope", _, pairing, "amplitude", amplitude, "frequencies", ref frequencies @ ..] => {
+                let pairing = match pairing {
+                    "half" => RopePairing::Half,
+                    "interleaved" => RopePairing::Interleaved,
+                    other => return Err(format!("expected half or interleaved, found `{other}`")),
+                };
+                let inverse_frequencies = frequencies.iter().map(|text| number(text)).collect::<Result<_, _>>()?;
+                self.graph.add_rope_table(RopeTable { pairing, inverse_frequencies, amplitude: number(amplitude)? });
+                Ok(())
+            }
+            ["param", _, name, ..] => {
+                let (_, shape) = line.split_once('[').ok_or("expected a shape")?;
+                let (shape, values) = shape.split_once(']').ok_or("expected `]`")?;
+                let shape = shape.split(',').map(|n| number(n.trim())).collect::<Result<_, _>>()?;
+                let values: Vec<&str> = values.split_whitespace().collect();
+                let values = match values[..] {
+                    ["tied", other] => Values::Tied(ParamId(prefixed(other, "p")?)),
+                    ["tensor", tensor, "rows", rows] => {
+                        let (first, end) = rows.split_once("..").ok_or("expected a range of rows")?;
+                        let (first_row, end): (u64, u64) = (number(first)?, number(end)?);
+                        let rows = end.checked_sub(first_row).ok_or("expected a range of rows")?;
+                        Values::Stored(Slice { tensor: TensorId(number(tensor)?), first_row, rows })
+                    }
+                    _ => return Err("expected `tied pN` or `tensor N rows A..B`".into()),
+                };
+                self.graph.add_param(Param { name: name.to_string(), shape, values });
+                Ok(())
+            }
+            _ => Err("expected `rope`, `param` or `%`".into()),
+        }
+    }
+
+    fn wire(&mut self, line: &str) -> Result<(), String> {
+        if let Some(line) = split(line)? {
+            for (slot, operand) in line.operands.iter().enumerate() {
+                let from = *self.ids.get(operand).ok_or_else(|| format!("%{operand} is not defined"))?;
+                self.graph.connect(from, self.ids[&line.id], slot as u32);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn op(name: &str, attributes: &[&str]) -> Result<Op, String> {
+    let attribute = |key: &str| attributes.iter().find_map(|text| text.strip_prefix(key));
+    let required = |key: &str| attribute(key).ok_or_else(|| format!("{name} needs `{key}…`"));
+    let real = |key: &str| Ok::<_, String>(Real::new(number(required(key)?)?));
+    Ok(match name {
+        "tokens" => Op::Tokens,
+        "positions" => Op::Positions,
+        "selection" => Op::Selection,
+        "param" => Op::Param(ParamId(number(required("p")?)?)),
+        "embed" => Op::Embed,
+        "linear" => Op::Linear,
+        "normalize" => Op::Normalize { eps: real("eps=")? },
+        "gain" => Op::Gain,
+        "rms_norm" => Op::RmsNorm { eps: real("eps=")? },
+        "split_heads" => Op::SplitHeads { head_dim: number(required("head_dim=")?)? },
+        "merge_heads" => Op::MergeHeads,
+        "rope" => Op::Rope(RopeId(number(required("r")?)?)),
+        "attention" => {
+            Op::Attention { scale: real("scale=")?, window: attribute("window=").map(number).transpose()? }
+        }
+        "silu" => Op::Unary(Unary::Silu),
+        "add" => Op::Binary(Binary::Add),
+        "mul" => Op::Binary(Binary::Mul),
+        "silu_mul" => Op::Gated(Unary::Silu),
+        "select" => Op::Select,
+        "output" => Op::Output,
+        other => return Err(format!("`{other}` is not an operation")),
+    })
+}
+
+fn fact(text: &str) -> Result<Fact, String> {
+    let (dtype, shape) = text.trim().split_once('[').ok_or("expected `index[…]` or `real[…]`")?;
+    let shape = shape.strip_suffix(']').ok_or("expected `]`")?;
+    let dims = shape.split(',').map(|dim| match dim.trim() {
+        "T" => Ok(Dim::Tokens),
+        "S" => Ok(Dim::Selected),
+        n => number(n).map(Dim::Fixed),
+    });
+    let shape = dims.collect::<Result<Vec<Dim>, String>>()?;
+    match dtype {
+        "index" => Ok(Fact::index(shape)),
+        "real" => Ok(Fact::real(shape)),
+        other => Err(format!("expected index or real, found `{other}`")),
+    }
+}

@@ -1,0 +1,199 @@
+//! The verifier. What it accepts, every later stage lowers or refuses with an error; none panics.
+//!
+//! Invariants that hold before the first pass, between any two, and after the last:
+//!
+//! 1. **Slots.** The operands of a node fill the slots 0, 1, … without a gap and without a slot filled twice.
+//! 2. **Arity.** Their number is one that the operation takes.
+//! 3. **Acyclic.** No result depends on itself.
+//! 4. **Output.** There is exactly one output, and nothing uses it.
+//! 5. **Facts.** The fact of every node is the one that its operation infers from the facts of its operands.
+//! 6. **Parameters.** Every parameter node names an entry of the table, and no two entries have one name.
+//! 7. **Values.** A parameter that is tied refers to a stored parameter of the same shape; a stored one has as many
+//!    rows as its slice.
+//! 8. **Numbers.** Attributes are finite, epsilons are not negative, windows are at least 1, tables of frequencies are
+//!    finite and not empty.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::fact::Fact;
+use super::graph::{Graph, NodeId, Values};
+use super::op::Op;
+
+/// The invariants by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Invariant {
+    /// 1
+    Slots = 1,
+    /// 2
+    Arity,
+    /// 3
+    Acyclic,
+    /// 4
+    Output,
+    /// 5
+    Facts,
+    /// 6
+    Parameters,
+    /// 7
+    Values,
+    /// 8
+    Numbers,
+}
+
+/// An invariant that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: Invariant,
+    /// Where, when it is at one node.
+    pub node: Option<NodeId>,
+    /// What was found.
+    pub message: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invariant {} ({:?})", self.invariant as u8, self.invariant)?;
+        if let Some(NodeId(id)) = self.node {
+            write!(f, " at %{id}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// Checks every invariant and returns all violations, by number.
+///
+/// # Errors
+/// The violations, when there are any.
+pub fn verify(graph: &Graph) -> Result<(), Vec<Violation>> {
+    let mut verifier = Verifier { graph, violations: Vec::new() };
+    verifier.params();
+    verifier.rope_tables();
+    for (id, _) in graph.nodes() {
+        verifier.node(id);
+    }
+    if graph.topological().is_none() {
+        verifier.report(Invariant::Acyclic, None, "the graph has a cycle".into());
+    }
+    verifier.output();
+    verifier.violations.sort_by_key(|violation| (violation.invariant, violation.node));
+    if verifier.violations.is_empty() { Ok(()) } else { Err(verifier.violations) }
+}
+
+struct Verifier<'a> {
+    graph: &'a Graph,
+    violations: Vec<Violation>,
+}
+
+impl Verifier<'_> {
+    fn report(&mut self, invariant: Invariant, node: Option<NodeId>, message: String) {
+        self.violations.push(Violation { invariant, node, message });
+    }
+
+    fn node(&mut self, id: NodeId) {
+        let node = self.graph.node(id);
+        let slots = self.graph.slots(id);
+        if slots.iter().enumerate().any(|(expected, (slot, _))| *slot != expected as u32) {
+            let found: Vec<u32> = slots.iter().map(|(slot, _)| *slot).collect();
+            let expected = slots.len();
+            self.report(Invariant::Slots, Some(id), format!("expected slots 0..{expected}, found {found:?}"));
+        }
+        let (least, most) = node.op.arity();
+        let name = node.op.name();
+        if slots.len() < least || slots.len() > most {
+            let found = slots.len();
+            self.report(
+                Invariant::Arity,
+                Some(id),
+                format!("{name} takes {least} to {most} operands, found {found}"),
+            );
+        } else if let Op::Param(param) = &node.op
+            && self.graph.param(*param).is_none()
+        {
+            self.report(Invariant::Parameters, Some(id), format!("p{} is not in the table", param.0));
+        } else {
+            let facts: Vec<&Fact> = slots.iter().map(|(_, operand)| &self.graph.node(*operand).fact).collect();
+            match node.op.infer(self.graph, &facts) {
+                Ok(fact) if fact == node.fact => {}
+                Ok(fact) => {
+                    let message = format!("{name} yields {fact}, found {}", node.fact);
+                    self.report(Invariant::Facts, Some(id), message);
+                }
+                Err(misfit) => self.report(Invariant::Facts, Some(id), format!("{name}: {misfit}")),
+            }
+        }
+        self.numbers(id);
+    }
+
+    fn numbers(&mut self, id: NodeId) {
+        let wrong = match &self.graph.node(id).op {
+            Op::Normalize { eps } | Op::RmsNorm { eps } if !(eps.get().is_finite() && eps.get() >= 0.0) => {
+                format!("expected a finite epsilon of 0 or more, found {eps}")
+            }
+            Op::Attention { scale, .. } if !scale.get().is_finite() => {
+                format!("expected a finite scale, found {scale}")
+            }
+            Op::Attention { window: Some(0), .. } => "expected a window of 1 or more, found 0".to_string(),
+            _ => return,
+        };
+        self.report(Invariant::Numbers, Some(id), wrong);
+    }
+
+    fn rope_tables(&mut self) {
+        for (index, table) in self.graph.rope_tables().iter().enumerate() {
+            let finite = table.inverse_frequencies.iter().chain([&table.amplitude]).all(|value| value.is_finite());
+            if !finite || table.inverse_frequencies.is_empty() {
+                let message = format!("r{index}: expected finite frequencies, at least one");
+                self.report(Invariant::Numbers, None, message);
+            }
+        }
+    }
+
+    fn params(&mut self) {
+        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+        for (index, param) in self.graph.params().iter().enumerate() {
+            if let Some(first) = names.insert(&param.name, index) {
+                let message = format!("p{first} and p{index} are both called {}", param.name);
+                self.report(Invariant::Parameters, None, message);
+            }
+            let wrong = match &param.values {
+                Values::Tied(other) => match self.graph.param(*other) {
+                    Some(target) if matches!(target.values, Values::Tied(_)) => {
+                        Some(format!("p{index} is tied to p{}, which is itself tied", other.0))
+                    }
+                    Some(target) if target.shape != param.shape => Some(format!(
+                        "p{index} {:?} is tied to p{} {:?}: expected one shape",
+                        param.shape, other.0, target.shape
+                    )),
+                    Some(_) => None,
+                    None => Some(format!("p{index} is tied to p{}, which is not in the table", other.0)),
+                },
+                Values::Stored(slice) => {
+                    let rows = if param.shape.len() == 1 { 1 } else { param.shape.first().copied().unwrap_or(0) };
+                    (slice.rows != rows)
+                        .then(|| format!("p{index} has {rows} rows, found a slice of {} rows", slice.rows))
+                }
+            };
+            if let Some(message) = wrong {
+                self.report(Invariant::Values, None, message);
+            }
+        }
+    }
+
+    fn output(&mut self) {
+        let outputs: Vec<NodeId> =
+            self.graph.nodes().filter(|(_, node)| node.op == Op::Output).map(|(id, _)| id).collect();
+        if outputs.len() != 1 {
+            self.report(Invariant::Output, None, format!("expected one output, found {}", outputs.len()));
+        }
+        for id in outputs {
+            let users = self.graph.users(id).len();
+            if users > 0 {
+                self.report(Invariant::Output, Some(id), format!("expected no user of the output, found {users}"));
+            }
+        }
+    }
+}

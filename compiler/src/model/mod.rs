@@ -1,0 +1,9 @@
+//! A checkpoint as its headers tell it: config.json and the names, dtypes, shapes and places of its tensors. No weight
+//! is read here.
+
+mod checkpoint;
+mod config;
+mod header;
+
+pub use checkpoint::{Checkpoint, StoredDtype, Tensor};
+pub use config::{Config, unread_keys};

@@ -1,0 +1,303 @@
+//! Runs recipes: stored tensors in, packed tensors out, one tile at a time.
+//!
+//! Memory is bounded whatever the model: every worker holds one tile, and what grows with the model is the headers.
+//! Nothing is read twice; the digests of sources and outputs are taken from the same bytes as they pass through.
+//! Which worker packs which tensor does not change a byte of the result.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use lathe_runtime::program::{StoredTensor, Weight};
+use lathe_runtime::weights::{WeightsWriter, WriteError};
+
+use crate::lower::Recipe;
+use crate::model::{Checkpoint, StoredDtype, Tensor};
+use crate::source::{ReadTensorError, TensorReader};
+
+/// Smallest tile, in bytes: below it a worker spends its time in system calls.
+const SMALLEST_TILE: u64 = 64 << 10;
+/// Largest tile, in bytes: above it nothing gets faster.
+const LARGEST_TILE: u64 = 4 << 20;
+/// What the process holds before it reads a weight, in bytes: code, stacks, library texts. Measured, rounded up.
+const BASE: u64 = 16 << 20;
+/// What headers become when they are read, in bytes for each byte of header: tables, graph, program, their texts.
+/// Measured, rounded up.
+const HEADER_FACTOR: u64 = 24;
+/// What a worker holds besides its tile, in bytes.
+const WORKER: u64 = 256 << 10;
+/// Largest weight file of an artifact, in bytes; a single tensor may be larger.
+const SHARD: u64 = 8 << 30;
+
+/// How packing is to be done.
+#[derive(Debug, Clone, Copy)]
+pub struct PackOptions {
+    /// Bound on the memory of the whole process, in bytes.
+    pub memory: Option<u64>,
+    /// Most workers.
+    pub threads: usize,
+}
+
+/// Why packing stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// `--memory` is below what this checkpoint needs.
+    #[error("expected a memory bound of {minimum} bytes or more for this checkpoint, found {asked}")]
+    TooLittleMemory {
+        /// The bound that was asked for, in bytes.
+        asked: u64,
+        /// The smallest that can be kept, in bytes.
+        minimum: u64,
+    },
+    /// A weight is NaN or infinite.
+    #[error("{file}: tensor `{tensor}`: expected finite values, found {value} at row {row}, column {column}")]
+    NotFinite {
+        /// The weight file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// Row of the value.
+        row: u64,
+        /// Its place in the row.
+        column: u64,
+        /// NaN, inf or -inf.
+        value: f32,
+    },
+    /// A tensor could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadTensorError),
+    /// The artifact could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// A tensor and the BLAKE3 hash of its bytes, in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Digest {
+    /// The tensor.
+    pub name: String,
+    /// Of its bytes.
+    pub blake3: String,
+}
+
+/// What packing did.
+#[derive(Debug, Clone, Default)]
+pub struct Packed {
+    /// Stored tensors that went in, in the order of the weights.
+    pub sources: Vec<Digest>,
+    /// Packed tensors that came out.
+    pub outputs: Vec<Digest>,
+    /// Bytes of the packed tensors.
+    pub bytes_written: u64,
+}
+
+/// Memory that packing this checkpoint may take, in bytes, for these workers and tiles.
+fn bound(header_bytes: u64, workers: u64, tile: u64) -> u64 {
+    BASE + header_bytes * HEADER_FACTOR + workers * (tile + WORKER)
+}
+
+/// Workers and the size of their tiles under a bound.
+fn share(header_bytes: u64, options: PackOptions) -> Result<(usize, u64), PackError> {
+    let threads = options.threads.max(1) as u64;
+    let Some(memory) = options.memory else { return Ok((threads as usize, LARGEST_TILE)) };
+    let minimum = bound(header_bytes, 1, SMALLEST_TILE);
+    if memory < minimum {
+        return Err(PackError::TooLittleMemory { asked: memory, minimum });
+    }
+    let free = memory - bound(header_bytes, 0, 0);
+    let workers = threads.min(free / (SMALLEST_TILE + WORKER));
+    let tile = (free / workers - WORKER).min(LARGEST_TILE);
+    Ok((workers as usize, tile - tile % SMALLEST_TILE))
+}
+
+/// One weight and where it goes.
+struct Job<'a> {
+    recipe: &'a Recipe,
+    shard: usize,
+    /// Index among the tensors of the shard.
+    index: usize,
+}
+
+/// Packs every recipe into `weights-*.safetensors` in `folder`. `weights` are those of the program, one for each recipe.
+///
+/// # Errors
+/// The first that a worker meets; the files are then not whole.
+pub fn pack(
+    recipes: &[Recipe],
+    weights: &[Weight],
+    checkpoint: &Checkpoint,
+    reader: &TensorReader,
+    folder: &Path,
+    options: PackOptions,
+) -> Result<Packed, PackError> {
+    let (workers, tile) = share(checkpoint.header_bytes, options)?;
+    let (shards, jobs) = lay_out(recipes, weights);
+    let count = shards.len();
+    let mut bytes_written = 0;
+    let mut writers = Vec::with_capacity(count);
+    for (index, tensors) in shards.into_iter().enumerate() {
+        let path = folder.join(format!("weights-{:05}-of-{count:05}.safetensors", index + 1));
+        bytes_written += tensors.iter().filter_map(StoredTensor::bytes).map(|bytes| bytes as u64).sum::<u64>();
+        writers.push(WeightsWriter::create(&path, tensors)?);
+    }
+
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let worker = || -> Result<Vec<(usize, blake3::Hash)>, PackError> {
+        let (mut buffer, mut done) = (Vec::new(), Vec::new());
+        while !stop.load(Ordering::Relaxed) {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(job) = jobs.get(at) else { break };
+            let hash = copy(job.recipe, checkpoint, reader, &writers[job.shard], job.index, tile, &mut buffer)
+                .inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+            done.push((at, hash));
+        }
+        Ok(done)
+    };
+    let results: Vec<_> = thread::scope(|scope| {
+        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        handles.into_iter().map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    let mut hashes = Vec::with_capacity(jobs.len());
+    for result in results {
+        hashes.extend(result?);
+    }
+    hashes.sort_by_key(|(at, _)| *at);
+    for writer in writers {
+        writer.finish()?;
+    }
+    let digest = |name: &str, hash: &blake3::Hash| Digest { name: name.to_string(), blake3: hash.to_string() };
+    let source_name = |recipe: &Recipe| checkpoint.tensor(recipe.source.tensor).name.clone();
+    Ok(Packed {
+        sources: hashes.iter().map(|(at, hash)| digest(&source_name(jobs[*at].recipe), hash)).collect(),
+        outputs: hashes.iter().map(|(at, hash)| digest(&jobs[*at].recipe.name, hash)).collect(),
+        bytes_written,
+    })
+}
+
+/// Fills shards in the order of the recipes.
+fn lay_out<'a>(recipes: &'a [Recipe], weights: &[Weight]) -> (Vec<Vec<StoredTensor>>, Vec<Job<'a>>) {
+    let mut shards: Vec<Vec<StoredTensor>> = vec![Vec::new()];
+    let mut jobs = Vec::with_capacity(recipes.len());
+    let mut filled = 0u64;
+    for (recipe, weight) in recipes.iter().zip(weights) {
+        let planes = weight.stored_tensors().expect("invariant: weights of a verified program can be stored");
+        let bytes: u64 = planes.iter().filter_map(StoredTensor::bytes).map(|bytes| bytes as u64).sum();
+        if filled > 0 && filled + bytes > SHARD {
+            shards.push(Vec::new());
+            filled = 0;
+        }
+        filled += bytes;
+        let shard = shards.len() - 1;
+        jobs.push(Job { recipe, shard, index: shards[shard].len() });
+        shards[shard].extend(planes);
+    }
+    (shards, jobs)
+}
+
+/// Copies the bytes of a stored tensor whose format keeps them, tile by tile, and hashes them.
+fn copy(
+    recipe: &Recipe,
+    checkpoint: &Checkpoint,
+    reader: &TensorReader,
+    writer: &WeightsWriter,
+    index: usize,
+    tile: u64,
+    buffer: &mut Vec<u8>,
+) -> Result<blake3::Hash, PackError> {
+    let tensor = checkpoint.tensor(recipe.source.tensor);
+    let dtype = tensor.stored_dtype().expect("elaboration refuses dtypes that cannot be read");
+    assert_eq!(dtype.format(), recipe.format, "invariant: this version's recipes keep the stored dtype");
+    let (_, columns) = tensor.rows();
+    let begin = recipe.source.first_row * columns * dtype.bytes();
+    let end = begin + recipe.source.rows * columns * dtype.bytes();
+    let mut hasher = blake3::Hasher::new();
+    let mut at = begin;
+    while at < end {
+        let next = end.min(at + tile);
+        reader.read(tensor, at..next, buffer)?;
+        if let Some((element, value)) = first_not_finite(dtype, buffer) {
+            return Err(not_finite(checkpoint, tensor, at / dtype.bytes() + element as u64, columns, value));
+        }
+        hasher.update(buffer);
+        writer.write_at(index, at - begin, buffer)?;
+        at = next;
+    }
+    Ok(hasher.finalize())
+}
+
+fn not_finite(checkpoint: &Checkpoint, tensor: &Tensor, element: u64, columns: u64, value: f32) -> PackError {
+    PackError::NotFinite {
+        file: checkpoint.file_of(tensor),
+        tensor: tensor.name.clone(),
+        row: element / columns,
+        column: element % columns,
+        value,
+    }
+}
+
+/// The first element whose exponent is all ones, and its value.
+fn first_not_finite(dtype: StoredDtype, bytes: &[u8]) -> Option<(usize, f32)> {
+    /// The question without an early exit, which compiles to vector instructions; the place only when the answer is yes.
+    fn find<const N: usize>(bytes: &[u8], bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
+        let (elements, _) = bytes.as_chunks::<N>();
+        let any = |elements: &[[u8; N]]| elements.iter().fold(false, |any, &element| any | bad(element));
+        let block = elements.chunks(4096).position(any)?;
+        let within = elements[block * 4096..].iter().position(|&element| bad(element))?;
+        Some(block * 4096 + within)
+    }
+    let half = |mask: u16| move |element: [u8; 2]| u16::from_le_bytes(element) & mask == mask;
+    match dtype {
+        StoredDtype::F32 => {
+            let at = find(bytes, |element: [u8; 4]| u32::from_le_bytes(element) & 0x7f80_0000 == 0x7f80_0000)?;
+            Some((at, f32::from_le_bytes(bytes[at * 4..at * 4 + 4].try_into().ok()?)))
+        }
+        StoredDtype::F16 => {
+            let at = find(bytes, half(0x7c00))?;
+            let bits = u16::from_le_bytes(bytes[at * 2..at * 2 + 2].try_into().ok()?);
+            // The mantissa tells NaN from infinity, wherever its bits are.
+            let value = if bits & 0x03ff == 0 { f32::INFINITY } else { f32::NAN };
+            Some((at, if bits >> 15 == 1 { -value } else { value }))
+        }
+        StoredDtype::Bf16 => {
+            let at = find(bytes, half(0x7f80))?;
+            let bits = u16::from_le_bytes(bytes[at * 2..at * 2 + 2].try_into().ok()?);
+            Some((at, f32::from_bits(u32::from(bits) << 16)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn non_finite_values_are_found_where_they_are() {
+        let f32s = [1.0f32, -0.0, f32::MAX, f32::NEG_INFINITY];
+        let bytes: Vec<u8> = f32s.iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!(first_not_finite(StoredDtype::F32, &bytes), Some((3, f32::NEG_INFINITY)));
+        assert_eq!(first_not_finite(StoredDtype::F32, &bytes[..12]), None);
+
+        let mut bf16 = vec![0u8; 2 * 10_000];
+        bf16[2 * 7_777..2 * 7_778].copy_from_slice(&0x7fc0u16.to_le_bytes());
+        let (at, value) = first_not_finite(StoredDtype::Bf16, &bf16).unwrap();
+        assert!(at == 7_777 && value.is_nan());
+
+        let f16: Vec<u8> = [0x7bffu16, 0xfc00].iter().flat_map(|bits| bits.to_le_bytes()).collect();
+        assert_eq!(first_not_finite(StoredDtype::F16, &f16), Some((1, f32::NEG_INFINITY)));
+    }
+
+    #[test]
+    fn a_bound_is_shared_or_refused_with_the_minimum() {
+        let options = |memory| PackOptions { memory: Some(memory), threads: 8 };
+        let minimum = bound(1000, 1, SMALLEST_TILE);
+        assert!(matches!(share(1000, options(minimum)), Ok((1, SMALLEST_TILE))));
+        match share(1000, options(minimum - 1)) {
+            Err(PackError::TooLittleMemory { minimum: found, .. }) => assert_eq!(found, minimum),
+            other => panic!("{other:?}"),
+        }
+        for memory in [minimum + 5_000_000, minimum + 123_456_789, 1 << 40] {
+            let (workers, tile) = share(1000, options(memory)).unwrap();
+            assert!(bound(1000, workers as u64, tile) <= memory && tile <= LARGEST_TILE && workers <= 8);
+        }
+    }
+}

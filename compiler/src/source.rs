@@ -1,0 +1,93 @@
+//! Reading stored tensors in pieces. The only place that reads weights.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::model::{Checkpoint, Tensor};
+
+/// A tensor could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: cannot read bytes {begin}..{end}{}: {source}", tensor.as_ref().map(|name| format!(" of tensor `{name}`")).unwrap_or_default())]
+pub struct ReadTensorError {
+    /// The weight file.
+    pub file: String,
+    /// The tensor, when one was being read.
+    pub tensor: Option<String>,
+    /// First byte, from the start of the tensor.
+    pub begin: u64,
+    /// One past the last.
+    pub end: u64,
+    /// The operating system's reason.
+    pub source: io::Error,
+}
+
+/// Open weight files, and a count of what was read from them. Can be shared between threads.
+#[derive(Debug)]
+pub struct TensorReader {
+    files: Vec<(String, File)>,
+    bytes_read: AtomicU64,
+}
+
+impl TensorReader {
+    /// Opens every weight file.
+    ///
+    /// # Errors
+    /// When one cannot be opened.
+    pub fn open(checkpoint: &Checkpoint) -> Result<Self, ReadTensorError> {
+        let open = |path: &std::path::PathBuf| {
+            let file = path.display().to_string();
+            match File::open(path) {
+                Ok(handle) => Ok((file, handle)),
+                Err(source) => Err(ReadTensorError { file, tensor: None, begin: 0, end: 0, source }),
+            }
+        };
+        let files = checkpoint.files.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(TensorReader { files, bytes_read: AtomicU64::new(0) })
+    }
+
+    /// Reads `range` of a tensor's bytes into `into`, which takes its length.
+    ///
+    /// # Errors
+    /// When the file ends early or cannot be read.
+    pub fn read(&self, tensor: &Tensor, range: Range<u64>, into: &mut Vec<u8>) -> Result<(), ReadTensorError> {
+        debug_assert!(range.end <= tensor.bytes);
+        let (name, file) = &self.files[tensor.file];
+        into.resize((range.end - range.start) as usize, 0);
+        read_exact_at(file, into, tensor.offset + range.start).map_err(|source| ReadTensorError {
+            file: name.clone(),
+            tensor: Some(tensor.name.clone()),
+            begin: range.start,
+            end: range.end,
+            source,
+        })?;
+        self.bytes_read.fetch_add(into.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Bytes of weights read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, into: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, into, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut into: &mut [u8], mut offset: u64) -> io::Result<()> {
+    use std::os::windows::fs::FileExt as _;
+    while !into.is_empty() {
+        match file.seek_read(into, offset)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => {
+                into = &mut into[n..];
+                offset += n as u64;
+            }
+        }
+    }
+    Ok(())
+}
