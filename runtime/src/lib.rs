@@ -2,8 +2,25 @@
 //!
 //! A [`program::Program`] and the weight files beside it are all that there is to a compiled model; how they came to
 //! be is of no interest here.
+//!
+//! Without features this crate is what a compiler needs: the types of programs and the writer of weight files. The
+//! feature `exec` adds what runs them, `cli` the pieces of the `lathe-run` binary.
 
+#![deny(unsafe_code)]
+
+#[cfg(feature = "exec")]
+pub mod artifact;
+#[cfg(feature = "exec")]
+pub mod backend;
+#[cfg(feature = "exec")]
+pub mod exec;
+pub mod memory;
 pub mod program;
+#[cfg(feature = "cli")]
+pub mod sample;
+#[cfg(feature = "cli")]
+pub mod tokenizer;
+pub mod weights;
 
 #[cfg(test)]
 extern crate self as lathe_runtime;

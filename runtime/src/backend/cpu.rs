@@ -1,0 +1,318 @@
+//! The processor: kernels on a pool of threads.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use lathe_kernels::cpu::Isa;
+use lathe_kernels::formats::Matrix;
+use lathe_kernels::ops::{self, AttentionShape, Pairing};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use super::{Backend, DeviceError, DeviceInfo, Session};
+use crate::exec::{ExecError, Limits, Logits, Pass, SessionOptions, passes};
+use crate::memory::{MemoryPlan, Region};
+use crate::program::{Binary, BufferId, Op, Program, RopePairing, RopeTable, Rows, Unary, Weight, WeightId, verify};
+
+/// The processor.
+#[derive(Debug)]
+pub struct CpuBackend {
+    pool: Arc<ThreadPool>,
+    isa: Isa,
+}
+
+impl CpuBackend {
+    /// Starts `threads` threads.
+    pub fn new(threads: usize) -> Result<CpuBackend, DeviceError> {
+        let isa = super::processor_isa()?;
+        if threads == 0 {
+            return Err(DeviceError::NoThreads);
+        }
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("lathe-{index}"))
+            .build()
+            .map_err(|source| DeviceError::Threads { threads, source })?;
+        Ok(CpuBackend { pool: Arc::new(pool), isa })
+    }
+}
+
+impl Backend for CpuBackend {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo { name: "cpu".to_owned(), isa: self.isa.name().to_owned(), threads: self.pool.current_num_threads() }
+    }
+
+    fn session<'a>(
+        &self,
+        program: &'a Program,
+        weights: &[Matrix<'a>],
+        options: &SessionOptions,
+    ) -> Result<Box<dyn Session + 'a>, ExecError> {
+        verify(program)?;
+        check_weights(program, weights)?;
+        let limits = Limits::new(program, options)?;
+        let machine = Machine::new(program, weights, &limits)?;
+        Ok(Box::new(CpuSession { pool: Arc::clone(&self.pool), machine, limits, position: 0 }))
+    }
+
+    fn enter(&self, work: &mut (dyn FnMut() + Send)) {
+        self.pool.install(work);
+    }
+}
+
+fn check_weights(program: &Program, weights: &[Matrix<'_>]) -> Result<(), ExecError> {
+    if weights.len() != program.weights.len() {
+        return Err(ExecError::WeightCount { found: weights.len(), expected: program.weights.len() });
+    }
+    for (weight, matrix) in program.weights.iter().zip(weights) {
+        let (format, shape) = (&weight.format, weight.matrix_shape());
+        if matrix.format().name() != format || shape.is_none_or(|s| (s.rows, s.cols) != (matrix.rows(), matrix.cols()))
+        {
+            let expected = format!("{format} {:?}", weight.shape);
+            return Err(ExecError::Weight { weight: weight.name.clone(), found: format!("{matrix:?}"), expected });
+        }
+    }
+    Ok(())
+}
+
+struct CpuSession<'a> {
+    pool: Arc<ThreadPool>,
+    machine: Machine<'a>,
+    limits: Limits,
+    position: usize,
+}
+
+impl Session for CpuSession<'_> {
+    fn forward(&mut self, tokens: &[u32], logits: Logits) -> Result<&[f32], ExecError> {
+        let rows = self.limits.check(tokens, logits, self.position)?;
+        let (machine, position) = (&mut self.machine, self.position);
+        self.pool.install(|| {
+            for pass in passes(tokens.len(), rows, self.limits.max_step_tokens) {
+                machine.run(tokens, &pass, position);
+            }
+        });
+        self.position += tokens.len();
+        Ok(self.machine.logits(rows))
+    }
+
+    fn position(&self) -> usize {
+        self.position
+    }
+
+    fn truncate(&mut self, positions: usize) {
+        self.position = self.position.min(positions);
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.machine.memory_bytes
+    }
+}
+
+/// Everything that a pass reads and writes.
+struct Machine<'a> {
+    program: &'a Program,
+    plan: MemoryPlan,
+    weights: Vec<WeightValues<'a>>,
+    caches: Vec<KeysValues>,
+    capacity: usize,
+    /// The regions, one after the other.
+    arena: Vec<f32>,
+    /// First element of each region.
+    regions: Regions,
+    /// Positions of the tokens of a pass.
+    positions: Vec<u32>,
+    memory_bytes: u64,
+}
+
+/// A weight as the kernels take it.
+enum WeightValues<'a> {
+    /// `[out, in]`, packed.
+    Matrix(Matrix<'a>),
+    /// `[n]`, decoded.
+    Vector(Vec<f32>),
+}
+
+/// f32 `[heads, capacity, head_dim]` each.
+struct KeysValues {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+#[derive(Clone, Copy)]
+struct Regions {
+    selected: usize,
+    output: usize,
+    end: usize,
+}
+
+impl<'a> Machine<'a> {
+    /// Allocates all memory that passes of a valid program need. The weights are those of the program.
+    fn new(program: &'a Program, weights: &[Matrix<'a>], limits: &Limits) -> Result<Self, ExecError> {
+        let plan = MemoryPlan::new(program);
+        let regions = Regions::new(&plan, limits)?;
+        let mut memory = Allocator { bytes: 0 };
+        let arena = memory.zeros("activations", regions.end)?;
+        let positions = memory.zeros("positions", limits.max_step_tokens)?;
+        let mut caches = Vec::with_capacity(program.caches.len());
+        for cache in &program.caches {
+            let length = (cache.heads as usize)
+                .checked_mul(cache.head_dim as usize)
+                .and_then(|width| width.checked_mul(limits.capacity))
+                .ok_or(ExecError::Memory { what: CACHES, bytes: u64::MAX })?;
+            caches.push(KeysValues { keys: memory.zeros(CACHES, length)?, values: memory.zeros(CACHES, length)? });
+        }
+        let mut values = Vec::with_capacity(weights.len());
+        for (Weight { shape, .. }, matrix) in program.weights.iter().zip(weights) {
+            values.push(if shape.len() == 1 {
+                let mut vector = memory.zeros("decoded vectors", matrix.cols())?;
+                matrix.decode_row(0, &mut vector);
+                WeightValues::Vector(vector)
+            } else {
+                WeightValues::Matrix(*matrix)
+            });
+        }
+        let (capacity, memory_bytes) = (limits.capacity, memory.bytes);
+        Ok(Machine { program, plan, weights: values, caches, capacity, arena, regions, positions, memory_bytes })
+    }
+
+    /// Sends the tokens of a pass through the program. `position` is that of the first token of the call.
+    fn run(&mut self, tokens: &[u32], pass: &Pass, position: usize) {
+        let past = position + pass.tokens.start;
+        for (offset, position) in self.positions[..pass.tokens.len()].iter_mut().enumerate() {
+            *position = (past + offset) as u32;
+        }
+        let program = self.program;
+        for step in &program.steps {
+            let out_rows = program.buffers[step.op.out().index()].rows;
+            if pass.selected > 0 || out_rows == Rows::Tokens {
+                self.call(&step.op, &tokens[pass.tokens.clone()], pass, past);
+            }
+        }
+    }
+
+    /// The logits of the last call that asked for at least `rows` rows.
+    fn logits(&self, rows: usize) -> &[f32] {
+        let start = self.regions.output;
+        &self.arena[start..start + rows * self.plan.output_width as usize]
+    }
+
+    fn call(&mut self, op: &Op, tokens: &[u32], pass: &Pass, past: usize) {
+        let out_range = self.range(op.out(), pass);
+        // A plan never lets an output overlap an input, so every input lies wholly before or behind it.
+        let input_range = |buffer| self.range(buffer, pass);
+        let inputs: [Range<usize>; 3] = {
+            let mut ranges = op.inputs().map(input_range);
+            std::array::from_fn(|_| ranges.next().unwrap_or(0..0))
+        };
+        let (before, rest) = self.arena.split_at_mut(out_range.start);
+        let (out, behind) = rest.split_at_mut(out_range.len());
+        let inputs: [&[f32]; 3] = inputs.map(|range| {
+            if range.end <= out_range.start {
+                &before[range]
+            } else {
+                &behind[range.start - out_range.end..range.end - out_range.end]
+            }
+        });
+        let [first, second, third] = inputs;
+        let weights = Weights(&self.weights);
+        match *op {
+            Op::Embed { table, .. } => ops::embed(weights.matrix(table), tokens, out),
+            Op::MatMul { weight, bias, .. } => {
+                ops::matmul(first, weights.matrix(weight), bias.map(|bias| weights.vector(bias)), out);
+            }
+            Op::RmsNorm { gain, width, eps, .. } => {
+                ops::rms_norm(first, gain.map(|gain| weights.vector(gain)), width as usize, eps, out);
+            }
+            Op::Gain { gain, .. } => ops::gain(first, weights.vector(gain), out),
+            Op::Rope { table, head_dim, .. } => {
+                let table = rope_table(&self.program.rope_tables[table.index()]);
+                ops::rope(first, &self.positions[..tokens.len()], &table, head_dim as usize, out);
+            }
+            Op::Attention { cache, heads, scale, window, .. } => {
+                let cache_shape = &self.program.caches[cache.index()];
+                let KeysValues { keys, values } = &mut self.caches[cache.index()];
+                let (kv_heads, head_dim) = (cache_shape.heads as usize, cache_shape.head_dim as usize);
+                ops::append_cache(second, keys, kv_heads, head_dim, self.capacity, past);
+                ops::append_cache(third, values, kv_heads, head_dim, self.capacity, past);
+                let shape = AttentionShape { heads: heads as usize, kv_heads, head_dim, scale, window };
+                ops::attention(&shape, first, keys, values, self.capacity, past, out);
+            }
+            Op::Unary { function: Unary::Silu, .. } => ops::silu(first, out),
+            Op::Binary { function: Binary::Add, .. } => ops::add(first, second, out),
+            Op::Binary { function: Binary::Mul, .. } => ops::mul(first, second, out),
+            Op::Gated { function: Unary::Silu, .. } => ops::silu_mul(first, second, out),
+            Op::Select { .. } => out.copy_from_slice(&first[first.len() - out.len()..]),
+        }
+    }
+
+    /// The elements of the arena that a buffer takes in a pass.
+    fn range(&self, buffer: BufferId, pass: &Pass) -> Range<usize> {
+        let place = self.plan.place(buffer);
+        let (offset, width) = (place.offset as usize, place.width as usize);
+        let (start, rows) = match place.region {
+            Region::Tokens => (offset * pass.tokens.len(), pass.tokens.len()),
+            Region::Selected => (self.regions.selected + offset * pass.selected, pass.selected),
+            Region::Output => (self.regions.output + pass.first_row * width, pass.selected),
+        };
+        start..start + rows * width
+    }
+}
+
+const CACHES: &str = "key/value caches";
+
+impl Regions {
+    fn new(plan: &MemoryPlan, limits: &Limits) -> Result<Regions, ExecError> {
+        let elements = |width: u64, rows: usize| usize::try_from(width).ok()?.checked_mul(rows);
+        let ends = || {
+            let selected = elements(plan.tokens_width, limits.max_step_tokens)?;
+            let selected_rows = limits.max_logits.min(limits.max_step_tokens);
+            let output = selected.checked_add(elements(plan.selected_width, selected_rows)?)?;
+            let end = output.checked_add(elements(plan.output_width, limits.max_logits)?)?;
+            Some(Regions { selected, output, end })
+        };
+        ends().ok_or(ExecError::Memory { what: "activations", bytes: u64::MAX })
+    }
+}
+
+/// Counts what is allocated.
+struct Allocator {
+    bytes: u64,
+}
+
+impl Allocator {
+    fn zeros<T: Clone + Default>(&mut self, what: &'static str, length: usize) -> Result<Vec<T>, ExecError> {
+        let bytes = (length as u64).saturating_mul(size_of::<T>() as u64);
+        let mut values = Vec::new();
+        values.try_reserve_exact(length).map_err(|_| ExecError::Memory { what, bytes })?;
+        values.resize(length, T::default());
+        self.bytes += bytes;
+        Ok(values)
+    }
+}
+
+/// Weights by what a verified program uses them for: matrices have rank 2, vectors rank 1.
+#[derive(Clone, Copy)]
+struct Weights<'m, 'a>(&'m [WeightValues<'a>]);
+
+impl<'m, 'a> Weights<'m, 'a> {
+    fn matrix(self, weight: WeightId) -> &'m Matrix<'a> {
+        match &self.0[weight.index()] {
+            WeightValues::Matrix(matrix) => matrix,
+            WeightValues::Vector(_) => unreachable!("invariant 8: matrices have rank 2"),
+        }
+    }
+
+    fn vector(self, weight: WeightId) -> &'m [f32] {
+        match &self.0[weight.index()] {
+            WeightValues::Vector(vector) => vector,
+            WeightValues::Matrix(_) => unreachable!("invariant 8: vectors have rank 1"),
+        }
+    }
+}
+
+fn rope_table(table: &RopeTable) -> ops::RopeTable<'_> {
+    let pairing = match table.pairing {
+        RopePairing::Half => Pairing::Half,
+        RopePairing::Interleaved => Pairing::Interleaved,
+    };
+    ops::RopeTable { inverse_frequencies: &table.inverse_frequencies, amplitude: table.amplitude, pairing }
+}

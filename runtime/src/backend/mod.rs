@@ -1,0 +1,186 @@
+//! Devices that run programs.
+
+mod cpu;
+
+pub use cpu::CpuBackend;
+
+use std::fmt;
+use std::str::FromStr;
+
+use lathe_kernels::cpu::{Isa, IsaError};
+use lathe_kernels::formats::Matrix;
+
+use crate::exec::{ExecError, Logits, SessionOptions};
+use crate::program::Program;
+
+/// A device.
+pub trait Backend: Send + Sync {
+    /// What it is.
+    fn info(&self) -> DeviceInfo;
+
+    /// Makes a session; allocates all of its memory. `weights` are those of the program, in its order, as
+    /// [`crate::weights::Weights::matrices`] gives them.
+    fn session<'a>(
+        &self,
+        program: &'a Program,
+        weights: &[Matrix<'a>],
+        options: &SessionOptions,
+    ) -> Result<Box<dyn Session + 'a>, ExecError>;
+
+    /// Runs `work` once, where calls of sessions start fastest. Calls made elsewhere do the same, but hand over to the
+    /// device each time.
+    fn enter(&self, work: &mut (dyn FnMut() + Send));
+}
+
+/// Runs `work` within a backend and gives its result, see [`Backend::enter`].
+pub fn within<T: Send>(backend: &dyn Backend, work: impl FnOnce() -> T + Send) -> T {
+    let (mut work, mut result) = (Some(work), None);
+    backend.enter(&mut || result = work.take().map(|work| work()));
+    result.unwrap_or_else(|| unreachable!("a backend runs the work that it is given"))
+}
+
+/// A program in the state of having read some tokens.
+pub trait Session: Send {
+    /// Reads `tokens` at the positions after those read so far. Gives the logits that are asked for, f32
+    /// `[rows, vocabulary]` row-major, in the order of the tokens.
+    ///
+    /// A call that fails has read nothing.
+    fn forward(&mut self, tokens: &[u32], logits: Logits) -> Result<&[f32], ExecError>;
+
+    /// Tokens read so far.
+    fn position(&self) -> usize;
+
+    /// Forgets all tokens but the first `positions`; nothing if there are no more than that.
+    fn truncate(&mut self, positions: usize);
+
+    /// Bytes allocated for activations, caches and decoded vectors.
+    fn memory_bytes(&self) -> u64;
+}
+
+/// What a device is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// As `--device` spells it.
+    pub name: String,
+    /// Instruction set that kernels run on.
+    pub isa: String,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// Which device is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best that there is.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The CUDA device of this number.
+    Cuda(u32),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        let unknown = || DeviceError::Unknown { text: text.to_owned() };
+        match text {
+            "auto" => Ok(DeviceChoice::Auto),
+            "cpu" => Ok(DeviceChoice::Cpu),
+            "cuda" => Ok(DeviceChoice::Cuda(0)),
+            _ => {
+                let number = text.strip_prefix("cuda:").ok_or_else(unknown)?;
+                number.parse().map(DeviceChoice::Cuda).map_err(|_| unknown())
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Auto => f.write_str("auto"),
+            DeviceChoice::Cpu => f.write_str("cpu"),
+            DeviceChoice::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+/// Why a device cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// Not the name of a device.
+    #[error("unknown device `{text}`, expected auto, cpu, cuda or cuda:N")]
+    Unknown {
+        /// What was asked for.
+        text: String,
+    },
+    /// CUDA in a build without it.
+    #[error("this build of lathe-run has no CUDA backend, so there is no device {choice}")]
+    NoCuda {
+        /// What was asked for.
+        choice: DeviceChoice,
+    },
+    /// An instruction set that cannot be followed.
+    #[error(transparent)]
+    Isa(#[from] IsaError),
+    /// Zero threads.
+    #[error("0 threads, expected at least 1")]
+    NoThreads,
+    /// Threads that cannot be started.
+    #[error("cannot start {threads} threads: {source}")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// Why.
+        source: rayon::ThreadPoolBuildError,
+    },
+}
+
+/// Opens a device. `threads` is the number of threads of the processor that kernels run on.
+pub fn open(choice: DeviceChoice, threads: usize) -> Result<Box<dyn Backend>, DeviceError> {
+    match choice {
+        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Box::new(CpuBackend::new(threads)?)),
+        DeviceChoice::Cuda(_) => Err(DeviceError::NoCuda { choice }),
+    }
+}
+
+/// The instruction set of the processor that kernels will use, or why `LATHE_ISA` asks for one that cannot be had.
+pub fn processor_isa() -> Result<Isa, DeviceError> {
+    Ok(lathe_kernels::cpu::isa_from_env()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_have_names() {
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("cpu", DeviceChoice::Cpu),
+            ("cuda", DeviceChoice::Cuda(0)),
+            ("cuda:3", DeviceChoice::Cuda(3)),
+        ] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap(), choice);
+            assert_eq!(choice.to_string().parse::<DeviceChoice>().unwrap(), choice);
+        }
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CPU"] {
+            let error = text.parse::<DeviceChoice>().unwrap_err();
+            assert_eq!(error.to_string(), format!("unknown device `{text}`, expected auto, cpu, cuda or cuda:N"));
+        }
+    }
+
+    #[test]
+    fn cuda_is_refused() {
+        let error = open(DeviceChoice::Cuda(1), 1).err().unwrap();
+        assert_eq!(error.to_string(), "this build of lathe-run has no CUDA backend, so there is no device cuda:1");
+    }
+
+    #[test]
+    fn work_runs_within_a_backend() {
+        let backend = open(DeviceChoice::Auto, 2).unwrap();
+        assert_eq!(within(&*backend, rayon::current_num_threads), 2);
+        assert!(open(DeviceChoice::Cpu, 0).is_err());
+    }
+}

@@ -1,0 +1,225 @@
+//! What every backend shares: what a session is asked, how it can refuse, and how a call is cut into passes.
+
+use std::ops::Range;
+
+use crate::program::{Program, VerifyError};
+
+/// Sizes of a session. All of its memory is allocated when it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Positions that the key/value caches hold.
+    pub capacity: usize,
+    /// Most tokens that go through the program at once; longer calls are cut into passes.
+    pub max_step_tokens: usize,
+    /// Most rows of logits that a call may ask for.
+    pub max_logits: usize,
+}
+
+impl SessionOptions {
+    /// Tokens of a pass, unless told otherwise.
+    pub const DEFAULT_STEP_TOKENS: usize = 512;
+
+    /// For generation: the logits of the last token of each call.
+    pub fn with_capacity(capacity: usize) -> Self {
+        SessionOptions { capacity, max_step_tokens: Self::DEFAULT_STEP_TOKENS, max_logits: 1 }
+    }
+}
+
+/// The tokens of a call whose logits are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logits {
+    /// All of them.
+    All,
+    /// The last `n`, or all if there are fewer.
+    Last(usize),
+}
+
+impl Logits {
+    /// How many, of `tokens`.
+    pub fn count(self, tokens: usize) -> usize {
+        match self {
+            Logits::All => tokens,
+            Logits::Last(count) => count.min(tokens),
+        }
+    }
+}
+
+/// Why a session cannot be made or a call not be answered. A call that fails leaves the session as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The program is not valid.
+    #[error("invalid program: {0}")]
+    Program(#[from] VerifyError),
+    /// The weights are not those of the program.
+    #[error("weight `{weight}` is {found}, expected {expected}")]
+    Weight {
+        /// The weight.
+        weight: String,
+        /// What was given.
+        found: String,
+        /// What the program says.
+        expected: String,
+    },
+    /// More or fewer weights than the program has.
+    #[error("{found} weights, expected {expected}")]
+    WeightCount {
+        /// How many were given.
+        found: usize,
+        /// How many the program has.
+        expected: usize,
+    },
+    /// A size of the session is zero.
+    #[error("{what} is 0, expected at least 1")]
+    Zero {
+        /// Which size.
+        what: &'static str,
+    },
+    /// A session for more positions than the model was made for.
+    #[error("{capacity} positions, but the model was made for {max_positions}")]
+    MaxPositions {
+        /// Positions asked for.
+        capacity: usize,
+        /// The model's limit.
+        max_positions: u32,
+    },
+    /// More memory than there is.
+    #[error("cannot allocate {bytes} bytes for {what}")]
+    Memory {
+        /// What it is for.
+        what: &'static str,
+        /// How much; saturates.
+        bytes: u64,
+    },
+    /// A call without tokens.
+    #[error("no tokens")]
+    NoTokens,
+    /// A token that the model does not know.
+    #[error("token {token} at index {index} is not below the vocabulary's {vocabulary}")]
+    Token {
+        /// The token.
+        token: u32,
+        /// Where in the call.
+        index: usize,
+        /// Tokens that the model knows.
+        vocabulary: usize,
+    },
+    /// More tokens than the caches have room for.
+    #[error("{tokens} tokens after {position} positions, but the session holds {capacity}")]
+    Full {
+        /// Tokens of the call.
+        tokens: usize,
+        /// Positions in the caches.
+        position: usize,
+        /// Positions that the caches hold.
+        capacity: usize,
+    },
+    /// More rows of logits than the session was made for.
+    #[error("{rows} rows of logits, but the session was made for {max_logits}")]
+    LogitsRows {
+        /// Rows asked for.
+        rows: usize,
+        /// The session's limit.
+        max_logits: usize,
+    },
+}
+
+/// Tokens that go through the program together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pass {
+    /// Tokens of the call.
+    pub(crate) tokens: Range<usize>,
+    /// How many of them, counted from the last, are selected for output.
+    pub(crate) selected: usize,
+    /// Row of the call's logits that the first selected token fills.
+    pub(crate) first_row: usize,
+}
+
+/// Cuts a call of `tokens` tokens, of which the last `rows` are selected, into passes of at most `max_tokens`.
+pub(crate) fn passes(tokens: usize, rows: usize, max_tokens: usize) -> impl Iterator<Item = Pass> {
+    let first_selected = tokens - rows;
+    (0..tokens).step_by(max_tokens).map(move |start| {
+        let end = (start + max_tokens).min(tokens);
+        let selected = end - first_selected.clamp(start, end);
+        Pass { tokens: start..end, selected, first_row: start.saturating_sub(first_selected) }
+    })
+}
+
+/// The sizes that calls are checked against.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) capacity: usize,
+    pub(crate) max_step_tokens: usize,
+    pub(crate) max_logits: usize,
+    pub(crate) vocabulary: usize,
+}
+
+impl Limits {
+    /// Checks the options of a session against the program.
+    pub(crate) fn new(program: &Program, options: &SessionOptions) -> Result<Limits, ExecError> {
+        let SessionOptions { capacity, max_step_tokens, max_logits } = *options;
+        let sizes = [("capacity", capacity), ("max_step_tokens", max_step_tokens), ("max_logits", max_logits)];
+        if let Some(&(what, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            return Err(ExecError::Zero { what });
+        }
+        let max_positions = program.max_positions.unwrap_or(u32::MAX);
+        if capacity > max_positions as usize {
+            return Err(ExecError::MaxPositions { capacity, max_positions });
+        }
+        // No call has more tokens or rows than the caches have positions.
+        let (max_step_tokens, max_logits) = (max_step_tokens.min(capacity), max_logits.min(capacity));
+        Ok(Limits { capacity, max_step_tokens, max_logits, vocabulary: program.vocabulary() })
+    }
+
+    /// Checks a call at `position`; gives the rows of logits that it asks for.
+    pub(crate) fn check(&self, tokens: &[u32], logits: Logits, position: usize) -> Result<usize, ExecError> {
+        let (capacity, max_logits, vocabulary) = (self.capacity, self.max_logits, self.vocabulary);
+        if tokens.is_empty() {
+            return Err(ExecError::NoTokens);
+        }
+        if tokens.len() > capacity - position {
+            return Err(ExecError::Full { tokens: tokens.len(), position, capacity });
+        }
+        if let Some(index) = tokens.iter().position(|&token| token as usize >= vocabulary) {
+            return Err(ExecError::Token { token: tokens[index], index, vocabulary });
+        }
+        let rows = logits.count(tokens.len());
+        if rows > max_logits {
+            return Err(ExecError::LogitsRows { rows, max_logits });
+        }
+        Ok(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(tokens: usize, rows: usize, max_tokens: usize) -> Vec<(Range<usize>, usize, usize)> {
+        passes(tokens, rows, max_tokens).map(|pass| (pass.tokens, pass.selected, pass.first_row)).collect()
+    }
+
+    #[test]
+    fn calls_are_cut_into_passes() {
+        assert_eq!(cut(3, 1, 8), [(0..3, 1, 0)]);
+        assert_eq!(cut(8, 0, 8), [(0..8, 0, 0)]);
+        assert_eq!(cut(10, 1, 4), [(0..4, 0, 0), (4..8, 0, 0), (8..10, 1, 0)]);
+        assert_eq!(cut(10, 10, 4), [(0..4, 4, 0), (4..8, 4, 4), (8..10, 2, 8)]);
+        assert_eq!(cut(10, 5, 4), [(0..4, 0, 0), (4..8, 3, 0), (8..10, 2, 3)]);
+    }
+
+    #[test]
+    fn every_row_is_filled_once() {
+        for tokens in 1..12 {
+            for rows in 0..=tokens {
+                for max_tokens in 1..13 {
+                    let mut next = 0;
+                    for pass in passes(tokens, rows, max_tokens) {
+                        assert!(pass.selected == 0 || pass.first_row == next);
+                        next += pass.selected;
+                    }
+                    assert_eq!(next, rows);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Weight files: safetensors files named `weights-*.safetensors`, every tensor at a multiple of [`ALIGNMENT`] bytes.
+//!
+//! The safetensors format leaves no holes between tensors, so alignment is made with tensors `pad.N` of zeros. A file
+//! without alignment, as other tools write it, is read as well. Which tensors there must be is stated by
+//! [`crate::program::Weight::stored_tensors`].
+
+mod header;
+#[cfg(feature = "exec")]
+mod read;
+mod write;
+
+pub use header::{HeaderError, MAX_HEADER_BYTES};
+#[cfg(feature = "exec")]
+pub use read::{Weights, WeightsError};
+pub use write::{Layout, WeightsWriter, WriteError};
+
+/// Where tensors begin: multiples of this many bytes, counted from the start of the file.
+pub const ALIGNMENT: u64 = 64;
+
+/// First characters of the names of tensors that are there for alignment.
+pub const PADDING_PREFIX: &str = "pad.";
+
+/// Whether a file name is that of a weight file.
+pub fn is_weight_file(name: &str) -> bool {
+    name.starts_with("weights-") && name.ends_with(".safetensors")
+}
