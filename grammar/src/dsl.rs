@@ -34,7 +34,7 @@ const MAX_CALLS: NonZeroUsize = NonZeroUsize::new(1 << 30).unwrap();
 /// Parses a whole file.
 pub(crate) fn parse_file(text: &str, source: SourceId) -> Parsed {
     let origin = Origin::start(source, text.len());
-    let (file, diagnostics) = parse_rule(Rule::file, text, origin, |walker, pair| walker.file(pair));
+    let (file, diagnostics) = parse_rule(Rule::file, text, origin, Walker::file);
     Parsed { file, diagnostics }
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn parse_format(text: &str, origin: Origin) -> (Option<FormatExpr>, V
 }
 
 fn parse_rule<T>(
-    rule: Rule,
+    whole: Rule,
     text: &str,
     origin: Origin,
     read: impl FnOnce(&mut Walker, Pair<Rule>) -> Option<T>,
@@ -60,7 +60,7 @@ fn parse_rule<T>(
     }
     let broken = layout.diagnostics.iter().flat_map(|fault| &fault.labels).map(|label| label.span).collect();
     let mut walker = Walker { origin, broken, depth: 0, diagnostics: layout.diagnostics };
-    let value = match Grammar::parse(rule, &layout.text) {
+    let value = match Grammar::parse(whole, &layout.text) {
         Ok(mut pairs) => pairs.next().and_then(|pair| read(&mut walker, pair)),
         Err(error) => {
             walker.describe(&error, &layout.text);
@@ -74,8 +74,9 @@ fn parse_rule<T>(
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Origin {
     source: SourceId,
-    /// Added to an offset in the text to get one in the source.
-    shift: isize,
+    /// Added to an offset in the text to get one in the source. None when the text does not stand there literally: then
+    /// every place is the whole.
+    shift: Option<isize>,
     /// No place lies outside.
     bounds: (usize, usize),
 }
@@ -83,17 +84,28 @@ pub(crate) struct Origin {
 impl Origin {
     /// The text is the whole source, of `length` bytes.
     pub(crate) fn start(source: SourceId, length: usize) -> Self {
-        Origin { source, shift: 0, bounds: (0, length) }
+        Origin { source, shift: Some(0), bounds: (0, length) }
     }
 
     /// The text stands at `span`, byte for byte.
     pub(crate) fn exact(span: Span) -> Self {
-        Origin { source: span.source, shift: span.start as isize, bounds: (span.range().start, span.range().end) }
+        Origin { shift: Some(span.start as isize), ..Origin::whole(span) }
+    }
+
+    /// The text came from `span`, but not byte for byte.
+    pub(crate) fn whole(span: Span) -> Self {
+        Origin { source: span.source, shift: None, bounds: (span.range().start, span.range().end) }
+    }
+
+    /// For a part of the text that begins at `offset`.
+    fn part(self, offset: isize) -> Self {
+        Origin { shift: self.shift.map(|shift| shift + offset), ..self }
     }
 
     fn place(&self, range: Range<usize>) -> Span {
         let (first, last) = self.bounds;
-        let at = |offset: usize| offset.saturating_add_signed(self.shift).clamp(first, last);
+        let Some(shift) = self.shift else { return Span::new(self.source, first..last) };
+        let at = |offset: usize| offset.saturating_add_signed(shift).clamp(first, last);
         Span::new(self.source, at(range.start)..at(range.end))
     }
 }
@@ -101,7 +113,7 @@ impl Origin {
 /// Turns pairs into the AST and collects what is wrong.
 struct Walker {
     origin: Origin,
-    /// Places that have been reported before parsing: text that holds one is not reported again.
+    /// Places that have been reported before parsing: their lines are not reported again.
     broken: Vec<Span>,
     /// Operators and branches around what is being read.
     depth: usize,
@@ -278,6 +290,6 @@ impl Walker {
 }
 
 /// The parts of a pair that carry meaning: no keywords, no marks.
-fn significant<'i>(pair: Pair<'i, Rule>) -> impl Iterator<Item = Pair<'i, Rule>> {
+fn significant(pair: Pair<'_, Rule>) -> impl Iterator<Item = Pair<'_, Rule>> {
     pair.into_inner().filter(|part| !mistakes::is_mark(part.as_rule()))
 }

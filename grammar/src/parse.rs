@@ -2,9 +2,9 @@
 
 use crate::ast::File;
 use crate::diag::Diagnostic;
-use crate::dsl;
 use crate::pattern::PatternError;
 use crate::span::{SourceId, Sources, Span};
+use crate::{dsl, yaml};
 
 /// The version of the language that is read here.
 pub const LANGUAGE_VERSION: u32 = 1;
@@ -37,7 +37,9 @@ pub fn parse(sources: &Sources, source: SourceId) -> Parsed {
         let diagnostics = vec![Diagnostic::error("P0001", message).label(Span::new(source, 0..0), "")];
         return Parsed { file: None, diagnostics };
     }
-    let mut parsed = dsl::parse_file(&entry.text, source);
+    let extension = std::path::Path::new(&entry.name).extension();
+    let is_yaml = extension.is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let mut parsed = if is_yaml { yaml::parse_file(&entry.text, source) } else { dsl::parse_file(&entry.text, source) };
     let position = |fault: &Diagnostic| fault.labels.first().map_or(0, |label| label.span.start);
     parsed.diagnostics.sort_by_key(position);
     let hidden = parsed.diagnostics.len().saturating_sub(MAX_DIAGNOSTICS);
@@ -48,17 +50,24 @@ pub fn parse(sources: &Sources, source: SourceId) -> Parsed {
     parsed
 }
 
+/// Whether a spec or model can have this name: a letter or `_`, then letters, digits, `_`, `-`, `.`.
+pub(crate) fn is_item_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
 /// Refuses what the language has and this version cannot build.
 pub(crate) fn unsupported(code: &'static str, what: &str, span: Span) -> Diagnostic {
     Diagnostic::error(code, format!("`{what}` is part of the language, but this version cannot build it"))
         .label(span, "")
 }
 
-/// `text` is where the pattern stands in its source; None for the place means that it does not stand there literally.
+/// `text` is where the pattern stands in its source.
 pub(crate) fn pattern_diagnostic(fault: &PatternError, text: Span) -> Diagnostic {
     let start = (text.start as usize + fault.offset).min(text.end as usize);
     let end = (start + fault.length).min(text.end as usize);
-    let mut diagnostic = Diagnostic::error("S0102", fault.message.clone()).label(Span::new(text.source, start..end), "");
+    let mut diagnostic =
+        Diagnostic::error("S0102", fault.message.clone()).label(Span::new(text.source, start..end), "");
     diagnostic.help.clone_from(&fault.help);
     diagnostic
 }

@@ -139,9 +139,9 @@ impl Pattern {
         match &self.matcher {
             Matcher::Paths(alternatives) => {
                 let segments = split(path);
-                alternatives.iter().any(|alternative| {
-                    alternative.kind.is_none() && alternative.matches(path, &segments, children)
-                })
+                alternatives
+                    .iter()
+                    .any(|alternative| alternative.kind.is_none() && alternative.matches(path, &segments, children))
             }
             Matcher::Regex(regex) => regex.is_match(path),
         }

@@ -13,7 +13,7 @@ use super::{MAX_DEPTH, Rule, Walker, significant};
 
 /// Loosest first. Calls, members and indices bind tighter than all of these.
 static PRECEDENCE: LazyLock<PrattParser<Rule>> = LazyLock::new(|| {
-    let left = |rule| Op::infix(rule, Assoc::Left);
+    let left = |operator| Op::infix(operator, Assoc::Left);
     PrattParser::new()
         .op(left(Rule::when))
         .op(left(Rule::or))
@@ -38,7 +38,7 @@ impl Walker {
         // Infix operators are wrapped, so that messages can name them together.
         let parts: Vec<Pair<Rule>> = pair
             .into_inner()
-            .flat_map(|part| match part.as_rule() {
+            .filter_map(|part| match part.as_rule() {
                 Rule::infix => part.into_inner().next(),
                 _ => Some(part),
             })
@@ -77,7 +77,11 @@ impl Walker {
         read: impl FnOnce(&mut Self) -> Option<T>,
     ) -> Option<T> {
         if self.depth + levels > MAX_DEPTH {
-            self.report("P0001", span, format!("more than {MAX_DEPTH} operators or branches depend on each other here"));
+            self.report(
+                "P0001",
+                span,
+                format!("more than {MAX_DEPTH} operators or branches depend on each other here"),
+            );
             return None;
         }
         self.depth += levels;
@@ -127,13 +131,14 @@ impl Walker {
         let kind = match pair.as_rule() {
             Rule::null => ExprKind::Null,
             Rule::boolean => ExprKind::Bool(text == "true"),
-            Rule::integer => match text.replace('_', "").parse() {
-                Ok(value) => ExprKind::Int(value),
-                Err(_) => {
+            Rule::integer => {
+                if let Ok(value) = text.replace('_', "").parse() {
+                    ExprKind::Int(value)
+                } else {
                     self.report("P0001", span, format!("the number `{text}` is larger than {}", i64::MAX));
                     return None;
                 }
-            },
+            }
             Rule::float => match text.replace('_', "").parse::<f64>() {
                 Ok(value) if value.is_finite() => ExprKind::Float(value),
                 _ => {
@@ -174,11 +179,8 @@ impl Walker {
             while let (Some(then), Some(condition)) = (values.pop(), values.pop()) {
                 let end = chain.span;
                 let start = condition.span;
-                let kind = ExprKind::If {
-                    condition: Box::new(condition),
-                    then: Box::new(then),
-                    otherwise: Box::new(chain),
-                };
+                let kind =
+                    ExprKind::If { condition: Box::new(condition), then: Box::new(then), otherwise: Box::new(chain) };
                 chain = Expr { kind, span: start.to(end) };
             }
             Some(Expr { span, ..chain })
@@ -263,8 +265,8 @@ enum Postfix {
 }
 
 /// None for `when`, which has a node of its own.
-fn binary(rule: Rule) -> Option<BinaryOp> {
-    Some(match rule {
+fn binary(operator: Rule) -> Option<BinaryOp> {
+    Some(match operator {
         Rule::or => BinaryOp::Or,
         Rule::either => BinaryOp::Either,
         Rule::both => BinaryOp::Both,

@@ -25,17 +25,12 @@ pub(super) struct Layout {
 
 /// Blanks, pairs and mends.
 pub(super) fn lay_out(text: &str, origin: Origin) -> Layout {
-    let mut scanner = Scanner {
-        text,
-        origin,
-        output: text.as_bytes().to_vec(),
-        position: 0,
-        open: Vec::new(),
-        blanked_newlines: Vec::new(),
-        pairs: Vec::new(),
-        diagnostics: Vec::new(),
-    };
-    let parseable = scanner.run();
+    let mut scanner = Scanner::new(text, origin, false);
+    let mut parseable = scanner.run();
+    if scanner.braces_astray {
+        scanner = Scanner::new(text, origin, true);
+        parseable = scanner.run();
+    }
     let text = String::from_utf8(scanner.output).expect("only whole characters are replaced, by ASCII");
     Layout { text, diagnostics: scanner.diagnostics, parseable }
 }
@@ -51,10 +46,30 @@ struct Scanner<'a> {
     blanked_newlines: Vec<usize>,
     /// Braces that were paired, in the order of their ends.
     pairs: Vec<(usize, usize)>,
+    /// Some brace has no partner.
+    braces_astray: bool,
+    /// On the second try, after some brace had no partner: braces with a neighbour, as in `{a,b}` and unlike those of
+    /// blocks, must find their partner on their line.
+    tight_braces: bool,
     diagnostics: Vec<Diagnostic>,
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
+    fn new(text: &'a str, origin: Origin, tight_braces: bool) -> Self {
+        Scanner {
+            text,
+            origin,
+            output: text.as_bytes().to_vec(),
+            position: 0,
+            open: Vec::new(),
+            blanked_newlines: Vec::new(),
+            pairs: Vec::new(),
+            braces_astray: false,
+            tight_braces,
+            diagnostics: Vec::new(),
+        }
+    }
+
     /// False when brackets nest too deep.
     fn run(&mut self) -> bool {
         let bytes = self.text.as_bytes();
@@ -67,9 +82,14 @@ impl Scanner<'_> {
             self.position += 1;
             match byte {
                 b'\r' => self.blank(start, start + 1),
-                b'\n' if self.in_round_or_square() => {
-                    self.blank(start, start + 1);
-                    self.blanked_newlines.push(start);
+                b'\n' => {
+                    if self.tight_braces {
+                        self.drop_tight_braces();
+                    }
+                    if self.in_round_or_square() {
+                        self.blank(start, start + 1);
+                        self.blanked_newlines.push(start);
+                    }
                 }
                 b'/' if bytes.get(self.position) == Some(&b'/') => {
                     self.position = self.line_end(start);
@@ -83,6 +103,7 @@ impl Scanner<'_> {
                     }
                     self.open.push((byte, start));
                 }
+                b'}' if self.tight_braces && self.is_stray_tight_brace(start) => self.drop_closing(start),
                 b')' | b']' | b'}' => self.close(byte, start),
                 _ => {}
             }
@@ -149,11 +170,7 @@ impl Scanner<'_> {
             _ => self.open.iter().rposition(|(bracket, _)| *bracket == b'{').map_or(0, |brace| brace + 1),
         };
         let Some(partner) = self.open[reach..].iter().rposition(|(bracket, _)| *bracket == opening) else {
-            self.report(at, format!("this `{}` closes nothing", char::from(closing)));
-            if closing == b'}' {
-                self.blank(at, at + 1);
-            }
-            return;
+            return self.drop_closing(at);
         };
         let partner = reach + partner;
         self.give_up_on(partner + 1);
@@ -162,6 +179,33 @@ impl Scanner<'_> {
         if opening == b'{' {
             self.pairs.push((start, at));
         }
+    }
+
+    fn drop_closing(&mut self, at: usize) {
+        let bracket = self.text.as_bytes()[at];
+        self.report(at, format!("this `{}` closes nothing", char::from(bracket)));
+        if bracket == b'}' {
+            self.braces_astray = true;
+            self.blank(at, at + 1);
+        }
+    }
+
+    /// At the end of a line: reports `{a,b` on it.
+    fn drop_tight_braces(&mut self) {
+        while let Some((b'{', start)) = self
+            .open
+            .pop_if(|(_, start)| self.text.as_bytes().get(*start + 1).is_some_and(|next| !next.is_ascii_whitespace()))
+        {
+            self.report(start, "this `{` is never closed".to_owned());
+            self.blank(start, start + 1);
+        }
+    }
+
+    /// Whether this is the `}` of `a,b}` with no `{` before it on its line.
+    fn is_stray_tight_brace(&self, at: usize) -> bool {
+        let line = self.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        let is_tight = self.text[..at].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '*');
+        is_tight && self.open.last().is_none_or(|(_, start)| *start < line)
     }
 
     /// Reports round and square brackets from `first` on as never closed, and lets the lines after them be lines again.
@@ -179,6 +223,7 @@ impl Scanner<'_> {
             self.give_up_on(first);
         }
         let Some(&(_, innermost)) = self.open.last() else { return };
+        self.braces_astray = true;
         let mut diagnostic =
             Diagnostic::error("P0001", "this `{` is never closed").label(self.span(innermost, innermost + 1), "");
         let astray = self.pairs.iter().find(|(start, end)| {
@@ -236,6 +281,16 @@ mod tests {
     fn braces_are_mended() {
         assert_eq!(laid_out("{ {").0, "{ {\n}}");
         assert_eq!(laid_out("} x").0, "  x");
+    }
+
+    #[test]
+    fn braces_of_a_pattern_stay_on_their_line() {
+        let (text, messages) = laid_out("{\n{a,b\n}\n");
+        assert_eq!(text, "{\n a,b\n}\n");
+        assert_eq!(messages, ["this `{` is never closed"]);
+        let (text, messages) = laid_out("{\na,b}\n}\n");
+        assert_eq!(text, "{\na,b \n}\n");
+        assert_eq!(messages, ["this `}` closes nothing"]);
     }
 
     #[test]

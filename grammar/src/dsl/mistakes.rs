@@ -6,7 +6,6 @@ use pest::iterators::Pair;
 
 use crate::diag::{Diagnostic, nearest};
 use crate::parse::LATER_SECTIONS;
-use crate::span::Span;
 
 use super::{Grammar, Rule, Walker};
 
@@ -44,9 +43,7 @@ impl Place {
             Place::File => &["spec", "model"],
             Place::Spec => &["rules"],
             Place::Rule => &[],
-            Place::Model => {
-                &["architectures", "let", "assert", "context", "module", "repeat", "if", "ignore", "graph"]
-            }
+            Place::Model => &["architectures", "let", "assert", "context", "module", "repeat", "if", "ignore", "graph"],
             Place::Scope => &["let", "assert", "repeat", "if"],
             Place::Graph => &["for", "if", "return"],
         }
@@ -83,42 +80,56 @@ impl Walker {
         place: Place,
         read: impl FnOnce(&mut Self, Pair<Rule>) -> T,
     ) -> Option<T> {
-        if self.is_reported(self.span(pair)) {
-            return None;
-        }
         let (text, start) = (pair.as_str(), pair.as_span().start());
         let word = leading_word(text);
-        let is_keyword = place.keywords().contains(&word);
-        let behind = text[word.len()..].trim_start_matches([' ', '\t']);
-        let may_be_name = place.takes_names() && behind.starts_with(['=', '.', '[', ',', '(', '-', ':']);
-        if place != Place::Rule && !word.is_empty() && !is_keyword && !may_be_name {
-            let span = self.origin.place(start..start + word.len());
-            let message = format!("expected {}, found `{word}`", place.expectation());
-            let mut fault = Diagnostic::error("P0001", message).label(span, "");
-            let candidates = place.keywords().iter().chain(if place == Place::Spec { LATER_SECTIONS } else { &[] });
-            if let Some(keyword) = nearest(word, candidates.copied()) {
-                self.diagnostics.push(fault.help(format!("did you mean `{keyword}`?")));
-                return self.read_as_meant(&format!("{keyword}{}", &text[word.len()..]), start, word, keyword, place, read);
-            }
-            if word == "lathe" {
-                fault = fault.help("the version line stands once, at the top of the file");
-            } else if place == Place::Model {
-                let keywords: Vec<String> = place.keywords().iter().map(|keyword| format!("`{keyword}`")).collect();
-                fault = fault.help(format!("a model holds {}", keywords.join(", ")));
-            }
-            if place != Place::Graph && place != Place::Scope || behind.is_empty() {
-                self.diagnostics.push(fault);
-                return None;
-            }
+        if let Some((fault, meant)) = self.bad_keyword(text, start, word, place) {
+            self.diagnostics.push(fault);
+            return self.read_as_meant(text, start, word, meant?, place, read);
         }
         let rest = &pair.get_input()[start..];
         match Grammar::parse(place.rule(), rest) {
-            Err(error) => self.shifted(start, |walker| walker.describe_in(&error, rest, place)),
+            Err(error) => self.shifted(start, |walker| walker.describe_item(&error, rest, place)),
             Ok(_) => self.report("P0001", self.span(pair), format!("expected {}", place.expectation())),
         }
         None
     }
 
+    /// When an item begins with a word that can begin none here: that, and the keyword that was probably meant.
+    fn bad_keyword(
+        &self,
+        text: &str,
+        start: usize,
+        word: &str,
+        place: Place,
+    ) -> Option<(Diagnostic, Option<&'static str>)> {
+        if word.is_empty() || place == Place::Rule || place.keywords().contains(&word) {
+            return None;
+        }
+        let behind = text[word.len()..].trim_start_matches([' ', '\t']);
+        let names_something = place.takes_names() && behind.starts_with(['=', '.', '[', ',', '(', '+', '-', '*', ':']);
+        if names_something {
+            return None;
+        }
+        let message = format!("expected {}, found `{word}`", place.expectation());
+        let fault = Diagnostic::error("P0001", message).label(self.origin.place(start..start + word.len()), "");
+        let later = if place == Place::Spec { LATER_SECTIONS } else { &[] };
+        if let Some(keyword) = nearest(word, place.keywords().iter().chain(later).copied()) {
+            return Some((fault.help(format!("did you mean `{keyword}`?")), Some(keyword)));
+        }
+        match place {
+            Place::File if word == "lathe" => {
+                Some((fault.help("the version line stands once, at the top of the file"), None))
+            }
+            Place::Model => {
+                let keywords: Vec<String> = place.keywords().iter().map(|keyword| format!("`{keyword}`")).collect();
+                Some((fault.help(format!("a model holds {}", keywords.join(", "))), None))
+            }
+            Place::File | Place::Spec => Some((fault, None)),
+            Place::Rule | Place::Scope | Place::Graph => None,
+        }
+    }
+
+    /// Reads an item again with `keyword` in place of its first word.
     fn read_as_meant<T>(
         &mut self,
         text: &str,
@@ -128,35 +139,39 @@ impl Walker {
         place: Place,
         read: impl FnOnce(&mut Self, Pair<Rule>) -> T,
     ) -> Option<T> {
-        let pair = Grammar::parse(place.rule(), text).ok()?.next()?;
-        let shift = self.origin.shift;
-        self.origin.shift += (start + word.len()) as isize - keyword.len() as isize;
+        let text = format!("{keyword}{}", &text[word.len()..]);
+        let pair = Grammar::parse(place.rule(), &text).ok()?.next()?;
+        let origin = self.origin;
+        self.origin = origin.part((start + word.len()) as isize - keyword.len() as isize);
         let value = read(self, pair);
-        self.origin.shift = shift;
+        self.origin = origin;
         Some(value)
     }
 
-    /// Reports the head of a block. `rule` is what should have matched.
-    pub(super) fn bad_head(&mut self, pair: &Pair<Rule>, rule: Rule) {
-        if self.is_reported(self.span(pair)) {
-            return;
-        }
+    /// Reports the head of a block. `expected` is what should have matched.
+    pub(super) fn bad_head(&mut self, pair: &Pair<Rule>, expected: Rule) {
         let start = pair.as_span().start();
         let rest = &pair.get_input()[start..];
-        match Grammar::parse(rule, rest) {
+        match Grammar::parse(expected, rest) {
             Err(error) => self.shifted(start, |walker| walker.describe(&error, rest)),
             Ok(_) => self.report("P0001", self.span(pair), "this cannot be read"),
         }
     }
 
     fn shifted(&mut self, by: usize, act: impl FnOnce(&mut Self)) {
-        self.origin.shift += by as isize;
+        let origin = self.origin;
+        self.origin = origin.part(by as isize);
         act(self);
-        self.origin.shift -= by as isize;
+        self.origin = origin;
     }
 
-    fn is_reported(&self, span: Span) -> bool {
-        self.broken.iter().any(|broken| broken.start >= span.start && broken.start <= span.end)
+    /// Whether the line of `text` that holds `at` has a bracket or string that was reported before parsing: what the
+    /// grammar says about it follows from that.
+    fn is_reported(&self, text: &str, at: usize) -> bool {
+        let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        let end = text[at..].find('\n').map_or(text.len(), |newline| at + newline);
+        let line = self.origin.place(start..end);
+        self.broken.iter().any(|broken| line.start <= broken.start && broken.start <= line.end)
     }
 
     /// Reports what pest says about `text`, in the user's words.
@@ -164,32 +179,48 @@ impl Walker {
         let at = match error.location {
             InputLocation::Pos(at) | InputLocation::Span((at, _)) => at,
         };
+        if self.is_reported(text, at) {
+            return;
+        }
         let ErrorVariant::ParsingError { positives, .. } = &error.variant else {
             let span = self.origin.place(at..at);
             return self.report("P0001", span, "this text is too involved to be parsed");
         };
         let found = found_at(text, at);
         let span = self.origin.place(found.start..found.start + found.text.len());
-        let message = match (expectations(positives), describe_found(&found, text)) {
-            (Some(expected), found) => format!("expected {expected}, found {found}"),
-            (None, found) => format!("{found} cannot stand here"),
+        let expected = expectations(positives);
+        let what = describe_found(&found, text);
+        let message = match expected.split_last() {
+            None => format!("{what} cannot stand here"),
+            Some((only, [])) => format!("expected {only}, found {what}"),
+            Some((last, others)) => format!("expected {} or {last}, found {what}", others.join(", ")),
         };
         let mut fault = Diagnostic::error("P0001", message).label(span, "");
-        fault.help = hint(positives, text, &found).map(str::to_owned);
+        let keywords = expected.iter().map(|expected| expected.trim_matches('`')).filter(|word| is_word(word));
+        fault.help = match hint(positives, text, &found) {
+            Some(hint) => Some(hint.to_owned()),
+            None if is_word(found.text) => {
+                nearest(found.text, keywords).map(|keyword| format!("did you mean `{keyword}`?"))
+            }
+            None => None,
+        };
         self.diagnostics.push(fault);
     }
 
     /// As [`Self::describe`], for an item. In a rule the pattern runs on to the arrow, so a missing arrow is looked for.
-    fn describe_in(&mut self, error: &Error<Rule>, text: &str, place: Place) {
+    fn describe_item(&mut self, error: &Error<Rule>, text: &str, place: Place) {
         let line = text.split(['\n', '}']).next().unwrap_or_default();
         if place != Place::Rule || text.split('\n').next().is_some_and(|line| line.contains("=>")) {
             return self.describe(error, text);
         }
-        let found = ["->", "="].iter().find_map(|arrow| line.find(arrow).map(|at| Found { start: at, text: arrow }));
-        let found = found.unwrap_or_else(|| {
-            let first_end = line.find([' ', '\t']).unwrap_or(line.len());
-            let second = line.len() - line[first_end..].trim_start().len();
-            found_at(text, if line[second..].is_empty() { line.trim_end().len() } else { second })
+        if self.is_reported(text, 0) {
+            return;
+        }
+        let wrong_arrow =
+            ["->", "="].iter().find_map(|arrow| line.find(arrow).map(|at| Found { start: at, text: arrow }));
+        let found = wrong_arrow.unwrap_or_else(|| {
+            let pattern_end = line.find([' ', '\t']).unwrap_or(line.len());
+            found_at(text, line.len() - line[pattern_end..].trim_start().len())
         });
         let message = format!("expected `=>`, found {}", describe_found(&found, text));
         let span = self.origin.place(found.start..found.start + found.text.len());
@@ -201,6 +232,10 @@ impl Walker {
 fn leading_word(text: &str) -> &str {
     let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
     &text[..end]
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
 /// The word, number, string or mark at `at`; empty, and behind the last visible character, at the end of a line.
@@ -230,16 +265,21 @@ fn describe_found(found: &Found, text: &str) -> String {
     }
 }
 
-/// `a, b or c`. None when there is nothing to name.
-fn expectations(positives: &[Rule]) -> Option<String> {
+/// What could have stood there, without doublets, the end of the line last.
+fn expectations(positives: &[Rule]) -> Vec<&'static str> {
+    const LINE_END: &str = "the end of the line";
     let mut words: Vec<&str> = Vec::new();
-    for word in positives.iter().filter_map(|rule| words_for(*rule)) {
+    for word in positives.iter().filter_map(|expected| words_for(*expected)) {
         if !words.contains(&word) {
             words.push(word);
         }
     }
-    let last = words.pop()?;
-    Some(if words.is_empty() { last.to_owned() } else { format!("{} or {last}", words.join(", ")) })
+    // Behind a value a call or an index can always follow.
+    if words.len() > 1 {
+        words.retain(|word| *word != "`(`");
+    }
+    words.sort_by_key(|word| *word == LINE_END);
+    words
 }
 
 /// What to write instead, for slips from other languages.
@@ -258,14 +298,16 @@ fn hint(positives: &[Rule], text: &str, found: &Found) -> Option<&'static str> {
         "'" => "strings stand in double quotes",
         "#" => "comments begin with `//`",
         "->" if positives.contains(&Rule::arrow) => "write `=>`",
-        _ if after_value && leading_word(before.rsplit([' ', '\t', '(']).next().unwrap_or_default()) == "not" => "write `!`",
+        _ if after_value && leading_word(before.rsplit([' ', '\t', '(']).next().unwrap_or_default()) == "not" => {
+            "write `!`"
+        }
         _ => return None,
     })
 }
 
 /// What a rule is called in messages. None for what would only distract there.
-fn words_for(rule: Rule) -> Option<&'static str> {
-    Some(match rule {
+fn words_for(expected: Rule) -> Option<&'static str> {
+    Some(match expected {
         Rule::word | Rule::name | Rule::path => "a name",
         Rule::item_name => "a name",
         Rule::integer | Rule::float | Rule::digits => "a number",
@@ -300,9 +342,9 @@ fn words_for(rule: Rule) -> Option<&'static str> {
 }
 
 /// Keywords and punctuation: rules only so that messages can name them.
-pub(super) fn is_mark(rule: Rule) -> bool {
+pub(super) fn is_mark(part: Rule) -> bool {
     matches!(
-        rule,
+        part,
         Rule::open_brace
             | Rule::close_brace
             | Rule::open_paren

@@ -158,7 +158,6 @@ impl Walker {
     }
 
     fn module(&mut self, pair: Pair<Rule>, place: Place) -> Option<DeclKind> {
-        let start = pair.as_span().start();
         let mut keyword = None;
         let mut paths = Vec::new();
         let mut body = None;
@@ -186,7 +185,6 @@ impl Walker {
             }
             _ => {}
         }
-        let _ = start;
         match body {
             Some(body) => Some(DeclKind::Scope { path: paths.into_iter().next()?, body }),
             None => Some(DeclKind::Module { paths, constructor: constructor? }),
@@ -199,9 +197,7 @@ impl Walker {
         for part in significant(pair) {
             segments.push(match part.as_rule() {
                 Rule::name => Some(PathSegment::Name(part.as_str().to_owned())),
-                Rule::path_member => {
-                    significant(part).next().map(|word| PathSegment::Name(word.as_str().to_owned()))
-                }
+                Rule::path_member => significant(part).next().map(|word| PathSegment::Name(word.as_str().to_owned())),
                 _ => significant(part).next().and_then(|index| self.expression(index)).map(PathSegment::Index),
             });
         }

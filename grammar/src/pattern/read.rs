@@ -87,7 +87,10 @@ fn check_length(text: &str) -> Result<()> {
     if text.len() > MAX_PATTERN_LENGTH {
         return Err(error(0..text.len(), format!("a pattern may be at most {MAX_PATTERN_LENGTH} bytes long")));
     }
-    Ok(())
+    match text.find(char::is_control) {
+        Some(at) => Err(error(at..at + 1, "a control character cannot stand here")),
+        None => Ok(()),
+    }
 }
 
 /// `rest` is what stands behind `re:`.
@@ -472,7 +475,9 @@ fn assemble(lexemes: &[&Lexeme], length: usize) -> Result<PathPattern> {
         };
     }
     match before {
-        Before::Dot => Err(error(length..length, "an empty segment: a name, `*` or `**` is missing behind the last dot")),
+        Before::Dot => {
+            Err(error(length..length, "an empty segment: a name, `*` or `**` is missing behind the last dot"))
+        }
         Before::Start => Err(error(0..length, "the pattern names no module")),
         Before::Name | Before::Whole | Before::Kind => {
             for segment in &mut pattern.segments {

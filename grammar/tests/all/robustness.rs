@@ -1,0 +1,209 @@
+//! No input makes the parser panic, hang or take much memory.
+
+use std::fmt::Write as _;
+
+use lathe_grammar::{MAX_SOURCE_LENGTH, print};
+use proptest::prelude::*;
+
+use crate::parse_named;
+
+fn messages(name: &str, text: &str) -> Vec<String> {
+    parse_named(name, text).2.diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect()
+}
+
+fn in_let(expression: &str) -> String {
+    format!("lathe 1\nmodel m {{\nlet x = {expression}\n}}\n")
+}
+
+#[test]
+fn deep_nesting_is_a_diagnostic() {
+    for opening in ["(", "[", "{", "f(", "(((["] {
+        let text = in_let(&opening.repeat(100_000));
+        assert_eq!(messages("a.lathe", &text), ["brackets nest deeper than 64 levels"], "{opening}");
+    }
+    let blocks = format!("lathe 1\nmodel m {}", "{ if a ".repeat(100_000));
+    assert_eq!(messages("a.lathe", &blocks), ["brackets nest deeper than 64 levels"]);
+}
+
+#[test]
+fn long_chains_are_a_diagnostic() {
+    let too_deep = ["more than 256 operators or branches depend on each other here"];
+    for chain in ["1 + ", "-", "!", "2 ^ ", "a when ", "a or "] {
+        assert_eq!(messages("a.lathe", &in_let(&format!("{}1", chain.repeat(100_000)))), too_deep, "{chain}");
+    }
+    for chain in [".b", "(1)", "[1]"] {
+        assert_eq!(messages("a.lathe", &in_let(&format!("a{}", chain.repeat(100_000)))), too_deep, "{chain}");
+    }
+    let branches = format!("{}{{ 1 }}", "if a { 1 } else ".repeat(50_000));
+    assert_eq!(messages("a.lathe", &in_let(&branches)), too_deep);
+    let declared = format!("lathe 1\nmodel m {{\n{} {{ }}\n}}\n", "if a { } else ".repeat(50_000));
+    assert_eq!(messages("a.lathe", &declared), too_deep);
+    let nested = format!("{}1{}", "(1 + 1 * ".repeat(60), ")".repeat(60));
+    assert!(messages("a.lathe", &in_let(&nested)).is_empty());
+    let nested = format!("{}1{}", "(1 + 1 + 1 + 1 + 1 + ".repeat(60), ")".repeat(60));
+    assert_eq!(messages("a.lathe", &in_let(&nested)), too_deep);
+}
+
+#[test]
+fn a_wide_expression_is_fine() {
+    let list = format!("[{}]", "1, ".repeat(10_000));
+    assert!(messages("a.lathe", &in_let(&list)).is_empty());
+}
+
+#[test]
+fn a_long_text_is_refused_unread() {
+    for name in ["a.lathe", "a.yaml"] {
+        let text = " ".repeat(MAX_SOURCE_LENGTH + 1);
+        let expected = format!("{name} has {} bytes; at most {MAX_SOURCE_LENGTH} are read", text.len());
+        assert_eq!(messages(name, &text), [expected]);
+    }
+}
+
+#[test]
+fn many_mistakes_are_counted_not_shown() {
+    let text = format!("lathe 1\nspec a {{ rules {{\n{}}} }}", "x => keep keep\n".repeat(1000));
+    let (_, _, parsed) = parse_named("a.lathe", &text);
+    assert_eq!(parsed.diagnostics.len(), 200);
+    assert_eq!(parsed.diagnostics[199].notes, ["800 more mistakes are not shown"]);
+}
+
+#[test]
+fn yaml_bombs_are_a_diagnostic() {
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..9 {
+        let aliases = vec![format!("*a{}", level - 1); 9].join(", ");
+        let _ = writeln!(bomb, "a{level}: &a{level} [{aliases}]");
+    }
+    let too_large = ["this YAML is too large, nests too deep or repeats too much by aliases"];
+    assert_eq!(messages("a.yaml", &bomb), too_large);
+    for deep in ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000)] {
+        assert_eq!(messages("a.yaml", &deep).len(), 1);
+    }
+}
+
+/// Words and marks of the language in any order: most of it nonsense that looks like sense.
+fn token_soup() -> impl Strategy<Value = String> {
+    let token = prop::sample::select(vec![
+        "lathe 1\n",
+        "spec",
+        "model",
+        "rules",
+        "graph",
+        "module",
+        "repeat",
+        "let",
+        "assert",
+        "if",
+        "else",
+        "for",
+        "in",
+        "return",
+        "context",
+        "ignore",
+        "tensors",
+        "config",
+        "architectures",
+        "optional",
+        "with input",
+        "when",
+        "or",
+        "null",
+        "x",
+        "model.layers[i]",
+        "a.b",
+        "\"text\"",
+        "\"open",
+        "1",
+        "0.5",
+        "1e999",
+        "99999999999999999999",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "{a,b}",
+        "**",
+        "*",
+        ":linear",
+        "=>",
+        "=",
+        "==",
+        "..",
+        ".",
+        ",",
+        ":",
+        "+",
+        "-",
+        "^",
+        "!",
+        "\n",
+        "\n",
+        "// note\n",
+        "re:\"a|b\"",
+        "ü",
+        "\\",
+        "\t",
+        "\r\n",
+        "\u{feff}",
+    ]);
+    prop::collection::vec(token, 0..80).prop_map(|tokens| tokens.join(" "))
+}
+
+/// Everything that must hold for any text.
+fn check(name: &str, text: &str) -> Result<(), TestCaseError> {
+    let (sources, source, parsed) = parse_named(name, text);
+    let end = text.len() as u32;
+    for diagnostic in &parsed.diagnostics {
+        prop_assert!(!diagnostic.message.is_empty() && !diagnostic.message.contains('\n'), "{:?}", diagnostic);
+        for label in &diagnostic.labels {
+            prop_assert!(label.span.source == source && label.span.start <= label.span.end && label.span.end <= end);
+            prop_assert!(text.get(label.span.range()).is_some(), "{diagnostic:?} cuts a character");
+            sources.line_column(label.span);
+        }
+    }
+    prop_assert!(parsed.file.is_some() || !parsed.diagnostics.is_empty());
+    if let Some(file) = parsed.file.filter(|_| parsed.diagnostics.is_empty()) {
+        let printed = print(&file);
+        let (_, _, again) = parse_named("printed.lathe", &printed);
+        prop_assert!(again.diagnostics.is_empty(), "{printed}");
+        prop_assert_eq!(again.file, Some(file));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn any_text(text in "\\PC*") {
+        check("a.lathe", &text)?;
+        check("a.yaml", &text)?;
+    }
+
+    #[test]
+    fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let text = String::from_utf8_lossy(&bytes);
+        check("a.lathe", &text)?;
+        check("a.yaml", &text)?;
+    }
+
+    #[test]
+    fn any_tokens(text in token_soup()) {
+        check("a.lathe", &text)?;
+        check("a.lathe", &format!("lathe 1\nmodel m {{\n{text}\n}}\n"))?;
+        check("a.lathe", &format!("lathe 1\nmodel m {{\ngraph(x) {{\n{text}\n}}\n}}\n"))?;
+        check("a.lathe", &format!("lathe 1\nspec s {{\nrules {{\n{text}\n}}\n}}\n"))?;
+        check("a.yaml", &format!("lathe: 1\nspec: s\nrules:\n  - match: {text}\n    format: keep\n"))?;
+    }
+
+    /// A definition with a piece cut out.
+    #[test]
+    fn any_cut(start in 0..2500usize, length in 0..60usize) {
+        let whole = include_str!("files/llama.lathe");
+        let start = start.min(whole.len());
+        let end = (start + length).min(whole.len());
+        check("a.lathe", &format!("{}{}", &whole[..start], &whole[end..]))?;
+    }
+}
