@@ -147,7 +147,11 @@ impl Staging {
         for name in COPIED {
             let from = checkpoint.folder.join(name);
             if from.is_file() {
-                fs::copy(&from, self.folder.join(name)).map_err(failed(&from))?;
+                // The content only: a read-only checkpoint must not make the artifact read-only.
+                let mut input = fs::File::open(&from).map_err(failed(&from))?;
+                let to = self.folder.join(name);
+                let mut output = fs::File::create(&to).map_err(failed(&to))?;
+                io::copy(&mut input, &mut output).map_err(failed(&to))?;
             }
         }
         if !self.folder.join("generation_config.json").exists() {
@@ -201,7 +205,11 @@ fn check_target(target: &Path) -> Result<(), ArtifactError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(_) => Err(occupied()),
         Ok(mut entries) => {
-            if target.join(PROGRAM_FILE).is_file() || entries.next().is_none() { Ok(()) } else { Err(occupied()) }
+            if target.join(PROGRAM_FILE).is_file() || entries.next().is_none() {
+                Ok(())
+            } else {
+                Err(occupied())
+            }
         }
     }
 }

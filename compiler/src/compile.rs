@@ -75,8 +75,8 @@ pub struct Prepared {
     pub lowered: Lowered,
     /// Warnings.
     pub warnings: Vec<Diagnostic>,
-    /// Bytes that probes read.
-    pub probe_bytes: u64,
+    /// The open weight files, with what probes have read of them.
+    pub reader: TensorReader,
 }
 
 /// Runs every stage up to packing.
@@ -118,15 +118,14 @@ pub fn prepare(input: Input<'_>, options: &passes::Options) -> Result<Prepared, 
         Ok((mut plan, warnings)) => {
             diagnostics.extend(warnings);
             stop_on_errors(&mut diagnostics)?;
-            let reader = TensorReader::open(checkpoint)?;
-            plan.ties = probe(checkpoint, &model, &reader)?;
+            let mut reader = TensorReader::open(checkpoint)?;
+            plan.ties = probe(checkpoint, &model, &mut reader)?;
             diagnostics.extend(broken_ties(&plan, &model, checkpoint));
             let mut graph = model.graph.clone();
             let log = passes::run(&mut graph, &plan, options)?;
             let lowered = lower(&graph, &plan, &model.name, model.max_positions)?;
             lathe_runtime::program::verify(&lowered.program).map_err(ProgramError::from)?;
-            let probe_bytes = reader.bytes_read();
-            Ok(Prepared { model, plan, graph, log, lowered, warnings: diagnostics, probe_bytes })
+            Ok(Prepared { model, plan, graph, log, lowered, warnings: diagnostics, reader })
         }
     }
 }
@@ -150,14 +149,12 @@ pub fn write(
     target: &Path,
     options: PackOptions,
 ) -> Result<Outcome, CompileError> {
-    let Prepared { model, plan, lowered, warnings, probe_bytes, .. } = prepared;
+    let Prepared { model, plan, lowered, warnings, reader, .. } = prepared;
     let staging = Staging::new(target)?;
-    let reader = TensorReader::open(checkpoint)?;
     let weights = &lowered.program.weights;
-    let packed = pack(&lowered.recipes, weights, checkpoint, &reader, staging.folder(), options)?;
+    let packed = pack(&lowered.recipes, weights, checkpoint, reader, staging.folder(), options)?;
     let program = lowered.program.to_json()?;
-    let outcome =
-        Outcome { bytes_read: reader.bytes_read() + probe_bytes, bytes_written: packed.bytes_written };
+    let outcome = Outcome { bytes_read: reader.bytes_read(), bytes_written: packed.bytes_written };
     let lock = Lock {
         version: 1,
         compiler: format!("lathe {}", env!("CARGO_PKG_VERSION")),
@@ -297,8 +294,7 @@ fn unread(checkpoint: &Checkpoint, read: &BTreeSet<String>, strict: bool) -> Opt
     }
     let file = checkpoint.config.file.clone();
     let message = format!("{file}: keys that the definition does not read: {}", keys.join(", "));
-    let diagnostic =
-        if strict { Diagnostic::error("C0010", message) } else { Diagnostic::warning("C0010", message) };
+    let diagnostic = if strict { Diagnostic::error("C0010", message) } else { Diagnostic::warning("C0010", message) };
     let quoted: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
     let help = format!("when they change nothing, write `ignore config {}`", quoted.join(", "));
     Some(diagnostic.file(file).help(help))

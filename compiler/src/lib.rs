@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 pub mod artifact;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod compile;
 pub mod elaborate;
 pub mod ir;

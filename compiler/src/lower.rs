@@ -151,8 +151,7 @@ impl Lowering<'_> {
             },
             Op::Attention { scale, window } => {
                 let keys = &self.graph.node(operands[1]).fact;
-                let cache =
-                    Cache { heads: Self::dim(node, keys, 1)?, head_dim: Self::dim(node, keys, 2)? };
+                let cache = Cache { heads: Self::dim(node, keys, 1)?, head_dim: Self::dim(node, keys, 2)? };
                 self.lowered.program.caches.push(cache);
                 Kernel::Attention {
                     q: self.buffer(operands[0]),

@@ -3,13 +3,14 @@
 //! Today one decision needs it: are a head and an embedding that are both stored one table? The comparison stops at the
 //! first difference, so that a head of its own costs a few kilobytes.
 
-use crate::elaborate::Elaborated;
-use crate::ir::Values;
-use crate::model::Checkpoint;
+use crate::elaborate::{Elaborated, TieCandidate};
+use crate::ir::{ParamId, Values};
+use crate::model::{Checkpoint, Tensor};
 use crate::plan::{Finding, Tie};
 use crate::source::{ReadTensorError, TensorReader};
 
-/// First comparison, in bytes; doubled until [`LARGEST`].
+/// First comparison, in bytes; doubled until [`LARGEST`]. Heads that are no table almost always differ in it, and the
+/// reader keeps it, so that such a head is read once.
 const SMALLEST: u64 = 4096;
 /// Largest comparison, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -18,38 +19,46 @@ const LARGEST: u64 = 1 << 20;
 ///
 /// # Errors
 /// When a tensor cannot be read.
-pub fn probe(checkpoint: &Checkpoint, model: &Elaborated, reader: &TensorReader) -> Result<Vec<Tie>, ReadTensorError> {
-    model
-        .ties
-        .iter()
-        .map(|&candidate| {
-            let param = |id: crate::ir::ParamId| &model.graph.params()[id.index()];
-            let (head, table) = (param(candidate.head), param(candidate.table));
-            let finding = match (&head.values, &table.values) {
-                (Values::Stored(a), Values::Stored(b)) if head.shape == table.shape => {
-                    let (a, b) = (checkpoint.tensor(a.tensor), checkpoint.tensor(b.tensor));
-                    let equal = a.dtype == b.dtype && a.bytes == b.bytes && {
-                        let (mut at, mut step) = (0, SMALLEST);
-                        let (mut left, mut right) = (Vec::new(), Vec::new());
-                        loop {
-                            let end = a.bytes.min(at + step);
-                            reader.read(a, at..end, &mut left)?;
-                            reader.read(b, at..end, &mut right)?;
-                            if left != right {
-                                break false;
-                            }
-                            if end == a.bytes {
-                                break true;
-                            }
-                            (at, step) = (end, (step * 2).min(LARGEST));
-                        }
-                    };
-                    if equal { Finding::Equal } else { Finding::Different }
-                }
-                (Values::Tied(_), _) => Finding::NotStored,
-                _ => Finding::Different,
-            };
-            Ok(Tie { candidate, finding })
-        })
-        .collect()
+pub fn probe(
+    checkpoint: &Checkpoint,
+    model: &Elaborated,
+    reader: &mut TensorReader,
+) -> Result<Vec<Tie>, ReadTensorError> {
+    let param = |id: ParamId| &model.graph.params()[id.index()];
+    let find = |reader: &mut TensorReader, candidate: TieCandidate| -> Result<Finding, ReadTensorError> {
+        let (head, table) = (param(candidate.head), param(candidate.table));
+        match (&head.values, &table.values) {
+            (Values::Tied(_), _) => Ok(Finding::NotStored),
+            (Values::Stored(a), Values::Stored(b)) if head.shape == table.shape => {
+                let equal = equal(reader, checkpoint.tensor(a.tensor), checkpoint.tensor(b.tensor))?;
+                Ok(if equal { Finding::Equal } else { Finding::Different })
+            }
+            (Values::Stored(_), _) => Ok(Finding::Different),
+        }
+    };
+    model.ties.iter().map(|&candidate| Ok(Tie { candidate, finding: find(reader, candidate)? })).collect()
+}
+
+/// Whether two stored tensors hold the same bytes in the same dtype.
+fn equal(reader: &mut TensorReader, a: &Tensor, b: &Tensor) -> Result<bool, ReadTensorError> {
+    if a.dtype != b.dtype || a.bytes != b.bytes {
+        return Ok(false);
+    }
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    let (mut at, mut step) = (0, SMALLEST);
+    while at < a.bytes {
+        let end = a.bytes.min(at + step);
+        reader.read(a, at..end, &mut left)?;
+        reader.read(b, at..end, &mut right)?;
+        let same = left == right;
+        if at == 0 {
+            reader.keep(a, std::mem::take(&mut left));
+            reader.keep(b, std::mem::take(&mut right));
+        }
+        if !same {
+            return Ok(false);
+        }
+        (at, step) = (end, (step * 2).min(LARGEST));
+    }
+    Ok(true)
 }

@@ -41,7 +41,8 @@ pub fn resolve(
     for (rule, matched) in spec.rules.iter().zip(matched) {
         let decides = decisions.iter().any(|decision| decision.rule == Some(rule.span));
         if matched > 0 && !decides {
-            let message = format!("`{}` decides nothing: later rules decide every module it matches", rule.pattern.value);
+            let message =
+                format!("`{}` decides nothing: later rules decide every module it matches", rule.pattern.value);
             diagnostics.push(
                 Diagnostic::warning("S0103", message)
                     .label(rule.pattern.span, format!("matches {matched} modules"))
@@ -146,8 +147,6 @@ fn choice(format: &Spanned<FormatExpr>) -> Result<Choice, Box<Diagnostic>> {
         [arg] if arg.name.is_none() && matches!(&arg.value.kind, ExprKind::Name(name) if name == "exact") => {
             Ok(Choice::Keep { exact: true })
         }
-        _ => Err(Box::new(
-            Diagnostic::error("S0201", "keep takes no argument but `exact`").label(format.span, ""),
-        )),
+        _ => Err(Box::new(Diagnostic::error("S0201", "keep takes no argument but `exact`").label(format.span, ""))),
     }
 }

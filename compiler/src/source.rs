@@ -1,5 +1,8 @@
 //! Reading stored tensors in pieces. The only place that reads weights.
+//!
+//! A probe may keep the first bytes of a tensor here, so that packing does not read them a second time.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -27,6 +30,8 @@ pub struct ReadTensorError {
 #[derive(Debug)]
 pub struct TensorReader {
     files: Vec<(String, File)>,
+    /// First bytes of tensors, by name.
+    kept: BTreeMap<String, Vec<u8>>,
     bytes_read: AtomicU64,
 }
 
@@ -44,7 +49,12 @@ impl TensorReader {
             }
         };
         let files = checkpoint.files.iter().map(open).collect::<Result<_, _>>()?;
-        Ok(TensorReader { files, bytes_read: AtomicU64::new(0) })
+        Ok(TensorReader { files, kept: BTreeMap::new(), bytes_read: AtomicU64::new(0) })
+    }
+
+    /// Keeps the first bytes of a tensor, as they were read.
+    pub fn keep(&mut self, tensor: &Tensor, first: Vec<u8>) {
+        self.kept.insert(tensor.name.clone(), first);
     }
 
     /// Reads `range` of a tensor's bytes into `into`, which takes its length.
@@ -52,17 +62,25 @@ impl TensorReader {
     /// # Errors
     /// When the file ends early or cannot be read.
     pub fn read(&self, tensor: &Tensor, range: Range<u64>, into: &mut Vec<u8>) -> Result<(), ReadTensorError> {
-        debug_assert!(range.end <= tensor.bytes);
-        let (name, file) = &self.files[tensor.file];
+        debug_assert!(range.start <= range.end && range.end <= tensor.bytes);
         into.resize((range.end - range.start) as usize, 0);
-        read_exact_at(file, into, tensor.offset + range.start).map_err(|source| ReadTensorError {
+        let kept = self.kept.get(&tensor.name).and_then(|kept| kept.get(range.start as usize..)).unwrap_or_default();
+        let length = kept.len().min(into.len());
+        let (front, rest) = into.split_at_mut(length);
+        front.copy_from_slice(&kept[..front.len()]);
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let (name, file) = &self.files[tensor.file];
+        let begin = range.start + front.len() as u64;
+        read_exact_at(file, rest, tensor.offset + begin).map_err(|source| ReadTensorError {
             file: name.clone(),
             tensor: Some(tensor.name.clone()),
-            begin: range.start,
+            begin,
             end: range.end,
             source,
         })?;
-        self.bytes_read.fetch_add(into.len() as u64, Ordering::Relaxed);
+        self.bytes_read.fetch_add(rest.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 

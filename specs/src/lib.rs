@@ -33,11 +33,8 @@ pub static MODELS: &[Entry] = entries! {
 
 /// Keys of config.json that describe training, generation or bookkeeping, and never the function that a model computes:
 /// a definition without architectures, whose `ignore config` holds for every model.
-pub static BOOKKEEPING: Entry = Entry {
-    name: "bookkeeping",
-    path: "models/bookkeeping.lathe",
-    text: include_str!("../models/bookkeeping.lathe"),
-};
+pub static BOOKKEEPING: Entry =
+    Entry { name: "bookkeeping", path: "models/bookkeeping.lathe", text: include_str!("../models/bookkeeping.lathe") };
 
 /// The shipped spec of this name.
 pub fn spec(name: &str) -> Option<&'static Entry> {

@@ -16,12 +16,7 @@ impl Elaborator<'_> {
 
     /// The parameter `path.suffix`, stored under that name with this shape. What does not fit is reported; the
     /// parameter is made all the same, so that one bad tensor does not hide the next.
-    pub(super) fn stored(
-        &mut self,
-        declared: &Declared<'_>,
-        suffix: &str,
-        shape: &[u64],
-    ) -> Result<ParamId, Reported> {
+    pub(super) fn stored(&mut self, declared: &Declared<'_>, suffix: &str, shape: &[u64]) -> Result<ParamId, Reported> {
         self.step(declared.span)?;
         let name = format!("{}.{suffix}", declared.path);
         let rows = if shape.len() == 1 { 1 } else { shape[0] };
@@ -34,8 +29,7 @@ impl Elaborator<'_> {
         let folder = self.checkpoint.folder.display().to_string();
         let Some(id) = self.checkpoint.find(name) else {
             let message = format!("{folder}: expected tensor `{name}` {shape:?}, found no tensor of this name");
-            let mut diagnostic =
-                Diagnostic::error("C0004", message).file(folder).label(declared.span, "declared here");
+            let mut diagnostic = Diagnostic::error("C0004", message).file(folder).label(declared.span, "declared here");
             if let Some(near) = self.checkpoint.nearest(name) {
                 diagnostic = diagnostic.note(format!("the closest stored name is `{near}`"));
             }
@@ -58,10 +52,11 @@ impl Elaborator<'_> {
             self.report(Diagnostic::error("C0009", message).file(file.clone()).label(declared.span, "declared here"));
         }
         if let Some((other, span)) = self.claimed.get(&id) {
-            let diagnostic = Diagnostic::error("C0007", format!("{file}: `{name}` and `{other}` read one stored tensor"))
-                .file(file)
-                .label(declared.span, "the second reader")
-                .label(*span, "the first reader");
+            let diagnostic =
+                Diagnostic::error("C0007", format!("{file}: `{name}` and `{other}` read one stored tensor"))
+                    .file(file)
+                    .label(declared.span, "the second reader")
+                    .label(*span, "the first reader");
             self.report(diagnostic);
         } else {
             self.claimed.insert(id, (name.to_string(), declared.span));

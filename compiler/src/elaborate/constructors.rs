@@ -19,8 +19,11 @@ pub struct Constructor {
     pub summary: &'static str,
     /// What rules of a spec call it.
     pub kind: Kind,
-    pub(super) build: fn(&mut Elaborator<'_>, &Declared<'_>) -> Result<(Vec<ParamId>, Apply), Reported>,
+    pub(super) build: fn(&mut Elaborator<'_>, &Declared<'_>) -> Construction,
 }
+
+/// The parameters of a module, the weight first, and what it does.
+type Construction = Result<(Vec<ParamId>, Apply), Reported>;
 
 /// A module being declared.
 pub(super) struct Declared<'d> {
@@ -105,7 +108,7 @@ pub(super) fn find(name: &str) -> Option<&'static Constructor> {
     CONSTRUCTORS.iter().find(|constructor| constructor.name == name)
 }
 
-fn head(elaborator: &mut Elaborator<'_>, declared: &Declared<'_>) -> Result<(Vec<ParamId>, Apply), Reported> {
+fn head(elaborator: &mut Elaborator<'_>, declared: &Declared<'_>) -> Construction {
     let [input, vocab] = elaborator.sizes(declared.arguments, [0, 1])?;
     let table = match declared.arguments.option(3) {
         None => None,

@@ -54,8 +54,10 @@ impl<'a> Elaborator<'a> {
         pending: &mut Vec<Pending<'a>>,
     ) -> Result<(), Reported> {
         match &decl.kind {
-            DeclKind::Architectures(_) | DeclKind::Let { .. } | DeclKind::Graph { .. } => {}
-            DeclKind::Ignore { what: Ignored::Config, .. } => {}
+            DeclKind::Architectures(_)
+            | DeclKind::Let { .. }
+            | DeclKind::Graph { .. }
+            | DeclKind::Ignore { what: Ignored::Config, .. } => {}
             DeclKind::Ignore { what: Ignored::Tensors, names } => {
                 self.ignored_tensors.extend(names.iter().map(|name| (name.value.clone(), name.span)));
             }
@@ -164,7 +166,7 @@ impl<'a> Elaborator<'a> {
         let mut found = Vec::with_capacity(pending.len());
         let mut reported = BTreeSet::new();
         for Pending { id, constructor: expr, scope } in pending {
-            match self.constructor(expr) {
+            match constructor_of(expr) {
                 Ok(constructor) => found.push((id, expr, scope, constructor)),
                 // Repetitions of one declaration share its mistakes.
                 Err(diagnostic) if reported.insert(expr.span) => {
@@ -179,26 +181,6 @@ impl<'a> Elaborator<'a> {
                 reported.insert(expr.span);
             }
         }
-    }
-
-    fn constructor(&self, expr: &Expr) -> Result<&'static Constructor, Box<Diagnostic>> {
-        let known = || constructors::CONSTRUCTORS.iter().map(|constructor| constructor.name);
-        let ExprKind::Call { callee, .. } = &expr.kind else {
-            let names: Vec<&str> = known().collect();
-            let message = format!("expected a kind of module: {}", names.join(", "));
-            return Err(Box::new(Diagnostic::error("M0002", message).label(expr.span, "")));
-        };
-        let ExprKind::Name(name) = &callee.kind else {
-            return Err(Box::new(Diagnostic::error("M0002", "expected a kind of module").label(callee.span, "")));
-        };
-        constructors::find(name).ok_or_else(|| {
-            let mut diagnostic =
-                Diagnostic::error("M0001", format!("`{name}` is no kind of module")).label(callee.span, "");
-            if let Some(near) = nearest(name, known()) {
-                diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
-            }
-            Box::new(diagnostic)
-        })
     }
 
     fn build_module(
@@ -241,4 +223,25 @@ impl<'a> Elaborator<'a> {
         }
         keys.into_iter().collect()
     }
+}
+
+/// The constructor that an expression calls.
+fn constructor_of(expr: &Expr) -> Result<&'static Constructor, Box<Diagnostic>> {
+    let known = || constructors::CONSTRUCTORS.iter().map(|constructor| constructor.name);
+    let ExprKind::Call { callee, .. } = &expr.kind else {
+        let names: Vec<&str> = known().collect();
+        let message = format!("expected a kind of module: {}", names.join(", "));
+        return Err(Box::new(Diagnostic::error("M0002", message).label(expr.span, "")));
+    };
+    let ExprKind::Name(name) = &callee.kind else {
+        return Err(Box::new(Diagnostic::error("M0002", "expected a kind of module").label(callee.span, "")));
+    };
+    constructors::find(name).ok_or_else(|| {
+        let mut diagnostic =
+            Diagnostic::error("M0001", format!("`{name}` is no kind of module")).label(callee.span, "");
+        if let Some(near) = nearest(name, known()) {
+            diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+        }
+        Box::new(diagnostic)
+    })
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use lathe_grammar::ast::{Arg, BinaryOp, Decl, DeclKind, Expr, ExprKind, Ignored, Model, PathSegment, Stmt, StmtKind, UnaryOp};
+use lathe_grammar::ast::{
+    Arg, BinaryOp, Decl, DeclKind, Expr, ExprKind, Ignored, Model, PathSegment, Stmt, StmtKind, UnaryOp,
+};
 use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::span::Span;
 use lathe_runtime::program::Binary;
@@ -497,9 +499,17 @@ fn visit_stmts<'e>(body: &'e [Stmt], visit: &mut impl FnMut(&'e Expr)) {
 pub(super) fn visit_expr<'e>(expr: &'e Expr, visit: &mut impl FnMut(&'e Expr)) {
     visit(expr);
     match &expr.kind {
-        ExprKind::Null | ExprKind::Bool(_) | ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Str(_) => {}
-        ExprKind::Name(_) => {}
-        ExprKind::List(items) => items.iter().for_each(|item| visit_expr(item, visit)),
+        ExprKind::Null
+        | ExprKind::Bool(_)
+        | ExprKind::Int(_)
+        | ExprKind::Float(_)
+        | ExprKind::Str(_)
+        | ExprKind::Name(_) => {}
+        ExprKind::List(items) => {
+            for item in items {
+                visit_expr(item, visit);
+            }
+        }
         ExprKind::Member(base, _) => visit_expr(base, visit),
         ExprKind::Unary(_, operand) => visit_expr(operand, visit),
         ExprKind::Index(a, b) | ExprKind::Binary(_, a, b) | ExprKind::When(a, b) => {
@@ -508,7 +518,9 @@ pub(super) fn visit_expr<'e>(expr: &'e Expr, visit: &mut impl FnMut(&'e Expr)) {
         }
         ExprKind::Call { callee, args } => {
             visit_expr(callee, visit);
-            args.iter().for_each(|arg| visit_expr(&arg.value, visit));
+            for arg in args {
+                visit_expr(&arg.value, visit);
+            }
         }
         ExprKind::If { condition, then, otherwise } => {
             visit_expr(condition, visit);

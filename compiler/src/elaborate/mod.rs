@@ -122,8 +122,7 @@ pub fn elaborate(
     }
     let name = model.name.value.clone();
     let modules = modules.into_iter().map(|built| built.module).collect();
-    let elaborated =
-        Elaborated { name, graph, modules, children: containers, ties, max_positions, read_keys: reads };
+    let elaborated = Elaborated { name, graph, modules, children: containers, ties, max_positions, read_keys: reads };
     Ok((elaborated, diagnostics))
 }
 
@@ -167,7 +166,8 @@ impl<'a> Elaborator<'a> {
         let pending = self.declare(&model.body, &root, "");
         self.build_modules(pending);
         self.claims();
-        let graphs: Vec<_> = model.body.iter().filter(|decl| matches!(decl.kind, ast::DeclKind::Graph { .. })).collect();
+        let graphs: Vec<_> =
+            model.body.iter().filter(|decl| matches!(decl.kind, ast::DeclKind::Graph { .. })).collect();
         match graphs[..] {
             [decl] => self.run_graph(decl, &root),
             [] => Err(self.error("M0006", model.name.span, format!("model `{}` has no graph", model.name.value))),

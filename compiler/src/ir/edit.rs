@@ -74,8 +74,7 @@ impl Graph {
         for new in &edit.add {
             let operands: Vec<NodeId> = new.operands.iter().map(|&operand| resolve(&added, operand)).collect();
             // A placeholder that no operation accepts, until facts are inferred anew.
-            let node =
-                Node { op: new.op.clone(), fact: Fact::real([]), label: new.label.clone(), origin: new.origin };
+            let node = Node { op: new.op.clone(), fact: Fact::real([]), label: new.label.clone(), origin: new.origin };
             added.push(self.add_unchecked(node, &operands));
         }
         for &(user, slot, operand) in &edit.rewire {

@@ -96,13 +96,9 @@ impl Op {
         match self {
             Op::Tokens | Op::Positions | Op::Selection | Op::Param(_) => (0, 0),
             Op::Normalize { .. } | Op::SplitHeads { .. } | Op::MergeHeads | Op::Unary(_) | Op::Output => (1, 1),
-            Op::Embed
-            | Op::Gain
-            | Op::RmsNorm { .. }
-            | Op::Rope(_)
-            | Op::Binary(_)
-            | Op::Gated(_)
-            | Op::Select => (2, 2),
+            Op::Embed | Op::Gain | Op::RmsNorm { .. } | Op::Rope(_) | Op::Binary(_) | Op::Gated(_) | Op::Select => {
+                (2, 2)
+            }
             Op::Linear => (2, 3),
             Op::Attention { .. } => (3, 3),
         }
@@ -164,7 +160,8 @@ impl Op {
     pub fn infer(&self, graph: &Graph, operands: &[&Fact]) -> Result<Fact, Misfit> {
         let (least, most) = self.arity();
         if operands.len() < least || operands.len() > most {
-            let expected = if least == most { format!("{least} operands") } else { format!("{least} to {most} operands") };
+            let expected =
+                if least == most { format!("{least} operands") } else { format!("{least} to {most} operands") };
             return Err(Misfit { expected, found: operands.len().to_string() });
         }
         let misfit = |expected: String, found: &Fact| Misfit { expected, found: found.to_string() };
@@ -252,7 +249,10 @@ impl Op {
                     return Err(misfit(format!("keys with head_dim {head_dim}"), operands[1]));
                 }
                 if q_heads % kv_heads != 0 {
-                    return Err(misfit(format!("query heads that are a multiple of {kv_heads} key heads"), operands[0]));
+                    return Err(misfit(
+                        format!("query heads that are a multiple of {kv_heads} key heads"),
+                        operands[0],
+                    ));
                 }
                 Ok(operands[0].clone())
             }

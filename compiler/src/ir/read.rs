@@ -163,9 +163,7 @@ fn op(name: &str, attributes: &[&str]) -> Result<Op, String> {
         "split_heads" => Op::SplitHeads { head_dim: number(required("head_dim=")?)? },
         "merge_heads" => Op::MergeHeads,
         "rope" => Op::Rope(RopeId(number(required("r")?)?)),
-        "attention" => {
-            Op::Attention { scale: real("scale=")?, window: attribute("window=").map(number).transpose()? }
-        }
+        "attention" => Op::Attention { scale: real("scale=")?, window: attribute("window=").map(number).transpose()? },
         "silu" => Op::Unary(Unary::Silu),
         "add" => Op::Binary(Binary::Add),
         "mul" => Op::Binary(Binary::Mul),

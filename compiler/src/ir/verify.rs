@@ -105,11 +105,7 @@ impl Verifier<'_> {
         let name = node.op.name();
         if slots.len() < least || slots.len() > most {
             let found = slots.len();
-            self.report(
-                Invariant::Arity,
-                Some(id),
-                format!("{name} takes {least} to {most} operands, found {found}"),
-            );
+            self.report(Invariant::Arity, Some(id), format!("{name} takes {least} to {most} operands, found {found}"));
         } else if let Op::Param(param) = &node.op
             && self.graph.param(*param).is_none()
         {
@@ -194,6 +190,46 @@ impl Verifier<'_> {
             if users > 0 {
                 self.report(Invariant::Output, Some(id), format!("expected no user of the output, found {users}"));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{Node, read};
+
+    const VALID: &str = "\
+rope r0 half amplitude 1.0 frequencies 1.0 0.1
+param p0 table [8, 4] tensor 0 rows 0..8
+%0 tokens : index[T]
+%1 param p0 : real[8, 4]
+%2 embed %1 %0 : real[T, 4]
+%3 linear %2 %1 : real[T, 8]
+%4 output %3 : real[T, 8]
+";
+
+    #[test]
+    fn text_round_trips_and_is_valid() {
+        let graph = read(VALID).unwrap();
+        assert_eq!(graph.to_string(), VALID);
+        verify(&graph).unwrap();
+    }
+
+    /// The one invariant that the text of a graph cannot break.
+    #[test]
+    fn a_gap_or_a_double_in_the_slots_is_found() {
+        for slots in [[0, 2], [0, 0], [1, 2]] {
+            let mut graph = read(VALID).unwrap();
+            let linear = NodeId(3);
+            let Node { op, fact, .. } = graph.node(linear).clone();
+            let copy = graph.add_unchecked(Node { op, fact, label: String::new(), origin: None }, &[]);
+            for (slot, operand) in slots.into_iter().zip([NodeId(2), NodeId(1)]) {
+                graph.connect(operand, copy, slot);
+            }
+            let violations = verify(&graph).unwrap_err();
+            assert_eq!(violations[0].invariant, Invariant::Slots, "{slots:?}");
+            assert_eq!(violations[0].node, Some(copy));
         }
     }
 }

@@ -109,7 +109,7 @@ impl Checkpoint {
             return Err(vec![Diagnostic::error("C0001", message)]);
         }
         let mut diagnostics = Vec::new();
-        let config = read_object(&folder.join("config.json")).map_err(|error| diagnostics.push(error)).ok();
+        let config = read_object(&folder.join("config.json")).map_err(|error| diagnostics.push(*error)).ok();
         let single = folder.join("model.safetensors");
         let index = folder.join("model.safetensors.index.json");
         let promised = if single.exists() {
@@ -150,7 +150,8 @@ impl Checkpoint {
                 let tensor = Tensor { name: name.clone(), dtype, shape, file, offset, bytes };
                 if tensors.insert(name.clone(), tensor).is_some() {
                     let shard = path.display().to_string();
-                    let message = format!("expected tensor `{name}` in one shard, found it in two: the second is {shard}");
+                    let message =
+                        format!("expected tensor `{name}` in one shard, found it in two: the second is {shard}");
                     diagnostics.push(Diagnostic::error("C0003", message).file(shard));
                 }
             }
@@ -189,27 +190,25 @@ impl Checkpoint {
     }
 }
 
-fn read_object(path: &Path) -> Result<Config, Diagnostic> {
+fn read_object(path: &Path) -> Result<Config, Box<Diagnostic>> {
     let file = path.display().to_string();
     match read_json(path)? {
         root @ Value::Object(_) => Ok(Config::new(file, root)),
-        _ => Err(Diagnostic::error("C0002", format!("{file}: expected an object")).file(file)),
+        _ => Err(Box::new(Diagnostic::error("C0002", format!("{file}: expected an object")).file(file))),
     }
 }
 
 /// Reads a JSON file of bounded size.
-fn read_json(path: &Path) -> Result<Value, Diagnostic> {
+fn read_json(path: &Path) -> Result<Value, Box<Diagnostic>> {
     let file = path.display().to_string();
-    let unreadable =
-        |error: std::io::Error| Diagnostic::error("C0001", format!("cannot read {file}: {error}")).file(file.as_str());
+    let fault = |code, message: String| Box::new(Diagnostic::error(code, message).file(file.as_str()));
+    let unreadable = |error: std::io::Error| fault("C0001", format!("cannot read {file}: {error}"));
     let size = fs::metadata(path).map_err(unreadable)?.len();
     if size > MAX_JSON {
-        let message = format!("{file}: expected at most {MAX_JSON} bytes, found {size}");
-        return Err(Diagnostic::error("C0002", message).file(file));
+        return Err(fault("C0002", format!("{file}: expected at most {MAX_JSON} bytes, found {size}")));
     }
     let bytes = fs::read(path).map_err(unreadable)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Diagnostic::error("C0002", format!("{file} is not valid JSON: {error}")).file(file.as_str()))
+    serde_json::from_slice(&bytes).map_err(|error| fault("C0002", format!("{file} is not valid JSON: {error}")))
 }
 
 /// The shards that an index names, with the tensors that it promises in each.

@@ -4,7 +4,7 @@
 //! from the end of the header), then the data without holes.
 //! Source: <https://github.com/huggingface/safetensors#format>.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -109,10 +109,10 @@ fn check(
         diagnostics.push(Diagnostic::error("C0003", message).file(file));
     };
     let data = size - length;
-    let mut seen = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     let mut entries = Vec::new();
     for (name, info) in raw {
-        if seen.insert(name.clone(), ()).is_some() {
+        if !seen.insert(name.clone()) {
             report(&name, "expected one entry, found two".into());
         }
         let Some(info) = info else { continue };
@@ -154,9 +154,7 @@ fn check(
             previous = name;
         }
         if next < size {
-            report(format!(
-                "expected the data to end with `{previous}` at byte {next}, found a file of {size} bytes"
-            ));
+            report(format!("expected the data to end with `{previous}` at byte {next}, found a file of {size} bytes"));
         }
     }
     if diagnostics.is_empty() { Ok(entries) } else { Err(diagnostics) }

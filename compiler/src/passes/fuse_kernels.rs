@@ -25,12 +25,12 @@ pub(super) fn run(graph: &Graph, _plan: &Plan) -> Vec<Edit> {
                 Some(Op::Normalize { eps }) => Some((x, Op::RmsNorm { eps: *eps }, gain)),
                 _ => None,
             },
-            (Op::Binary(Binary::Mul), &[a, b]) if a != b => [(a, b), (b, a)].into_iter().find_map(|(gate, value)| {
-                match single_use(graph, gate) {
+            (Op::Binary(Binary::Mul), &[a, b]) if a != b => {
+                [(a, b), (b, a)].into_iter().find_map(|(gate, value)| match single_use(graph, gate) {
                     Some(Op::Unary(function)) => Some((gate, Op::Gated(*function), value)),
                     _ => None,
-                }
-            }),
+                })
+            }
             _ => None,
         };
         if let Some((first, op, second)) = fused {

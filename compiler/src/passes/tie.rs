@@ -11,12 +11,12 @@
 //! table. It does not decide what is tied, and it does not look at values.
 
 use crate::ir::{Edit, Graph, NewNode, Op, ParamId};
-use crate::plan::Plan;
+use crate::plan::{Plan, Tie};
 
 pub(super) fn run(graph: &Graph, plan: &Plan) -> Vec<Edit> {
     let name = |id: ParamId| graph.param(id).map_or("?", |param| &param.name);
     let mut edits = Vec::new();
-    for (head, table) in plan.ties.iter().filter_map(|tie| tie.shared()) {
+    for (head, table) in plan.ties.iter().filter_map(Tie::shared) {
         for (id, node) in graph.nodes().filter(|(_, node)| node.op == Op::Param(head)) {
             let mut edit = Edit::new(format!("tie {} to {}", name(head), name(table)));
             let shared = edit.add(NewNode {

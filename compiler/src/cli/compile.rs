@@ -1,0 +1,190 @@
+//! `lathe compile`
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use lathe_grammar::diag::{Diagnostic, nearest};
+use lathe_grammar::span::{SourceId, Sources};
+use lathe_runtime::program::Layers;
+
+use super::{Color, Failure, bytes, print, render, say};
+use crate::compile::{Input, prepare, write};
+use crate::model::Checkpoint;
+use crate::pack::PackOptions;
+use crate::passes;
+
+/// Compile a checkpoint.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Spec: a file, or the name of a shipped one (`lathe list specs`).
+    spec: String,
+    /// Checkpoint: a folder with config.json and safetensors files.
+    checkpoint: PathBuf,
+    /// Write the compiled model to this folder; an older one in its place is replaced.
+    #[arg(short, long, value_name = "OUT", required_unless_present = "dump")]
+    output: Option<PathBuf>,
+    /// Use this model definition in place of the shipped ones.
+    #[arg(long, value_name = "FILE")]
+    model_def: Option<PathBuf>,
+    /// Bound the memory of the whole process, as in 512M or 4G (powers of 1024) [default: unbounded, 4 MiB per thread].
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    memory: Option<u64>,
+    /// Pack with this many threads [default: one for each processor].
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Treat keys of config.json that nobody reads as errors.
+    #[arg(long)]
+    strict: bool,
+    /// Print a stage: plan, ir, program, ir-after=PASS.
+    #[arg(long, value_name = "STAGE", value_parser = parse_dump)]
+    dump: Option<Dump>,
+    /// Apply only this many edits of the passes, to find the one that is wrong; needs --dump.
+    #[arg(long, value_name = "EDITS", requires = "dump")]
+    stop_after: Option<usize>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Dump {
+    Plan,
+    Ir,
+    IrAfter(String),
+    Program,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Stage {
+    Plan,
+    Ir,
+    Program,
+}
+
+fn parse_dump(text: &str) -> Result<Dump, String> {
+    if let Some(pass) = text.strip_prefix("ir-after=") {
+        let names: Vec<&str> = passes::PIPELINE.iter().map(|pass| pass.name).collect();
+        if names.contains(&pass) {
+            return Ok(Dump::IrAfter(pass.to_string()));
+        }
+        return Err(format!("expected a pass: {}", names.join(", ")));
+    }
+    match Stage::from_str(text, false) {
+        Ok(Stage::Plan) => Ok(Dump::Plan),
+        Ok(Stage::Ir) => Ok(Dump::Ir),
+        Ok(Stage::Program) => Ok(Dump::Program),
+        Err(_) => Err("expected plan, ir, program or ir-after=PASS".into()),
+    }
+}
+
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: u64 = match &text[digits.len()..] {
+        "" | "B" => 1,
+        "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        "T" | "TiB" => 1 << 40,
+        other => return Err(format!("expected K, M, G or T, found `{other}`")),
+    };
+    let count: u64 = digits.parse().map_err(|_| format!("expected a number of bytes as in 4G, found `{text}`"))?;
+    count.checked_mul(factor).ok_or_else(|| "expected fewer than 2^64 bytes".into())
+}
+
+pub(super) fn run(arguments: Arguments, color: Color) -> Result<(), Failure> {
+    let started = Instant::now();
+    let mut sources = Sources::new();
+    let spec = match load_spec(&arguments.spec, &mut sources)? {
+        Ok(spec) => spec,
+        Err(diagnostic) => return Err(Failure::Input(sources, vec![*diagnostic])),
+    };
+    let model = arguments.model_def.as_deref().map(|path| load_file(path, &mut sources)).transpose()?;
+    let checkpoint = match Checkpoint::open(&arguments.checkpoint) {
+        Ok(checkpoint) => checkpoint,
+        Err(diagnostics) => return Err(Failure::Input(sources, diagnostics)),
+    };
+    let options = passes::Options {
+        stop_after: arguments.stop_after,
+        dump_after: match &arguments.dump {
+            Some(Dump::IrAfter(pass)) => Some(pass.clone()),
+            _ => None,
+        },
+    };
+    let input = Input { sources: &mut sources, spec, model, checkpoint: &checkpoint, strict: arguments.strict };
+    let prepared = match prepare(input, &options) {
+        Ok(prepared) => prepared,
+        Err(error) => return Err(Failure::of(error, sources)),
+    };
+    render::diagnostics(&sources, &prepared.warnings, color);
+    match &arguments.dump {
+        None => {}
+        Some(Dump::Plan) => print(&prepared.plan.listing(&prepared.model))?,
+        Some(Dump::Ir) => print(&prepared.graph.to_string())?,
+        Some(Dump::IrAfter(_)) => print(prepared.log.dump.as_deref().unwrap_or_default())?,
+        Some(Dump::Program) => print(&prepared.lowered.program.listing(Layers::All))?,
+    }
+    let Some(output) = arguments.output.filter(|_| arguments.stop_after.is_none()) else { return Ok(()) };
+
+    let threads = arguments.threads.map_or_else(available, NonZeroUsize::get);
+    let options = PackOptions { memory: arguments.memory, threads };
+    let outcome = match write(&prepared, &checkpoint, &output, options) {
+        Ok(outcome) => outcome,
+        Err(error) => return Err(Failure::of(error, sources)),
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    let (read, written) = (bytes(outcome.bytes_read), bytes(outcome.bytes_written));
+    say(&format!(
+        "compiled {} with spec {} to {}: {read} of weights read, {written} written, {seconds:.2} s",
+        arguments.checkpoint.display(),
+        prepared.plan.spec,
+        output.display()
+    ));
+    Ok(())
+}
+
+fn available() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// A spec by file or library name.
+fn load_spec(name: &str, sources: &mut Sources) -> Result<Result<SourceId, Box<Diagnostic>>, Failure> {
+    let path = Path::new(name);
+    let is_file = path.extension().is_some_and(|e| e == "lathe" || e == "yaml" || e == "yml") || path.is_file();
+    if is_file {
+        return load_file(path, sources).map(Ok);
+    }
+    if let Some(entry) = lathe_specs::spec(name) {
+        return Ok(Ok(sources.add(format!("library:{}", entry.path), entry.text)));
+    }
+    let diagnostic = Diagnostic::error("S0001", format!("`{name}` is neither a file nor a shipped spec"));
+    let help = match nearest(name, lathe_specs::SPECS.iter().map(|entry| entry.name)) {
+        Some(near) => format!("did you mean `{near}`? `lathe list specs` shows all"),
+        None => "`lathe list specs` shows those that ship".into(),
+    };
+    Ok(Err(Box::new(diagnostic.help(help))))
+}
+
+fn load_file(path: &Path, sources: &mut Sources) -> Result<SourceId, Failure> {
+    let failed = |reason: String| Failure::Run(format!("cannot read {}: {reason}", path.display()));
+    let size = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    if size > lathe_grammar::MAX_SOURCE_LENGTH as u64 {
+        return Err(failed(format!("expected at most {} bytes, found {size}", lathe_grammar::MAX_SOURCE_LENGTH)));
+    }
+    let bytes = fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|error| failed(format!("not UTF-8: {}", error.utf8_error())))?;
+    Ok(sources.add(path.display().to_string(), text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_binary_suffixes() {
+        assert_eq!(parse_bytes("4G"), Ok(4 << 30));
+        assert_eq!(parse_bytes("512MiB"), Ok(512 << 20));
+        assert_eq!(parse_bytes("7"), Ok(7));
+        assert!(parse_bytes("G").is_err() && parse_bytes("1.5G").is_err() && parse_bytes("99999999999T").is_err());
+    }
+}
