@@ -48,7 +48,7 @@ pub enum ArtifactError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: ProgramError,
+        source: Box<ProgramError>,
     },
     /// Weights that are not those of the program.
     #[error(transparent)]
@@ -112,7 +112,8 @@ impl Artifact {
         let Some(text) = read_text(&path, MAX_PROGRAM_BYTES as u64)? else {
             return Err(ArtifactError::NoProgram { folder: folder.to_owned() });
         };
-        let program = Program::from_json(&text).map_err(|source| ArtifactError::Program { path, source })?;
+        let program =
+            Program::from_json(&text).map_err(|source| ArtifactError::Program { path, source: Box::new(source) })?;
         drop(text);
         let weights = Weights::open(folder, &program)?;
         let generation = GenerationConfig::read(folder)?;

@@ -152,7 +152,7 @@ mod tests {
 
     use super::*;
     use crate::program::{Binary, Op, verify};
-    use crate::testing::{Builder, small_program};
+    use crate::testing::{Builder, SMALL, small_program};
 
     /// Buffers by the steps at which they live, recomputed the slow way.
     fn lifetime(program: &Program, buffer: BufferId) -> (usize, usize) {
@@ -205,7 +205,7 @@ mod tests {
     /// A program of additions over buffers of various widths, each reading two earlier buffers of its width.
     fn random_program(choices: &[(usize, usize, usize)]) -> Program {
         const WIDTHS: [u32; 3] = [1, 5, 8];
-        let mut builder = Builder::new();
+        let mut builder = Builder::new(SMALL);
         let mut written: [Vec<BufferId>; 3] = Default::default();
         for (written, &width) in written.iter_mut().zip(&WIDTHS) {
             let table = builder.weight(&format!("w{width}"), "f32", &[8, width]);

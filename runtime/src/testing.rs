@@ -5,22 +5,31 @@ use lathe_runtime::program::{
     Rows, Step, Unary, Weight, WeightId,
 };
 
-pub(crate) const VOCABULARY: u32 = 37;
-pub(crate) const HIDDEN: u32 = 24;
-pub(crate) const HEADS: u32 = 4;
-pub(crate) const KV_HEADS: u32 = 2;
-pub(crate) const HEAD_DIM: u32 = 10;
-pub(crate) const FEED_FORWARD: u32 = 40;
-pub(crate) const LAYERS: u32 = 2;
-pub(crate) const MAX_POSITIONS: u32 = 64;
+/// Sizes of a program.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) vocabulary: u32,
+    pub(crate) hidden: u32,
+    pub(crate) head_dim: u32,
+    pub(crate) feed_forward: u32,
+}
+
+/// The sizes of [`small_program`]: none is a multiple of a vector, so every kernel has a remainder.
+pub(crate) const SMALL: Sizes = Sizes { vocabulary: 37, hidden: 24, head_dim: 10, feed_forward: 40 };
+
+const HEADS: u32 = 4;
+const KV_HEADS: u32 = 2;
+const LAYERS: u32 = 2;
+const MAX_POSITIONS: u32 = 64;
 
 /// Adds weights, buffers and steps one after the other.
 pub(crate) struct Builder {
     pub(crate) program: Program,
+    sizes: Sizes,
 }
 
 impl Builder {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(sizes: Sizes) -> Self {
         let program = Program {
             version: PROGRAM_VERSION,
             model: "small".to_owned(),
@@ -33,7 +42,7 @@ impl Builder {
             steps: Vec::new(),
             output: BufferId(0),
         };
-        Builder { program }
+        Builder { program, sizes }
     }
 
     pub(crate) fn weight(&mut self, name: &str, format: &str, shape: &[u32]) -> WeightId {
@@ -62,22 +71,23 @@ impl Builder {
     }
 
     fn add(&mut self, label: &str, a: BufferId, b: BufferId) -> BufferId {
-        self.step(label, Rows::Tokens, HIDDEN, |out| Op::Binary { function: Binary::Add, a, b, out })
+        self.step(label, Rows::Tokens, self.sizes.hidden, |out| Op::Binary { function: Binary::Add, a, b, out })
     }
 
     fn attention(&mut self, layer: u32, x: BufferId) -> BufferId {
         let module = format!("layers.{layer}.attention");
-        let (q_width, kv_width) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
-        let q = self.linear(&format!("{module}.q"), x, [q_width, HIDDEN], true);
-        let q = self.norm(&format!("{module}.q_norm"), q, Rows::Tokens, q_width, HEAD_DIM);
-        let k = self.linear(&format!("{module}.k"), x, [kv_width, HIDDEN], true);
-        let v = self.linear(&format!("{module}.v"), x, [kv_width, HIDDEN], false);
-        let rope = |x| move |out| Op::Rope { x, table: RopeId(0), head_dim: HEAD_DIM, out };
+        let Sizes { hidden, head_dim, .. } = self.sizes;
+        let (q_width, kv_width) = (HEADS * head_dim, KV_HEADS * head_dim);
+        let q = self.linear(&format!("{module}.q"), x, [q_width, hidden], true);
+        let q = self.norm(&format!("{module}.q_norm"), q, Rows::Tokens, q_width, head_dim);
+        let k = self.linear(&format!("{module}.k"), x, [kv_width, hidden], true);
+        let v = self.linear(&format!("{module}.v"), x, [kv_width, hidden], false);
+        let rope = |x| move |out| Op::Rope { x, table: RopeId(0), head_dim, out };
         let q = self.step(&format!("{module}.rope_q"), Rows::Tokens, q_width, rope(q));
         let k = self.step(&format!("{module}.rope_k"), Rows::Tokens, kv_width, rope(k));
-        self.program.caches.push(Cache { heads: KV_HEADS, head_dim: HEAD_DIM });
+        self.program.caches.push(Cache { heads: KV_HEADS, head_dim });
         let (cache, window) = (CacheId(layer), (layer == LAYERS - 1).then_some(5));
-        let scale = (HEAD_DIM as f32).sqrt().recip();
+        let scale = (head_dim as f32).sqrt().recip();
         let attended = self.step(&format!("{module}.attend"), Rows::Tokens, q_width, |out| Op::Attention {
             q,
             k,
@@ -88,51 +98,58 @@ impl Builder {
             window,
             out,
         });
-        self.linear(&format!("{module}.o"), attended, [HIDDEN, q_width], false)
+        self.linear(&format!("{module}.o"), attended, [hidden, q_width], false)
     }
 
     fn feed_forward(&mut self, layer: u32, x: BufferId) -> BufferId {
+        let Sizes { hidden, feed_forward, .. } = self.sizes;
         let module = format!("layers.{layer}.mlp");
-        let gate = self.linear(&format!("{module}.gate"), x, [FEED_FORWARD, HIDDEN], false);
-        let up = self.linear(&format!("{module}.up"), x, [FEED_FORWARD, HIDDEN], false);
-        let hidden = if layer == 0 {
+        let gate = self.linear(&format!("{module}.gate"), x, [feed_forward, hidden], false);
+        let up = self.linear(&format!("{module}.up"), x, [feed_forward, hidden], false);
+        let product = if layer == 0 {
             let function = Unary::Silu;
-            self.step(&module, Rows::Tokens, FEED_FORWARD, |out| Op::Gated { function, gate, value: up, out })
+            self.step(&module, Rows::Tokens, feed_forward, |out| Op::Gated { function, gate, value: up, out })
         } else {
             let function = Unary::Silu;
-            let gate = self.step(&module, Rows::Tokens, FEED_FORWARD, |out| Op::Unary { function, x: gate, out });
+            let gate = self.step(&module, Rows::Tokens, feed_forward, |out| Op::Unary { function, x: gate, out });
             let function = Binary::Mul;
-            self.step(&module, Rows::Tokens, FEED_FORWARD, |out| Op::Binary { function, a: gate, b: up, out })
+            self.step(&module, Rows::Tokens, feed_forward, |out| Op::Binary { function, a: gate, b: up, out })
         };
-        self.linear(&format!("{module}.down"), hidden, [HIDDEN, FEED_FORWARD], false)
+        self.linear(&format!("{module}.down"), product, [hidden, feed_forward], false)
     }
 }
 
-/// The program.
+/// The program at its usual size.
 pub(crate) fn small_program() -> Program {
-    let mut builder = Builder::new();
+    program(SMALL)
+}
+
+/// The program at any size.
+pub(crate) fn program(sizes: Sizes) -> Program {
+    let Sizes { vocabulary, hidden, .. } = sizes;
+    let mut builder = Builder::new(sizes);
     builder.program.rope_tables.push(RopeTable {
         pairing: RopePairing::Half,
         inverse_frequencies: vec![1.0, 0.25, 0.0625, 0.015_625],
         amplitude: 1.0,
     });
-    let table = builder.weight("embed.weight", "bf16", &[VOCABULARY, HIDDEN]);
-    let mut x = builder.step("embed", Rows::Tokens, HIDDEN, |out| Op::Embed { table, out });
+    let table = builder.weight("embed.weight", "bf16", &[vocabulary, hidden]);
+    let mut x = builder.step("embed", Rows::Tokens, hidden, |out| Op::Embed { table, out });
     for layer in 0..LAYERS {
-        let h = builder.norm(&format!("layers.{layer}.attention_norm"), x, Rows::Tokens, HIDDEN, HIDDEN);
+        let h = builder.norm(&format!("layers.{layer}.attention_norm"), x, Rows::Tokens, hidden, hidden);
         let attended = builder.attention(layer, h);
         x = builder.add(&format!("layers.{layer}.attention_add"), x, attended);
-        let h = builder.norm(&format!("layers.{layer}.mlp_norm"), x, Rows::Tokens, HIDDEN, HIDDEN);
+        let h = builder.norm(&format!("layers.{layer}.mlp_norm"), x, Rows::Tokens, hidden, hidden);
         let fed = builder.feed_forward(layer, h);
         x = builder.add(&format!("layers.{layer}.mlp_add"), x, fed);
     }
-    let x = builder.step("select", Rows::Selected, HIDDEN, |out| Op::Select { x, out });
-    let (gain, width) = (None, HIDDEN);
-    let x = builder.step("norm", Rows::Selected, HIDDEN, |out| Op::RmsNorm { x, gain, width, eps: 1e-6, out });
-    let gain = builder.weight("norm.weight", "f32", &[HIDDEN]);
-    let x = builder.step("norm.gain", Rows::Selected, HIDDEN, |out| Op::Gain { x, gain, width, out });
+    let x = builder.step("select", Rows::Selected, hidden, |out| Op::Select { x, out });
+    let (gain, width) = (None, hidden);
+    let x = builder.step("norm", Rows::Selected, hidden, |out| Op::RmsNorm { x, gain, width, eps: 1e-6, out });
+    let gain = builder.weight("norm.weight", "f32", &[hidden]);
+    let x = builder.step("norm.gain", Rows::Selected, hidden, |out| Op::Gain { x, gain, width, out });
     let bias = None;
-    let logits = builder.step("head", Rows::Selected, VOCABULARY, |out| Op::MatMul { x, weight: table, bias, out });
+    let logits = builder.step("head", Rows::Selected, vocabulary, |out| Op::MatMul { x, weight: table, bias, out });
     builder.program.output = logits;
     builder.program
 }

@@ -304,7 +304,7 @@ impl Binary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Builder, small_program};
+    use crate::testing::{Builder, SMALL, small_program};
 
     const FOLDED: &str = "\
 program small, format version 1
@@ -329,7 +329,7 @@ output %b7[Selected,6]
 
     /// An embedding, three layers that add a gain, and a selection.
     fn layered_program() -> Program {
-        let mut builder = Builder::new();
+        let mut builder = Builder::new(SMALL);
         builder.program.max_positions = None;
         let table = builder.weight("embed", "bf16", &[5, 6]);
         let mut x = builder.step("embed", Rows::Tokens, 6, |out| Op::Embed { table, out });
