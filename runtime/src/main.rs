@@ -1,1 +1,7 @@
-fn main() {}
+//! `lathe-run`: runs compiled models.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -101,8 +101,9 @@ impl TextStream<'_> {
 
     /// What `text`, that of the window, adds to what has been shown. Moves the window on.
     fn show(&mut self, text: &str) -> Result<String, TokenizerError> {
-        let common = text.bytes().zip(self.shown.bytes()).take_while(|(a, b)| a == b).count();
-        let new = text[text.floor_char_boundary(common)..].to_owned();
+        let common = text.chars().zip(self.shown.chars()).take_while(|(a, b)| a == b);
+        let known: usize = common.map(|(character, _)| character.len_utf8()).sum();
+        let new = text[known..].to_owned();
         self.window.drain(..self.window.len().saturating_sub(CONTEXT));
         self.context = self.window.len();
         self.shown = self.tokenizer.decode(&self.window)?;

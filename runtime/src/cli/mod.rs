@@ -1,0 +1,124 @@
+//! The command line: one file for each verb, and what they share.
+
+mod bench;
+mod failure;
+mod files;
+mod generate;
+mod logits;
+mod model;
+mod perplexity;
+
+use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+
+use clap::{Args, ColorChoice, Parser, Subcommand};
+use lathe_runtime::backend::DeviceChoice;
+
+use self::failure::Failure;
+
+/// Run compiled models.
+#[derive(Debug, Parser)]
+#[command(name = "lathe-run", version, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    #[command(flatten)]
+    machine: MachineArgs,
+
+    /// Colour messages
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 the model, text or tokens are at fault; 2 could not run (usage, files, device).
+Results go to stdout, everything else to stderr. The environment variable LATHE_ISA (scalar, avx2, avx512) lowers
+the instruction set.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Generate(generate::GenerateArgs),
+    Perplexity(perplexity::PerplexityArgs),
+    Logits(logits::LogitsArgs),
+    Bench(bench::BenchArgs),
+}
+
+/// Where to run.
+#[derive(Debug, Args)]
+struct MachineArgs {
+    /// Device to run on: auto, cpu, cuda or cuda:N
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+
+    /// Threads to run on [default: all that the machine has]
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+}
+
+/// Reads the command line and runs it.
+pub(crate) fn main() -> ExitCode {
+    let Arguments { command, machine, color } = Arguments::parse();
+    let machine = model::MachineOptions {
+        device: machine.device,
+        threads: machine.threads.or(std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get),
+    };
+    let mut out = io::stdout();
+    let result = match command {
+        Command::Generate(args) => generate::run(args, &machine, &mut out),
+        Command::Perplexity(args) => perplexity::run(&args, &machine, &mut out),
+        Command::Logits(args) => logits::run(&args, &machine, &mut out),
+        Command::Bench(args) => bench::run(&args, &machine, &mut out),
+    };
+    let result = result.and_then(|()| Ok(out.flush()?));
+    match result {
+        Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(Failure::Input(message)) => report(color, &message, 1),
+        Err(Failure::Run(message)) => report(color, &message, 2),
+    }
+}
+
+fn report(color: ColorChoice, message: &str, code: u8) -> ExitCode {
+    let colored = match color {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    };
+    let (start, end) = if colored { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    // With stderr closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{start}error{end}: {}", printable(message));
+    code.into()
+}
+
+/// Says something that is neither result nor failure.
+fn note(message: &str) {
+    let _ = writeln!(io::stderr(), "note: {}", printable(message));
+}
+
+/// Names in files can hold what a terminal would obey.
+fn printable(message: &str) -> String {
+    let escape = |character: char| match character {
+        '\n' => character.to_string(),
+        _ if character.is_control() => character.escape_debug().to_string(),
+        _ => character.to_string(),
+    };
+    message.chars().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn messages_do_not_steer_the_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\nc");
+    }
+}
