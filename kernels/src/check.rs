@@ -14,9 +14,11 @@
 //! ```
 
 mod cases;
+mod forced;
 mod ops;
 
 pub use cases::Random;
+pub use forced::Forced;
 pub use ops::CHECKS;
 
 use crate::cpu::{Isa, Vectors};

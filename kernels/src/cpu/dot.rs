@@ -5,7 +5,7 @@ use super::dense::{Decoded, Element};
 use super::simd::{Kernel, Simd, padded};
 use crate::tiles::Tile;
 
-/// Weight rows that are read side by side: one stream does not use all of a core's bandwidth.
+/// Weight rows that are read side by side, from distant places: one stream does not use all of a core's bandwidth.
 pub(crate) const WEIGHT_ROWS: usize = 4;
 
 /// Activation rows that share a pass over the weight rows.
@@ -17,7 +17,7 @@ pub(crate) struct DotTile<'a, 'b, E: Element> {
     pub(crate) x: &'a [f32],
     /// `[n, inner]`
     pub(crate) weight: &'a [E::Stored],
-    /// Elements of a row.
+    /// Elements of a row, at least 1.
     pub(crate) inner: usize,
     /// Column within the tile of the first weight row.
     pub(crate) first: usize,
@@ -30,43 +30,44 @@ impl<E: Element> Kernel for DotTile<'_, '_, E> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let inner = self.inner;
-        let rows = self.tile.rows();
-        assert_eq!(self.x.len(), rows.len() * inner, "rows of x");
-        let x_row = |t: usize| &self.x[t * inner..(t + 1) * inner];
-        let mut column = self.first;
-        let mut write = |t: usize, column: usize, products: &[f32]| {
-            self.tile.row(rows.start + t)[column..column + products.len()].copy_from_slice(products);
-        };
-        let mut weight = self.weight;
-        while weight.len() >= WEIGHT_ROWS * inner.max(1) {
-            let (group, rest) = weight.split_at(WEIGHT_ROWS * inner);
-            let group = [0, 1, 2, 3].map(|i| &group[i * inner..(i + 1) * inner]);
+        let DotTile { x, weight, inner, first, tile } = self;
+        let rows = tile.rows();
+        assert_eq!(x.len(), rows.len() * inner, "rows of x");
+        let count = weight.len() / inner;
+        let x_row = |t: usize| &x[t * inner..(t + 1) * inner];
+        let weight_row = |i: usize| &weight[i * inner..(i + 1) * inner];
+        let stride = count / WEIGHT_ROWS;
+        for i in 0..stride {
+            let streams = [0, 1, 2, 3].map(|stream| i + stream * stride);
+            let group = streams.map(weight_row);
+            let mut write = |t: usize, products: [f32; WEIGHT_ROWS]| {
+                let out = tile.row(rows.start + t);
+                for (stream, product) in streams.into_iter().zip(products) {
+                    out[first + stream] = product;
+                }
+            };
             let mut t = 0;
             while t + X_ROWS <= rows.len() {
                 let products = dots::<S, E, X_ROWS, WEIGHT_ROWS>(simd, [0, 1, 2, 3].map(|i| x_row(t + i)), group);
-                for (i, products) in products.iter().enumerate() {
-                    write(t + i, column, products);
+                for (i, products) in products.into_iter().enumerate() {
+                    write(t + i, products);
                 }
                 t += X_ROWS;
             }
             if t + 2 <= rows.len() {
                 let products = dots::<S, E, 2, WEIGHT_ROWS>(simd, [x_row(t), x_row(t + 1)], group);
-                write(t, column, &products[0]);
-                write(t + 1, column, &products[1]);
+                write(t, products[0]);
+                write(t + 1, products[1]);
                 t += 2;
             }
             if t < rows.len() {
-                write(t, column, &dots::<S, E, 1, WEIGHT_ROWS>(simd, [x_row(t)], group)[0]);
+                write(t, dots::<S, E, 1, WEIGHT_ROWS>(simd, [x_row(t)], group)[0]);
             }
-            column += WEIGHT_ROWS;
-            weight = rest;
         }
-        for row in weight.chunks_exact(inner.max(1)) {
+        for i in stride * WEIGHT_ROWS..count {
             for t in 0..rows.len() {
-                write(t, column, &dots::<S, E, 1, 1>(simd, [x_row(t)], [row])[0]);
+                tile.row(rows.start + t)[first + i] = dots::<S, E, 1, 1>(simd, [x_row(t)], [weight_row(i)])[0][0];
             }
-            column += 1;
         }
     }
 }

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Elements of the inner dimension that are decoded at a time.
-const DEPTH: usize = 512;
+const DEPTH: usize = 256;
 
 /// Weight rows that a task decodes at a time.
 const COLUMNS: usize = 96;
@@ -22,11 +22,11 @@ const COLUMNS: usize = 96;
 /// Activation rows that are packed at a time.
 const ROWS: usize = 512;
 
-/// Floats after each row of sums, so that a column of them does not fall into one set of a cache.
-const SUMS_PADDING: usize = 16;
+/// Floats after each row of sums and decoded weights, so that a column of them does not fall into one set of a cache.
+const PADDING: usize = 16;
 
-/// A decoded stretch of a weight row.
-type Stretch = [f32; DEPTH];
+/// A decoded stretch of a weight row: [`DEPTH`] elements, and a cache line of padding.
+type Stretch = [f32; DEPTH + PADDING];
 
 thread_local! {
     static PACKED: Scratch<f32> = const { Scratch::new(Vec::new()) };
@@ -91,10 +91,10 @@ impl Product<'_> {
     /// Computes the part that the tile covers; it covers all rows.
     fn write_to(&self, tile: &mut Tile<'_>) {
         let padded_columns = tile.columns().len().next_multiple_of(self.group);
-        let stride = self.padded_rows + SUMS_PADDING;
-        scratch::with(&DECODED, padded_columns * DEPTH, |decoded| {
+        let stride = self.padded_rows + PADDING;
+        scratch::with(&DECODED, padded_columns * size_of::<Stretch>() / size_of::<f32>(), |decoded| {
             scratch::with(&SUMS, padded_columns * stride, |sums| {
-                let (decoded, _) = decoded.as_chunks_mut::<DEPTH>();
+                let (decoded, _) = decoded.as_chunks_mut();
                 self.sum(tile.columns(), decoded, sums);
                 for row in tile.rows() {
                     let bias = self.bias.map(|bias| &bias[tile.columns()]);
@@ -157,7 +157,7 @@ struct AddProducts<'a> {
     depth: Range<usize>,
     /// A whole number of groups of weight rows.
     decoded: &'a [Stretch],
-    /// `[column][padded_rows + SUMS_PADDING]`
+    /// `[column][padded_rows + PADDING]`
     sums: &'a mut [f32],
 }
 
@@ -212,7 +212,7 @@ impl AddProducts<'_> {
                 }
             }
         }
-        let stride = self.padded_rows + SUMS_PADDING;
+        let stride = self.padded_rows + PADDING;
         for (n, products) in products.iter().enumerate() {
             let (sums, _) = S::chunks_mut(&mut self.sums[(column + n) * stride + row..][..V * S::LANES]);
             for (sum, &product) in sums.iter_mut().zip(products) {

@@ -1,0 +1,113 @@
+//! What the machine can do at best, measured beside the kernels so that results are shares of it.
+#![allow(unsafe_code, reason = "intrinsics")]
+
+use rayon::prelude::*;
+
+/// Reads `bytes` with all threads of the pool, four streams each, and adds them up.
+pub(crate) fn read(bytes: &[u8]) -> u64 {
+    let share = bytes.len() / rayon::current_num_threads();
+    bytes.par_chunks(share.next_multiple_of(4096)).map(four_streams).reduce(|| 0, u64::wrapping_add)
+}
+
+/// Runs `steps` rounds of independent f32 multiply-adds on all threads of the pool; gives the operations done, two for
+/// each multiply-add.
+pub(crate) fn multiply_add(steps: usize) -> f64 {
+    let threads = rayon::current_num_threads();
+    let per_thread: Vec<_> = rayon::broadcast(|_| chains(steps));
+    assert_eq!(per_thread.len(), threads);
+    per_thread.iter().sum()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn four_streams(bytes: &[u8]) -> u64 {
+    use std::arch::x86_64::{
+        __m256i, _mm256_add_epi64, _mm256_extract_epi64, _mm256_loadu_si256, _mm256_setzero_si256,
+    };
+
+    #[target_feature(enable = "avx2")]
+    fn sum(bytes: &[u8]) -> u64 {
+        let (blocks, _) = bytes.as_chunks::<64>();
+        let quarter = blocks.len() / 4;
+        let mut sums: [__m256i; 8] = [_mm256_setzero_si256(); 8];
+        for i in 0..quarter {
+            for stream in 0..4 {
+                let block = &blocks[stream * quarter + i];
+                for half in 0..2 {
+                    // SAFETY: 32 bytes from the start or the middle of a block of 64.
+                    let value = unsafe { _mm256_loadu_si256(block.as_ptr().add(32 * half).cast()) };
+                    sums[2 * stream + half] = _mm256_add_epi64(sums[2 * stream + half], value);
+                }
+            }
+        }
+        sums.iter().fold(0, |total, &sum| total.wrapping_add(_mm256_extract_epi64::<0>(sum) as u64))
+    }
+
+    assert!(is_x86_feature_detected!("avx2"), "the limit is measured with AVX2");
+    // SAFETY: checked just above.
+    unsafe { sum(bytes) }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn chains(steps: usize) -> f64 {
+    use std::arch::x86_64::{
+        _mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps,
+    };
+    use std::hint::black_box;
+
+    #[target_feature(enable = "avx512f")]
+    fn avx512(steps: usize) -> f64 {
+        let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
+        let mut sums = [_mm512_set1_ps(1.0); 24];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(*sum, a, b);
+            }
+        }
+        black_box(sums.map(|sum| _mm512_reduce_add_ps(sum)));
+        (steps * 24 * 16 * 2) as f64
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    fn avx2(steps: usize) -> f64 {
+        let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
+        let mut sums = [_mm256_set1_ps(1.0); 12];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                *sum = _mm256_fmadd_ps(*sum, a, b);
+            }
+        }
+        black_box(sums.map(|sum| _mm256_cvtss_f32(sum)));
+        (steps * 12 * 8 * 2) as f64
+    }
+
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: checked just above.
+        unsafe { avx512(steps) }
+    } else {
+        assert!(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"), "the limit is measured with AVX2");
+        // SAFETY: checked just above.
+        unsafe { avx2(steps) }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn four_streams(bytes: &[u8]) -> u64 {
+    let (words, _) = bytes.as_chunks::<8>();
+    let (streams, _) = words.split_at(words.len() / 4 * 4);
+    let quarter = streams.len() / 4;
+    (0..quarter).fold(0, |total, i| {
+        (0..4).fold(total, |total, stream| total.wrapping_add(u64::from_le_bytes(words[stream * quarter + i])))
+    })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn chains(steps: usize) -> f64 {
+    let mut sums = std::hint::black_box([1.0_f32; 64]);
+    for _ in 0..steps {
+        for sum in &mut sums {
+            *sum = sum.mul_add(0.999, 0.001);
+        }
+    }
+    std::hint::black_box(sums);
+    (steps * 64 * 2) as f64
+}

@@ -1,0 +1,237 @@
+//! Throughput of the kernels as a share of what the machine can do, measured in turns.
+//!
+//! ```text
+//! cargo bench -p lathe-kernels --features check -- [--repeats N] [--threads N,M] [--csv FILE] [FILTER]
+//! ```
+//!
+//! Names are `op/format/shape/version`; FILTER keeps those that contain it. For each benchmark and repeat, the limit (bytes
+//! read with four streams per thread, or f32 multiply-adds) and the kernel run one after the other; the table gives
+//! medians. Weights are cut from 1 GiB, so that each call reads other ones.
+#![allow(clippy::print_stdout, reason = "the result of a benchmark")]
+
+mod limits;
+
+use lathe_kernels::check::{Forced, Random};
+use lathe_kernels::cpu::Isa;
+use lathe_kernels::formats::{Matrix, find};
+use lathe_kernels::ops::AttentionShape;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Bytes of weights that calls go through in turn.
+const ARENA: usize = 1 << 30;
+
+/// Shortest time of a measurement in seconds.
+const SAMPLE: f64 = 0.05;
+
+/// What bounds a kernel.
+#[derive(Clone, Copy, PartialEq)]
+enum Bound {
+    /// Bytes read.
+    Bytes,
+    /// f32 operations.
+    Operations,
+}
+
+/// One kernel on one shape.
+struct Bench<'a> {
+    name: String,
+    bound: Bound,
+    /// Bytes or operations of a call.
+    amount: f64,
+    call: Box<dyn FnMut() + Send + 'a>,
+}
+
+struct Options {
+    repeats: usize,
+    threads: Vec<usize>,
+    csv: Option<String>,
+    filter: String,
+}
+
+fn options() -> Result<Option<Options>, Box<dyn Error>> {
+    let mut options = Options { repeats: 9, threads: vec![1, num_threads()], csv: None, filter: String::new() };
+    options.threads.dedup();
+    let mut is_bench = false;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or("an option needs a value");
+        match argument.as_str() {
+            "--bench" => is_bench = true,
+            "--repeats" => options.repeats = value()?.parse()?,
+            "--threads" => options.threads = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
+            "--csv" => options.csv = Some(value()?),
+            _ => options.filter = argument,
+        }
+    }
+    Ok(is_bench.then_some(options))
+}
+
+fn num_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // `cargo test` runs benchmarks too, without `--bench`; then it is enough that this compiles.
+    let Some(options) = options()? else { return Ok(()) };
+    let arena = arena();
+    let mut csv = String::from("name,threads,repeat,per_second,limit_per_second,share\n");
+    println!("{:<46} {:>7} {:>12} {:>12} {:>7} {:>15}", "name", "threads", "throughput", "limit", "share", "quartiles");
+    for &threads in &options.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        for mut bench in benches(&arena) {
+            if !bench.name.contains(&options.filter) {
+                continue;
+            }
+            let mut samples = Vec::new();
+            for repeat in 0..options.repeats {
+                let limit = pool.install(|| limit(bench.bound, &arena));
+                let achieved = bench.amount * pool.install(|| calls_per_second(&mut bench.call));
+                samples.push((achieved, limit, achieved / limit));
+                writeln!(csv, "{},{threads},{repeat},{achieved:.4e},{limit:.4e},{:.4}", bench.name, achieved / limit)?;
+            }
+            let quantile = |q: usize, key: fn(&(f64, f64, f64)) -> f64| {
+                let mut values: Vec<_> = samples.iter().map(key).collect();
+                values.sort_by(f64::total_cmp);
+                values[(values.len() - 1) * q / 4]
+            };
+            let unit = if bench.bound == Bound::Bytes { "GB/s" } else { "GFLOP/s" };
+            println!(
+                "{:<46} {threads:>7} {:>7.1} {unit:<7} {:>7.1} {:>11.0}% {:>8.0}–{:.0}%",
+                bench.name,
+                quantile(2, |s| s.0) / 1e9,
+                quantile(2, |s| s.1) / 1e9,
+                quantile(2, |s| s.2) * 100.0,
+                quantile(1, |s| s.2) * 100.0,
+                quantile(3, |s| s.2) * 100.0,
+            );
+        }
+    }
+    if let Some(path) = options.csv {
+        std::fs::write(path, csv)?;
+    }
+    Ok(())
+}
+
+/// Bytes that read as numbers of magnitude 2⁻⁷ to 2 in f32, f16 and bf16. Subnormal ones would cost extra.
+fn arena() -> Vec<u8> {
+    let mut random = Random::new(1);
+    let mut word = || (random.bits() & 0xbfff_bfff_bfff_bfff) | 0x3c00_3c00_3c00_3c00;
+    let block: Vec<u8> = (0..1 << 16).flat_map(|_| word().to_le_bytes()).collect();
+    block.iter().copied().cycle().take(ARENA).collect()
+}
+
+fn limit(bound: Bound, arena: &[u8]) -> f64 {
+    let start = Instant::now();
+    let amount = match bound {
+        Bound::Bytes => {
+            black_box(limits::read(arena));
+            arena.len() as f64
+        }
+        Bound::Operations => limits::multiply_add(4_000_000),
+    };
+    amount / start.elapsed().as_secs_f64()
+}
+
+fn calls_per_second(call: &mut (dyn FnMut() + Send)) -> f64 {
+    let (start, mut calls) = (Instant::now(), 0.0);
+    loop {
+        call();
+        calls += 1.0;
+        let elapsed = start.elapsed().as_secs_f64();
+        if elapsed > SAMPLE {
+            return calls / elapsed;
+        }
+    }
+}
+
+fn benches(arena: &[u8]) -> Vec<Bench<'_>> {
+    let mut benches = Vec::new();
+    for (isa, ops) in Isa::ALL.into_iter().filter_map(|isa| Forced::on(isa).map(|ops| (isa, ops))) {
+        for (outputs, inner) in [(2048, 2048), (5632, 2048), (2048, 5632), (4864, 896), (896, 4864), (256, 2048)] {
+            for format in ["bf16", "f16", "f32"] {
+                for rows in [1, 4, 8, 16, 32, 64, 512] {
+                    if isa != Isa::Scalar && (rows <= 4 || format == "bf16") {
+                        benches.push(matmul(arena, ops, isa, format, [rows, outputs, inner]));
+                    }
+                }
+            }
+        }
+        for (tokens, past) in [(1, 512), (1, 4096), (512, 0)] {
+            benches.push(attention(ops, isa, tokens, past));
+        }
+        benches.extend(elementwise(ops, isa));
+    }
+    benches
+}
+
+fn matmul<'a>(
+    arena: &'a [u8],
+    ops: Forced,
+    isa: Isa,
+    format: &'static str,
+    [rows, outputs, inner]: [usize; 3],
+) -> Bench<'a> {
+    let codec = find(format).expect("a known format");
+    let bytes: usize = codec.planes(outputs, inner).iter().filter_map(lathe_kernels::formats::Plane::bytes).sum();
+    let x = Random::new(2).values(rows * inner);
+    let mut out = vec![0.0; rows * outputs];
+    let mut weights = arena.chunks_exact(bytes).cycle();
+    let call = move || {
+        let plane = weights.next().expect("an endless iterator");
+        let weight = Matrix::new(codec, outputs, inner, &[plane]).expect("a plane of the right size");
+        ops.matmul(&x, &weight, None, &mut out);
+        black_box(&out);
+    };
+    let few = rows <= 4;
+    Bench {
+        name: format!("matmul/{format}/{rows}x{outputs}x{inner}/{isa}"),
+        bound: if few { Bound::Bytes } else { Bound::Operations },
+        amount: if few { bytes as f64 } else { 2.0 * (rows * outputs * inner) as f64 },
+        call: Box::new(call),
+    }
+}
+
+fn attention<'a>(ops: Forced, isa: Isa, tokens: usize, past: usize) -> Bench<'a> {
+    let shape = AttentionShape { heads: 32, kv_heads: 4, head_dim: 64, scale: 0.125, window: None };
+    let capacity = past + tokens;
+    let mut random = Random::new(3);
+    let q = random.values(tokens * 2048);
+    let (keys, values) = (random.values(4 * capacity * 64), random.values(4 * capacity * 64));
+    let mut out = vec![0.0; tokens * 2048];
+    let visible: usize = (past + 1..=past + tokens).sum();
+    Bench {
+        name: format!("attention/f32/{tokens}+{past}/{isa}"),
+        bound: Bound::Operations,
+        amount: 4.0 * 2048.0 * visible as f64,
+        call: Box::new(move || {
+            ops.attention(&shape, &q, &keys, &values, capacity, past, &mut out);
+            black_box(&out);
+        }),
+    }
+}
+
+fn elementwise<'a>(ops: Forced, isa: Isa) -> Vec<Bench<'a>> {
+    let mut benches = Vec::new();
+    for rows in [1, 512] {
+        let len = rows * 2048;
+        let mut random = Random::new(4);
+        let (a, b, gain) = (random.values(len), random.values(len), random.values(2048));
+        let bench = |op: &str, bytes: usize, call: Box<dyn FnMut() + Send>| Bench {
+            name: format!("{op}/f32/{rows}x2048/{isa}"),
+            bound: Bound::Bytes,
+            amount: (bytes * len) as f64,
+            call,
+        };
+        let (x, mut out) = (a.clone(), vec![0.0; len]);
+        let norm = move || ops.rms_norm(&x, Some(&gain), 2048, 1e-6, black_box(&mut out));
+        benches.push(bench("rms_norm", 8, Box::new(norm)));
+        let (x, y, mut out) = (a.clone(), b.clone(), vec![0.0; len]);
+        benches.push(bench("silu_mul", 12, Box::new(move || ops.silu_mul(&x, &y, black_box(&mut out)))));
+        let mut out = vec![0.0; len];
+        benches.push(bench("add", 12, Box::new(move || ops.add(&a, &b, black_box(&mut out)))));
+    }
+    benches
+}
