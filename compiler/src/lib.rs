@@ -9,6 +9,7 @@
 //! takes the earlier value by reference and returns a new one; only the passes edit in place, through one driver.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::disallowed_methods)]
 
 pub mod artifact;
 #[cfg(feature = "cli")]

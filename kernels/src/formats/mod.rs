@@ -4,6 +4,8 @@
 //! A format is one file that holds its layout, [`Format::encode`] and [`Format::decode`], and one line in [`FORMATS`].
 //! All planes are little-endian, row-major and need no alignment.
 
+#![warn(clippy::disallowed_methods)]
+
 mod bf16;
 mod f16;
 mod f32;

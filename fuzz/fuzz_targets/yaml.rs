@@ -1,0 +1,32 @@
+//! Any YAML text is read or refused. What is read without a mistake is the same spec in both syntaxes.
+
+#![no_main]
+
+use lathe_grammar::ast::File;
+use lathe_grammar::diag::Diagnostic;
+use lathe_grammar::span::Sources;
+use lathe_grammar::{parse, print, print_yaml};
+use libfuzzer_sys::fuzz_target;
+
+fn read(name: &str, text: &str) -> Option<File> {
+    let mut sources = Sources::new();
+    let source = sources.add(name, text);
+    let parsed = parse(&sources, source);
+    for diagnostic in &parsed.diagnostics {
+        for label in &diagnostic.labels {
+            assert!(text.get(label.span.range()).is_some(), "{diagnostic:?}");
+        }
+    }
+    parsed.file.filter(|_| !parsed.diagnostics.iter().any(Diagnostic::is_error))
+}
+
+fuzz_target!(|text: &str| {
+    let Some(file) = read("fuzz.yaml", text) else { return };
+    let lathe = print(&file);
+    let twin = read("fuzz.lathe", &lathe).unwrap_or_else(|| panic!("printed text has a mistake:\n{lathe}"));
+    assert_eq!(print(&twin), lathe);
+    if let Some(yaml) = print_yaml(&file) {
+        let again = read("fuzz.yaml", &yaml).unwrap_or_else(|| panic!("printed text has a mistake:\n{yaml}"));
+        assert_eq!(print(&again), lathe);
+    }
+});
