@@ -1,5 +1,7 @@
 //! Stored tensors and who reads them: every element is claimed exactly once, or ignored by name.
 
+use std::collections::BTreeSet;
+
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::pattern::NameGlob;
 
@@ -75,9 +77,21 @@ impl Elaborator<'_> {
                 }
             }
         }
+        // A module whose declaration is at fault would have claimed what is below its path.
+        let failed: BTreeSet<&str> = self
+            .modules
+            .iter()
+            .filter(|built| built.module.params.is_empty())
+            .map(|built| built.module.path.as_str())
+            .collect();
+        let mut unclaimed = Vec::new();
         for (index, tensor) in self.checkpoint.tensors.iter().enumerate() {
             let id = TensorId(index as u32);
-            if self.claimed.contains_key(&id) || ignored.iter().any(|glob| glob.matches(&tensor.name)) {
+            let module = tensor.name.rsplit_once('.').map_or("", |(module, _)| module);
+            if self.claimed.contains_key(&id)
+                || failed.contains(module)
+                || ignored.iter().any(|glob| glob.matches(&tensor.name))
+            {
                 continue;
             }
             let file = self.checkpoint.file_of(tensor);
@@ -89,7 +103,8 @@ impl Elaborator<'_> {
                 "declare the module that reads it, or write `ignore tensors \"{}\"` when it is dead",
                 tensor.name
             );
-            self.report(Diagnostic::error("C0006", message).file(file).help(help));
+            unclaimed.push(Diagnostic::error("C0006", message).file(file).help(help));
         }
+        self.diagnostics.extend(unclaimed);
     }
 }

@@ -118,12 +118,40 @@ pub fn elaborate(
     let outcome = elaborator.run(model, bookkeeping);
     let Elaborator { diagnostics, modules, graph, ties, reads, max_positions, containers, .. } = elaborator;
     if outcome.is_err() || diagnostics.iter().any(Diagnostic::is_error) {
-        return Err(diagnostics);
+        return Err(fold(diagnostics));
     }
     let name = model.name.value.clone();
     let modules = modules.into_iter().map(|built| built.module).collect();
     let elaborated = Elaborated { name, graph, modules, children: containers, ties, max_positions, read_keys: reads };
     Ok((elaborated, diagnostics))
+}
+
+/// Diagnostics that differ in a layer's number only become one.
+fn fold(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut first: BTreeMap<(&'static str, String), usize> = BTreeMap::new();
+    let mut folded: Vec<(Diagnostic, usize)> = Vec::new();
+    for diagnostic in diagnostics {
+        let numberless = diagnostic.message.split('.').map(|segment| {
+            let is_number = !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
+            if is_number { "#" } else { segment }
+        });
+        let key = (diagnostic.code, numberless.collect::<Vec<_>>().join("."));
+        match first.get(&key) {
+            Some(&index) => folded[index].1 += 1,
+            None => {
+                first.insert(key, folded.len());
+                folded.push((diagnostic, 0));
+            }
+        }
+    }
+    folded
+        .into_iter()
+        .map(|(diagnostic, more)| match more {
+            0 => diagnostic,
+            1 => diagnostic.note("the same holds for 1 other layer"),
+            _ => diagnostic.note(format!("the same holds for {more} other layers")),
+        })
+        .collect()
 }
 
 /// A module with what the graph needs to apply it.
@@ -164,6 +192,10 @@ impl<'a> Elaborator<'a> {
         self.mentioned_keys(model);
         let root = Scope::root();
         let pending = self.declare(&model.body, &root, "");
+        if self.diagnostics.iter().any(|diagnostic| diagnostic.code == "M0004") {
+            // The definition is for another model: what else does not fit says nothing new.
+            return Err(Reported);
+        }
         self.build_modules(pending);
         self.claims();
         let graphs: Vec<_> =
