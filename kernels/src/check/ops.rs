@@ -116,11 +116,12 @@ fn embed(comparison: &mut Comparison) {
 }
 
 /// Rows, outputs, inner: each around the blocks of all versions.
-const PRODUCTS: [(usize, usize, usize); 31] = [
+const PRODUCTS: [(usize, usize, usize); 32] = [
     (0, 3, 4),
     (3, 0, 4),
     (3, 4, 0),
     (20, 4, 0),
+    (20, 0, 4),
     (1, 1, 1),
     (1, 3, 7),
     (1, 4, 8),

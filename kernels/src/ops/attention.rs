@@ -48,6 +48,19 @@ thread_local! {
 /// # Panics
 /// When `q` is not whole tokens, another slice has another length, the tokens exceed the capacity, `heads` is not a
 /// multiple of `kv_heads`, or the window is 0.
+///
+/// ```
+/// use lathe_kernels::ops::{AttentionShape, append_cache, attention};
+///
+/// let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 2, scale: 1.0, window: None };
+/// let (mut keys, mut values) = ([0.0; 8], [0.0; 8]);
+/// append_cache(&[0.0, 0.0, 0.0, 0.0], &mut keys, 1, 2, 4, 0);
+/// append_cache(&[1.0, 2.0, 3.0, 4.0], &mut values, 1, 2, 4, 0);
+///
+/// let mut out = [0.0; 4];
+/// attention(&shape, &[1.0; 4], &keys, &values, 4, 0, &mut out);
+/// assert_eq!(out, [1.0, 2.0, 2.0, 3.0]);
+/// ```
 pub fn attention(
     shape: &AttentionShape,
     q: &[f32],

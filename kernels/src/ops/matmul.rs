@@ -24,6 +24,20 @@ thread_local! {
 /// # Panics
 /// When `x` is not whole rows of `weight.cols`, or `bias` or `out` has another length. Where `weight.cols` is 0, the
 /// number of rows is that of `out`.
+///
+/// ```
+/// use lathe_kernels::{formats, formats::Matrix, ops};
+///
+/// let bf16 = formats::find("bf16").unwrap();
+/// let mut plane = [0; 12];
+/// bf16.encode(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3, &mut [&mut plane]);
+/// let weight = Matrix::new(bf16, 2, 3, &[&plane])?;
+///
+/// let mut out = [0.0; 2];
+/// ops::matmul(&[1.0, 0.0, -1.0], &weight, Some(&[0.5, 0.25]), &mut out);
+/// assert_eq!(out, [-1.5, -1.75]);
+/// # Ok::<(), lathe_kernels::formats::MatrixError>(())
+/// ```
 pub fn matmul(x: &[f32], weight: &Matrix<'_>, bias: Option<&[f32]>, out: &mut [f32]) {
     matmul_on(Vectors::current(), x, weight, bias, out);
 }
@@ -40,6 +54,9 @@ pub(crate) fn matmul_on(
     let rows = x.len().checked_div(inner).unwrap_or(out.len() / outputs.max(1));
     assert_eq!(out.len(), rows * outputs, "out is {rows} rows times {weight:?}");
     assert!(bias.is_none_or(|bias| bias.len() == outputs), "bias of {weight:?}");
+    if out.is_empty() {
+        return;
+    }
 
     let parallel = rows * outputs * inner >= PARALLEL_PRODUCTS;
     let column_block = (BLOCK_ELEMENTS / inner.max(1)).next_multiple_of(WEIGHT_ROWS).max(WEIGHT_ROWS);
@@ -49,14 +66,14 @@ pub(crate) fn matmul_on(
         }
         Some(vectors) if inner > 0 => {
             let fast = fast_format(weight.format());
-            for_each_tile(out, outputs, rows.max(1), column_block, parallel, |mut tile| {
+            for_each_tile(out, outputs, rows, column_block, parallel, |mut tile| {
                 fast.dot(vectors, x, weight, &mut tile);
                 if let Some(bias) = bias {
                     add_bias(&bias[tile.columns()], &mut tile);
                 }
             });
         }
-        _ => for_each_tile(out, outputs, rows.max(1), column_block, parallel, |mut tile| {
+        _ => for_each_tile(out, outputs, rows, column_block, parallel, |mut tile| {
             reference(x, weight, bias, &mut tile);
         }),
     }

@@ -1,0 +1,120 @@
+//! Properties over random shapes and values.
+
+use lathe_kernels::check::{Forced, Random};
+use lathe_kernels::cpu::Isa;
+use lathe_kernels::formats::{FORMATS, Format, Matrix, find};
+use proptest::prelude::*;
+
+fn encode(format: &dyn Format, rows: usize, cols: usize, values: &[f32]) -> Vec<Vec<u8>> {
+    let mut planes: Vec<_> = format.planes(rows, cols).iter().map(|plane| vec![0; plane.bytes().unwrap()]).collect();
+    let mut bytes: Vec<_> = planes.iter_mut().map(Vec::as_mut_slice).collect();
+    format.encode(values, cols, &mut bytes);
+    planes
+}
+
+fn decode(matrix: &Matrix<'_>) -> Vec<f32> {
+    let mut values = vec![0.0; matrix.rows() * matrix.cols()];
+    for (row, values) in values.chunks_exact_mut(matrix.cols().max(1)).enumerate() {
+        matrix.decode_row(row, values);
+    }
+    values
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What a format has decoded, it encodes to the same bytes and decodes to the same bits, NaN payloads included.
+    #[test]
+    fn decoded_values_survive(rows in 0usize..5, cols in 0usize..70, seed: u64) {
+        let mut random = Random::new(seed);
+        let values: Vec<_> = (0..rows * cols).map(|_| f32::from_bits(random.bits() as u32)).collect();
+        for &format in FORMATS {
+            if format.constraints(rows, cols).is_err() {
+                continue;
+            }
+            let planes = encode(format, rows, cols, &values);
+            let borrowed: Vec<_> = planes.iter().map(Vec::as_slice).collect();
+            let decoded = decode(&Matrix::new(format, rows, cols, &borrowed).unwrap());
+            let again = encode(format, rows, cols, &decoded);
+            prop_assert_eq!(&again, &planes, "{}", format.name());
+        }
+    }
+
+    /// f32 keeps every bit; f16 and bf16 give the nearest of their values, the even one of two.
+    #[test]
+    fn rounding_is_to_nearest_even(pattern: u32) {
+        let value = f32::from_bits(pattern);
+        let round_trip = |name| {
+            let format = find(name).unwrap();
+            let plane = encode(format, 1, 1, &[value]).remove(0);
+            (decode(&Matrix::new(format, 1, 1, &[&plane]).unwrap())[0], u16::from_le_bytes([plane[0], plane[1]]))
+        };
+        prop_assert_eq!(round_trip("f32").0.to_bits(), pattern);
+        for (name, step) in [("f16", |code: u16| half::f16::from_bits(code).to_f64()),
+                             ("bf16", |code: u16| half::bf16::from_bits(code).to_f64())] as [(_, fn(u16) -> f64); 2] {
+            let (decoded, code) = round_trip(name);
+            if value.is_nan() {
+                prop_assert!(decoded.is_nan() && decoded.is_sign_negative() == value.is_sign_negative());
+                continue;
+            }
+            prop_assert_eq!(decoded.is_sign_negative(), value.is_sign_negative());
+            if decoded.is_finite() {
+                let error = (f64::from(decoded) - f64::from(value)).abs();
+                for neighbour in [code.wrapping_sub(1), code.wrapping_add(1)].map(step).into_iter().filter(|n| n.is_finite()) {
+                    let other = (neighbour - f64::from(value)).abs();
+                    prop_assert!(error < other || error == other && code % 2 == 0, "{}: {} to {}", name, value, decoded);
+                }
+            }
+        }
+    }
+
+    /// Products agree with sums in f64 on every instruction set and whatever the number of threads.
+    #[test]
+    fn products_agree_with_f64(rows in 0usize..70, outputs in 0usize..40, inner in 0usize..90, seed: u64, which in 0..FORMATS.len()) {
+        let format = FORMATS[which];
+        prop_assume!(format.constraints(outputs, inner).is_ok());
+        let mut random = Random::new(seed);
+        let x = random.values(rows * inner);
+        let planes = encode(format, outputs, inner, &random.values(outputs * inner));
+        let borrowed: Vec<_> = planes.iter().map(Vec::as_slice).collect();
+        let weight = Matrix::new(format, outputs, inner, &borrowed).unwrap();
+        let decoded = decode(&weight);
+        for ops in Isa::ALL.into_iter().filter_map(Forced::on) {
+            let mut out = vec![f32::NAN; rows * outputs];
+            ops.matmul(&x, &weight, None, &mut out);
+            for (i, &out) in out.iter().enumerate() {
+                let (row, output) = (i / outputs, i % outputs);
+                let expected: f64 = (0..inner)
+                    .map(|k| f64::from(x[row * inner + k]) * f64::from(decoded[output * inner + k]))
+                    .sum();
+                prop_assert!((f64::from(out) - expected).abs() <= inner as f64 / 32768.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let format = find("bf16").unwrap();
+    let mut random = Random::new(1);
+    let (outputs, inner) = (500, 1000);
+    let planes = encode(format, outputs, inner, &random.values(outputs * inner));
+    let weight = Matrix::new(format, outputs, inner, &[&planes[0]]).unwrap();
+    for isa in Isa::ALL {
+        let Some(ops) = Forced::on(isa) else { continue };
+        for rows in [1, 3, 40] {
+            let x = random.values(rows * inner);
+            let [one, many] = [1, 5].map(|threads| {
+                let mut out = vec![0.0; rows * outputs];
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| ops.matmul(&x, &weight, None, &mut out));
+                out
+            });
+            assert_eq!(bits(&one), bits(&many), "{rows} rows on {isa}");
+        }
+    }
+}
