@@ -202,7 +202,7 @@ mod tests {
     }
 
     /// What seed 0 gave when this was written; another value is another generator.
-    const FIRST_OF_SEED_0: [u32; 5] = [0, 0, 0, 0, 0];
+    const FIRST_OF_SEED_0: [u32; 5] = [36, 38, 1, 29, 13];
 
     #[test]
     fn bad_logits_are_errors() {

@@ -153,3 +153,39 @@ pub(crate) fn program(sizes: Sizes) -> Program {
     builder.program.output = logits;
     builder.program
 }
+
+/// A `tokenizer.json` of the small program's vocabulary: one token for each of 35 bytes, spelt as byte-level tokenizers
+/// spell them, after `<s>` and `</s>`. It asks for truncation and padding, and puts `<s>` in front.
+pub(crate) fn tokenizer_json() -> String {
+    let bytes = ('a'..='z').chain(['Ġ', 'Ã', '©', 'ã', '¡', '¢', '.', ',', '1']);
+    let vocabulary: serde_json::Map<String, serde_json::Value> = ["<s>".to_owned(), "</s>".to_owned()]
+        .into_iter()
+        .chain(bytes.map(String::from))
+        .enumerate()
+        .map(|(id, token)| (token, id.into()))
+        .collect();
+    let special = |id: u32, content: &str| {
+        serde_json::json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true})
+    };
+    let byte_level = serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+        "use_regex": true});
+    serde_json::json!({
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
+        "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 1,
+            "pad_type_id": 0, "pad_token": "</s>"},
+        "added_tokens": [special(0, "<s>"), special(1, "</s>")],
+        "normalizer": null,
+        "pre_tokenizer": byte_level,
+        "post_processor": {"type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}},
+        "decoder": byte_level,
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocabulary, "merges": []},
+    })
+    .to_string()
+}

@@ -110,3 +110,70 @@ impl TextStream<'_> {
         Ok(new)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::tokenizer_json;
+
+    fn tokenizer() -> Tokenizer {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, tokenizer_json()).unwrap();
+        Tokenizer::open(&path).unwrap()
+    }
+
+    /// What each token adds, then what is left at the end.
+    fn streamed(tokenizer: &Tokenizer, prompt: &[u32], tokens: &[u32]) -> Vec<String> {
+        let mut stream = tokenizer.stream(prompt).unwrap();
+        let mut pieces: Vec<String> = tokens.iter().map(|&token| stream.push(token).unwrap()).collect();
+        pieces.push(stream.finish().unwrap());
+        pieces
+    }
+
+    #[test]
+    fn text_is_neither_truncated_nor_padded() {
+        let tokenizer = tokenizer();
+        assert_eq!(tokenizer.encode("abc abc", false).unwrap(), [2, 3, 4, 28, 2, 3, 4]);
+        assert_eq!(tokenizer.encode("abc", true).unwrap(), [0, 2, 3, 4]);
+        assert_eq!(tokenizer.decode(&[0, 2, 3, 28, 29, 30, 1]).unwrap(), "ab é");
+    }
+
+    #[test]
+    fn characters_come_whole() {
+        let tokenizer = tokenizer();
+        assert_eq!(streamed(&tokenizer, &[2, 3], &[4, 29, 30, 5, 31, 32, 33]), ["c", "", "é", "d", "", "", "㡢", ""]);
+        assert_eq!(streamed(&tokenizer, &[], &[2, 28, 29]), ["a", " ", "", "\u{fffd}"]);
+        assert_eq!(streamed(&tokenizer, &[29], &[30, 2]), ["é", "a", ""]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_do_not_hold_up_the_rest() {
+        let tokenizer = tokenizer();
+        let tokens = [30; 40];
+        let pieces = streamed(&tokenizer, &[], &tokens);
+        assert_eq!(pieces.concat(), tokenizer.decode(&tokens).unwrap());
+        assert!(pieces.iter().all(|piece| piece.chars().count() <= MAX_PENDING));
+    }
+
+    #[test]
+    fn a_stream_says_what_decoding_at_once_says() {
+        let tokenizer = tokenizer();
+        let text = "the quick é brown. fox, 㡢é jumps é over 1 lazy dog".repeat(4);
+        let tokens = tokenizer.encode(&text, false).unwrap();
+        assert_eq!(streamed(&tokenizer, &[], &tokens).concat(), text);
+        assert_eq!(
+            tokenizer.decode(&tokens[..17]).unwrap() + &streamed(&tokenizer, &tokens[..17], &tokens[17..]).concat(),
+            text
+        );
+    }
+
+    #[test]
+    fn a_broken_file_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, "{}").unwrap();
+        assert!(Tokenizer::open(&path).unwrap_err().to_string().contains("tokenizer.json: "));
+        assert!(Tokenizer::open(&folder.path().join("none")).is_err());
+    }
+}
