@@ -1,4 +1,7 @@
 //! text to AST
+
+#![forbid(unsafe_code)]
+
 pub mod ast;
 pub mod codes;
 pub mod diag;

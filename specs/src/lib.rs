@@ -3,6 +3,8 @@
 //! A library name is the path below this folder without its extension: `keep` is `keep.lathe`. Adding a file means
 //! adding its line here; a test compares the tables with the folder.
 
+#![forbid(unsafe_code)]
+
 /// One shipped text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
