@@ -1,7 +1,9 @@
 //! What the machine can do at best, measured beside the kernels so that results are shares of it.
 #![allow(unsafe_code, reason = "intrinsics")]
 
+use lathe_kernels::cpu::Isa;
 use rayon::prelude::*;
+use std::hint::black_box;
 
 /// Reads `bytes` with all threads of the pool, four streams each, and adds them up.
 pub(crate) fn read(bytes: &[u8]) -> u64 {
@@ -9,13 +11,10 @@ pub(crate) fn read(bytes: &[u8]) -> u64 {
     bytes.par_chunks(share.next_multiple_of(4096)).map(four_streams).reduce(|| 0, u64::wrapping_add)
 }
 
-/// Runs `steps` rounds of independent f32 multiply-adds on all threads of the pool; gives the operations done, two for
-/// each multiply-add.
-pub(crate) fn multiply_add(steps: usize) -> f64 {
-    let threads = rayon::current_num_threads();
-    let per_thread: Vec<_> = rayon::broadcast(|_| chains(steps));
-    assert_eq!(per_thread.len(), threads);
-    per_thread.iter().sum()
+/// Runs `steps` rounds of independent f32 multiply-adds on all threads of the pool, with the vectors of `isa`; gives the
+/// operations done, two for each multiply-add.
+pub(crate) fn multiply_add(isa: Isa, steps: usize) -> f64 {
+    rayon::broadcast(|_| chains(isa, steps)).iter().sum()
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -47,67 +46,74 @@ fn four_streams(bytes: &[u8]) -> u64 {
     unsafe { sum(bytes) }
 }
 
-#[cfg(target_arch = "x86_64")]
-fn chains(steps: usize) -> f64 {
-    use std::arch::x86_64::{
-        _mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps,
-    };
-    use std::hint::black_box;
-
-    #[target_feature(enable = "avx512f")]
-    fn avx512(steps: usize) -> f64 {
-        let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
-        let mut sums = [_mm512_set1_ps(1.0); 24];
-        for _ in 0..steps {
-            for sum in &mut sums {
-                *sum = _mm512_fmadd_ps(*sum, a, b);
-            }
-        }
-        black_box(sums.map(|sum| _mm512_reduce_add_ps(sum)));
-        (steps * 24 * 16 * 2) as f64
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    fn avx2(steps: usize) -> f64 {
-        let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
-        let mut sums = [_mm256_set1_ps(1.0); 12];
-        for _ in 0..steps {
-            for sum in &mut sums {
-                *sum = _mm256_fmadd_ps(*sum, a, b);
-            }
-        }
-        black_box(sums.map(|sum| _mm256_cvtss_f32(sum)));
-        (steps * 12 * 8 * 2) as f64
-    }
-
-    if is_x86_feature_detected!("avx512f") {
-        // SAFETY: checked just above.
-        unsafe { avx512(steps) }
-    } else {
-        assert!(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"), "the limit is measured with AVX2");
-        // SAFETY: checked just above.
-        unsafe { avx2(steps) }
-    }
-}
-
 #[cfg(not(target_arch = "x86_64"))]
 fn four_streams(bytes: &[u8]) -> u64 {
     let (words, _) = bytes.as_chunks::<8>();
-    let (streams, _) = words.split_at(words.len() / 4 * 4);
-    let quarter = streams.len() / 4;
-    (0..quarter).fold(0, |total, i| {
-        (0..4).fold(total, |total, stream| total.wrapping_add(u64::from_le_bytes(words[stream * quarter + i])))
-    })
+    let quarter = words.len() / 4;
+    let stream = |stream: usize| words[stream * quarter..].iter().map(|word| u64::from_le_bytes(*word));
+    let sums = stream(0).zip(stream(1)).zip(stream(2)).zip(stream(3)).take(quarter);
+    sums.fold(0, |total, (((a, b), c), d)| [a, b, c, d].into_iter().fold(total, u64::wrapping_add))
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-fn chains(steps: usize) -> f64 {
-    let mut sums = std::hint::black_box([1.0_f32; 64]);
+fn chains(isa: Isa, steps: usize) -> f64 {
+    assert!(isa.is_supported());
+    match isa {
+        Isa::Scalar => scalar(steps),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: checked just above.
+        Isa::Avx2 => unsafe { avx2(steps) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: checked just above.
+        Isa::Avx512 => unsafe { avx512(steps) },
+        #[cfg(not(target_arch = "x86_64"))]
+        Isa::Avx2 | Isa::Avx512 => unreachable!("not on this processor"),
+    }
+}
+
+/// Products and sums, since not every processor has a multiply-add.
+fn scalar(steps: usize) -> f64 {
+    let mut sums = black_box([1.0_f32; 32]);
     for _ in 0..steps {
         for sum in &mut sums {
-            *sum = sum.mul_add(0.999, 0.001);
+            *sum = *sum * 0.999 + 0.001;
         }
     }
-    std::hint::black_box(sums);
-    (steps * 64 * 2) as f64
+    black_box(sums);
+    (steps * 32 * 2) as f64
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn avx512(steps: usize) -> f64 {
+    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps};
+
+    let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
+    let mut sums = [_mm512_set1_ps(1.0); 24];
+    for _ in 0..steps {
+        for sum in &mut sums {
+            *sum = _mm512_fmadd_ps(*sum, a, b);
+        }
+    }
+    for sum in sums {
+        black_box(_mm512_reduce_add_ps(sum));
+    }
+    (steps * 24 * 16 * 2) as f64
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2(steps: usize) -> f64 {
+    use std::arch::x86_64::{_mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps};
+
+    let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
+    let mut sums = [_mm256_set1_ps(1.0); 12];
+    for _ in 0..steps {
+        for sum in &mut sums {
+            *sum = _mm256_fmadd_ps(*sum, a, b);
+        }
+    }
+    for sum in sums {
+        black_box(_mm256_cvtss_f32(sum));
+    }
+    (steps * 12 * 8 * 2) as f64
 }

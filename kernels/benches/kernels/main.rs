@@ -31,8 +31,8 @@ const SAMPLE: f64 = 0.05;
 enum Bound {
     /// Bytes read.
     Bytes,
-    /// f32 operations.
-    Operations,
+    /// f32 operations with the vectors of the instruction set.
+    Operations(Isa),
 }
 
 /// One kernel on one shape.
@@ -130,7 +130,7 @@ fn limit(bound: Bound, arena: &[u8]) -> f64 {
             black_box(limits::read(arena));
             arena.len() as f64
         }
-        Bound::Operations => limits::multiply_add(4_000_000),
+        Bound::Operations(isa) => limits::multiply_add(isa, 4_000_000),
     };
     amount / start.elapsed().as_secs_f64()
 }
@@ -188,7 +188,7 @@ fn matmul<'a>(
     let few = rows <= 4;
     Bench {
         name: format!("matmul/{format}/{rows}x{outputs}x{inner}/{isa}"),
-        bound: if few { Bound::Bytes } else { Bound::Operations },
+        bound: if few { Bound::Bytes } else { Bound::Operations(isa) },
         amount: if few { bytes as f64 } else { 2.0 * (rows * outputs * inner) as f64 },
         call: Box::new(call),
     }
@@ -204,7 +204,7 @@ fn attention<'a>(ops: Forced, isa: Isa, tokens: usize, past: usize) -> Bench<'a>
     let visible: usize = (past + 1..=past + tokens).sum();
     Bench {
         name: format!("attention/f32/{tokens}+{past}/{isa}"),
-        bound: Bound::Operations,
+        bound: Bound::Operations(isa),
         amount: 4.0 * 2048.0 * visible as f64,
         call: Box::new(move || {
             ops.attention(&shape, &q, &keys, &values, capacity, past, &mut out);

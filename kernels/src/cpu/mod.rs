@@ -75,7 +75,7 @@ impl Vectors {
 
 /// Reads a weight format with vectors.
 pub(crate) trait FastFormat: Sync {
-    /// Decodes `columns` of row `row`, as [`Format::decode`] does, bit for bit.
+    /// Decodes `columns` of row `row`, as [`Format::decode`] does, to the bit except for which NaN.
     fn decode(&self, vectors: Vectors, weight: &Matrix<'_>, row: usize, columns: Range<usize>, out: &mut [f32]);
 
     /// `tile = x Wᵀ` for a few rows of `x`, `[tile rows, weight.cols]`; the tile covers all rows of `x` and some rows of
@@ -94,4 +94,71 @@ static FAST_FORMATS: &[(&str, &dyn FastFormat)] = &[
 pub(crate) fn fast_format(format: &dyn Format) -> &'static dyn FastFormat {
     let name = format.name();
     FAST_FORMATS.iter().find(|(fast, _)| *fast == name).map_or(&dense::AnyFormat, |(_, fast)| *fast)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::{Constraint, FORMATS, Plane, find};
+    use crate::ops;
+
+    /// bf16 under a name that has no fast path.
+    struct Slow;
+
+    impl Format for Slow {
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+
+        fn summary(&self) -> &'static str {
+            "bf16 without a fast path"
+        }
+
+        fn constraints(&self, rows: usize, cols: usize) -> Result<(), Constraint> {
+            bf16().constraints(rows, cols)
+        }
+
+        fn planes(&self, rows: usize, cols: usize) -> Vec<Plane> {
+            bf16().planes(rows, cols)
+        }
+
+        fn encode(&self, values: &[f32], cols: usize, planes: &mut [&mut [u8]]) {
+            bf16().encode(values, cols, planes);
+        }
+
+        fn decode(&self, matrix: &Matrix<'_>, row: usize, columns: Range<usize>, out: &mut [f32]) {
+            bf16().decode(matrix, row, columns, out);
+        }
+    }
+
+    fn bf16() -> &'static dyn Format {
+        find("bf16").unwrap()
+    }
+
+    #[test]
+    fn fast_paths_belong_to_formats() {
+        for (name, _) in FAST_FORMATS {
+            assert!(FORMATS.iter().any(|format| format.name() == *name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_format_without_a_fast_path_gives_the_same_products() {
+        let (outputs, inner) = (103, 300);
+        let mut random = crate::check::Random::new(1);
+        let mut plane = vec![0; outputs * inner * 2];
+        bf16().encode(&random.values(outputs * inner), inner, &mut [&mut plane]);
+        for vectors in Isa::ALL.map(Vectors::of) {
+            for rows in [1, 6, 40] {
+                let x = random.values(rows * inner);
+                let [fast, slow] = [bf16(), &Slow].map(|format| {
+                    let weight = Matrix::new(format, outputs, inner, &[&plane]).unwrap();
+                    let mut out = vec![f32::NAN; rows * outputs];
+                    ops::matmul_on(vectors, &x, &weight, None, &mut out);
+                    out
+                });
+                assert_eq!(fast, slow);
+            }
+        }
+    }
 }

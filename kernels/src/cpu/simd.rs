@@ -129,3 +129,49 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::F32) -> S::F32 {
     }
     simd.scale_exponent(series, n)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::{Isa, Vectors};
+
+    struct Exp<'a>(&'a mut [f32]);
+
+    impl Kernel for Exp<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            for chunk in S::chunks_mut(self.0).0 {
+                simd.store(exp(simd, simd.load(chunk)), chunk);
+            }
+        }
+    }
+
+    #[test]
+    fn exp_is_within_two_ulp() {
+        for vectors in Isa::ALL.into_iter().filter_map(Vectors::of) {
+            let x: Vec<f32> = (0..1 << 20).map(|i| -110.0 + 200.0 * i as f32 / (1 << 20) as f32).collect();
+            let mut results = x.clone();
+            vectors.run(Exp(&mut results));
+            for (x, result) in x.into_iter().zip(results) {
+                let expected = f64::from(x).exp() as f32;
+                let distance = result.to_bits().abs_diff(expected.to_bits());
+                assert!(distance <= 2, "exp({x}) = {result:e} instead of {expected:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn exp_has_its_limits_at_the_ends() {
+        for vectors in Isa::ALL.into_iter().filter_map(Vectors::of) {
+            let mut results = [0.0; 16];
+            let ends = [f32::NEG_INFINITY, f32::MIN, f32::INFINITY, f32::MAX, 0.0, -0.0, 1.0e-45];
+            results[..ends.len()].copy_from_slice(&ends);
+            results[ends.len()] = f32::NAN;
+            vectors.run(Exp(&mut results));
+            assert_eq!(results[..ends.len()], [0.0, 0.0, f32::INFINITY, f32::INFINITY, 1.0, 1.0, 1.0]);
+            assert!(results[ends.len()].is_nan());
+        }
+    }
+}
