@@ -27,15 +27,24 @@ struct Arguments {
     #[command(flatten)]
     machine: MachineArgs,
 
-    /// Colour messages
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    /// Colour error messages
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "WHEN", default_value = "auto")]
     color: ColorChoice,
 }
 
+/// Heading of the options that every verb takes.
+const EVERYWHERE: &str = "Options of every command";
+
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 the model, text or tokens are at fault; 2 could not run (usage, files, device).
-Results go to stdout, everything else to stderr. The environment variable LATHE_ISA (scalar, avx2, avx512) lowers
-the instruction set.";
+Results go to stdout, everything else to stderr.
+
+Exit codes:
+  0  done
+  1  the model, the text or the tokens are at fault
+  2  could not run: usage, files, device, memory
+
+Environment:
+  LATHE_ISA  lowers the instruction set: scalar, avx2 or avx512";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -49,11 +58,11 @@ enum Command {
 #[derive(Debug, Args)]
 struct MachineArgs {
     /// Device to run on: auto, cpu, cuda or cuda:N
-    #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
 
     /// Threads to run on [default: all that the machine has]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "N")]
     threads: Option<NonZeroUsize>,
 }
 

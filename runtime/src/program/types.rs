@@ -1,7 +1,7 @@
 //! The instruction set: kernel calls over named buffers and weights with symbolic row counts.
 //!
 //! A [`Program`] is what the compiler writes and the executor runs; nothing else passes between the two. It is plain
-//! data, versioned, serialized as `program.json`. [`super::verify`] states when one is valid; the executor runs only
+//! data, versioned, serialized as `program.json`. [`mod@super::verify`] states when one is valid; the executor runs only
 //! valid programs and then never panics.
 //!
 //! Activations are f32, row-major. A buffer has as many rows as the step has tokens, or as many as were selected for

@@ -5,7 +5,7 @@ use super::types::{PROGRAM_VERSION, Rows};
 /// A step, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepRef {
-    /// Its index in [`Program::steps`].
+    /// Its index in [`Program::steps`](super::Program::steps).
     pub index: usize,
     /// Its label.
     pub label: String,
@@ -232,7 +232,7 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// Which invariant of the list in [`super::verify`] is broken.
+    /// Which invariant of the list in [`mod@super::verify`] is broken.
     pub fn invariant(&self) -> u32 {
         match self {
             Violation::Version { .. } => 1,

@@ -7,12 +7,7 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, Visitor};
 
-/// Largest header that is read or written, in bytes; the limit of the safetensors library.
-pub const MAX_HEADER_BYTES: u64 = 100_000_000;
-/// Bytes of the length in front of the header.
-pub(super) const LENGTH_BYTES: usize = 8;
-/// The one entry of a header that is not a tensor.
-pub(super) const METADATA: &str = "__metadata__";
+use super::{LENGTH_BYTES, MAX_HEADER_BYTES, METADATA};
 
 /// Why the bytes of a file are not those of a safetensors file.
 #[derive(Debug, thiserror::Error)]

@@ -4,12 +4,14 @@
 //! without alignment, as other tools write it, is read as well. Which tensors there must be is stated by
 //! [`crate::program::Weight::stored_tensors`].
 
+#[cfg(feature = "exec")]
 mod header;
 #[cfg(feature = "exec")]
 mod read;
 mod write;
 
-pub use header::{HeaderError, MAX_HEADER_BYTES};
+#[cfg(feature = "exec")]
+pub use header::HeaderError;
 #[cfg(feature = "exec")]
 pub use read::{Weights, WeightsError};
 pub use write::{Layout, WeightsWriter, WriteError};
@@ -19,6 +21,13 @@ pub const ALIGNMENT: u64 = 64;
 
 /// First characters of the names of tensors that are there for alignment.
 pub const PADDING_PREFIX: &str = "pad.";
+
+/// Largest header that is read or written, in bytes; the limit of the safetensors library.
+pub const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// Bytes of the length in front of the header.
+const LENGTH_BYTES: usize = 8;
+/// The one entry of a header that is not a tensor.
+const METADATA: &str = "__metadata__";
 
 /// Whether a file name is that of a weight file.
 pub fn is_weight_file(name: &str) -> bool {

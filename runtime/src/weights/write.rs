@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
 
-use super::header::{LENGTH_BYTES, MAX_HEADER_BYTES, METADATA};
-use super::{ALIGNMENT, PADDING_PREFIX};
+use super::{ALIGNMENT, LENGTH_BYTES, MAX_HEADER_BYTES, METADATA, PADDING_PREFIX};
 use crate::program::StoredTensor;
 
 /// Why a weight file cannot be written.
