@@ -27,7 +27,7 @@ struct Grammar;
 /// Depth of an expression, counted in operators from its root; also bounds chains of `else if`.
 const MAX_DEPTH: usize = 256;
 
-/// Calls of grammar rules for one text. A text of the greatest length takes a tenth of them; more would mean that the
+/// Calls of grammar rules for one text, far more than any text within the other bounds takes: more would mean that the
 /// grammar goes back over the same text again and again.
 const MAX_CALLS: NonZeroUsize = NonZeroUsize::new(1 << 30).unwrap();
 
@@ -146,7 +146,14 @@ impl Walker {
                 self.missing_version(text);
             }
             match part.as_rule() {
-                Rule::version => version = Some(self.version(part)?),
+                Rule::version => {
+                    let Some(known) = self.version(part) else {
+                        // The rest could mean anything.
+                        self.diagnostics.retain(|fault| fault.code == "P0002");
+                        return None;
+                    };
+                    version = Some(known);
+                }
                 Rule::later_item => self.later("S0202", part),
                 Rule::EOI => {}
                 Rule::bad_line => items.extend(self.bad(&part, Place::File, Walker::item).flatten()),
@@ -172,7 +179,7 @@ impl Walker {
         );
     }
 
-    /// None when the text is in a version that is not known: the rest could mean anything.
+    /// None when the version is not known.
     fn version(&mut self, pair: Pair<Rule>) -> Option<Spanned<u32>> {
         let line = self.span(&pair);
         let text = significant(pair).next()?;
@@ -216,34 +223,37 @@ impl Walker {
 
     fn spec(&mut self, pair: Pair<Rule>) -> Option<Spec> {
         let mut name = None;
-        let mut rules = Vec::new();
-        let mut first_rules: Option<Span> = None;
+        let mut sections = Vec::new();
         for part in significant(pair) {
             match part.as_rule() {
-                Rule::rules => {
-                    let span = self.origin.place(part.as_span().start()..part.as_span().start() + "rules".len());
-                    if let Some(first) = first_rules {
-                        let fault = Diagnostic::error("P0001", "a spec has one `rules`")
-                            .label(span, "")
-                            .label(first, "the first one stands here");
-                        self.diagnostics.push(fault);
-                    }
-                    first_rules = first_rules.or(Some(span));
-                    for line in significant(part) {
-                        match line.as_rule() {
-                            Rule::format_rule => rules.extend(self.rule(line)),
-                            _ => rules.extend(self.bad(&line, Place::Rule, Walker::rule).flatten()),
-                        }
-                    }
-                }
+                Rule::rules => sections.push(self.rules(part)),
                 Rule::later_section => self.later("S0202", part),
-                Rule::bad_line => {
-                    self.bad(&part, Place::Spec, |_, _| ());
-                }
+                Rule::bad_line => sections.extend(self.bad(&part, Place::Spec, Walker::rules)),
                 _ => name = self.item_head(part, "S0202").or(name),
             }
         }
+        let mut sections = sections.into_iter();
+        let (first, mut rules) = sections.next().map_or((None, Vec::new()), |(span, rules)| (Some(span), rules));
+        for (span, more) in sections {
+            let fault = Diagnostic::error("P0001", "a spec has one `rules`").label(span, "");
+            self.diagnostics.push(fault.label_if(first, "the first one stands here"));
+            rules.extend(more);
+        }
         Some(Spec { name: name?, rules })
+    }
+
+    /// Where the section stands, and its rules.
+    fn rules(&mut self, pair: Pair<Rule>) -> (Span, Vec<SpecRule>) {
+        let start = pair.as_span().start();
+        let span = self.origin.place(start..start + "rules".len());
+        let mut rules = Vec::new();
+        for line in significant(pair) {
+            match line.as_rule() {
+                Rule::format_rule => rules.extend(self.rule(line)),
+                _ => rules.extend(self.bad(&line, Place::Rule, Walker::rule).flatten()),
+            }
+        }
+        (span, rules)
     }
 
     fn rule(&mut self, pair: Pair<Rule>) -> Option<SpecRule> {
@@ -271,7 +281,9 @@ impl Walker {
         match Pattern::parse(pair.as_str().trim_end()) {
             Ok(pattern) => Some(Spanned::new(pattern, span)),
             Err(fault) => {
-                self.diagnostics.push(pattern_diagnostic(&fault, span));
+                if !self.is_reported(pair.get_input(), pair.as_span().start()) {
+                    self.diagnostics.push(pattern_diagnostic(&fault, span));
+                }
                 None
             }
         }

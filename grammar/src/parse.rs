@@ -10,10 +10,10 @@ use crate::{dsl, yaml};
 pub const LANGUAGE_VERSION: u32 = 1;
 
 /// The longest text that is read, in bytes. Shipped specs and definitions have a few thousand.
-pub const MAX_SOURCE_LENGTH: usize = 1 << 20;
+pub const MAX_SOURCE_LENGTH: usize = 256 << 10;
 
 /// How many mistakes of one text are reported.
-const MAX_DIAGNOSTICS: usize = 200;
+pub(crate) const MAX_DIAGNOSTICS: usize = 200;
 
 /// Sections of a spec that are part of the language and come with later versions.
 pub(crate) const LATER_SECTIONS: &[&str] =

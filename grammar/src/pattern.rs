@@ -430,3 +430,6 @@ fn write_indices(items: &[IndexItem], target: &mut impl fmt::Write) -> fmt::Resu
 fn nearest_kind(name: &str) -> Option<&'static str> {
     nearest(name, Kind::ALL.into_iter().map(Kind::name))
 }
+
+#[cfg(test)]
+mod tests;

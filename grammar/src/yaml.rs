@@ -283,7 +283,12 @@ impl Reader<'_> {
         let find = |name: &str| entries.iter().find(|(key, ..)| *key == name).map(|(_, _, value)| *value);
         let start = Span::new(self.source, 0..0);
         let version = if let Some(value) = find("lathe") {
-            Some(self.version(value)?)
+            let Some(known) = self.version(value) else {
+                // The rest could mean anything.
+                self.diagnostics.retain(|fault| fault.code == "P0002");
+                return None;
+            };
+            Some(known)
         } else {
             self.diagnostics.push(
                 Diagnostic::error("P0002", "the version is missing")
@@ -303,7 +308,7 @@ impl Reader<'_> {
         Some(File { version: version?, items })
     }
 
-    /// None when the text is in a version that is not known: the rest could mean anything.
+    /// None when the version is not known.
     fn version(&mut self, value: &Located<Value>) -> Option<Spanned<u32>> {
         let span = self.span(value);
         if matches!(value.value, Value::Int(number) if number == i64::from(LANGUAGE_VERSION)) {

@@ -5,12 +5,12 @@
 //! offset; closing braces that are missing are appended.
 
 use crate::diag::Diagnostic;
-use crate::span::Span;
+use crate::parse::MAX_DIAGNOSTICS;
 
 use super::Origin;
 
 /// How deep brackets of all kinds may nest together.
-pub(super) const MAX_NESTING: usize = 64;
+pub(super) const MAX_NESTING: usize = 32;
 
 /// The text as the grammar reads it.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Layout {
     pub(super) text: String,
     /// Brackets and strings that do not close.
     pub(super) diagnostics: Vec<Diagnostic>,
-    /// False when the nesting is too deep: then the text must not be parsed.
+    /// False when brackets nest too deep, or nearly all are astray: then the text must not be parsed.
     pub(super) parseable: bool,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Layout {
 pub(super) fn lay_out(text: &str, origin: Origin) -> Layout {
     let mut scanner = Scanner::new(text, origin, false);
     let mut parseable = scanner.run();
-    if scanner.braces_astray {
+    if parseable && scanner.braces_astray {
         scanner = Scanner::new(text, origin, true);
         parseable = scanner.run();
     }
@@ -35,17 +35,29 @@ pub(super) fn lay_out(text: &str, origin: Origin) -> Layout {
     Layout { text, diagnostics: scanner.diagnostics, parseable }
 }
 
+/// An opening bracket.
+#[derive(Debug, Clone, Copy)]
+struct Opening {
+    bracket: u8,
+    at: usize,
+    /// Blanks at the begin of its line.
+    indentation: usize,
+}
+
 struct Scanner<'a> {
     text: &'a str,
     origin: Origin,
     output: Vec<u8>,
     position: usize,
-    /// Opening brackets that wait for their partner: byte and offset.
-    open: Vec<(u8, usize)>,
+    /// Where the line begins that `position` is on, and what is visible on it.
+    line_start: usize,
+    first_visible: Option<usize>,
+    /// Opening brackets that wait for their partner.
+    open: Vec<Opening>,
     /// Newlines that became blanks as they stood inside `( )` or `[ ]`.
     blanked_newlines: Vec<usize>,
-    /// Braces that were paired, in the order of their ends.
-    pairs: Vec<(usize, usize)>,
+    /// The first pair of braces of which the second begins a line, but not at the indentation of the first.
+    suspect: Option<(usize, usize)>,
     /// Some brace has no partner.
     braces_astray: bool,
     /// On the second try, after some brace had no partner: braces with a neighbour, as in `{a,b}` and unlike those of
@@ -61,16 +73,18 @@ impl<'a> Scanner<'a> {
             origin,
             output: text.as_bytes().to_vec(),
             position: 0,
+            line_start: 0,
+            first_visible: None,
             open: Vec::new(),
             blanked_newlines: Vec::new(),
-            pairs: Vec::new(),
+            suspect: None,
             braces_astray: false,
             tight_braces,
             diagnostics: Vec::new(),
         }
     }
 
-    /// False when brackets nest too deep.
+    /// False when the text must not be parsed.
     fn run(&mut self) -> bool {
         let bytes = self.text.as_bytes();
         if self.text.starts_with('\u{feff}') {
@@ -80,44 +94,51 @@ impl<'a> Scanner<'a> {
         while let Some(&byte) = bytes.get(self.position) {
             let start = self.position;
             self.position += 1;
+            if !byte.is_ascii_whitespace() {
+                self.first_visible.get_or_insert(start);
+            }
             match byte {
                 b'\r' => self.blank(start, start + 1),
-                b'\n' => {
-                    if self.tight_braces {
-                        self.drop_tight_braces();
-                    }
-                    if self.in_round_or_square() {
-                        self.blank(start, start + 1);
-                        self.blanked_newlines.push(start);
-                    }
-                }
+                b'\n' => self.newline(start),
                 b'/' if bytes.get(self.position) == Some(&b'/') => {
                     self.position = self.line_end(start);
                     self.blank(start, self.position);
                 }
                 b'"' => self.string(start),
+                b'(' | b'[' | b'{' if self.open.len() == MAX_NESTING => {
+                    self.report(start, format!("brackets nest deeper than {MAX_NESTING} levels"));
+                    return false;
+                }
                 b'(' | b'[' | b'{' => {
-                    if self.open.len() == MAX_NESTING {
-                        self.report(start, format!("brackets nest deeper than {MAX_NESTING} levels"));
-                        return false;
-                    }
-                    self.open.push((byte, start));
+                    let indentation = self.first_visible.map_or(0, |visible| visible - self.line_start);
+                    self.open.push(Opening { bracket: byte, at: start, indentation });
                 }
                 b'}' if self.tight_braces && self.is_stray_tight_brace(start) => self.drop_closing(start),
                 b')' | b']' | b'}' => self.close(byte, start),
                 _ => {}
+            }
+            if self.diagnostics.len() == MAX_DIAGNOSTICS {
+                return false;
             }
         }
         self.close_at_end();
         true
     }
 
-    fn in_round_or_square(&self) -> bool {
-        self.open.iter().any(|(bracket, _)| *bracket != b'{')
+    fn newline(&mut self, at: usize) {
+        if self.tight_braces {
+            self.drop_tight_braces();
+        }
+        if self.open.iter().any(|opening| opening.bracket != b'{') {
+            self.blank(at, at + 1);
+            self.blanked_newlines.push(at);
+        }
+        self.line_start = at + 1;
+        self.first_visible = None;
     }
 
     fn line_end(&self, from: usize) -> usize {
-        self.text.as_bytes()[from..].iter().position(|&byte| byte == b'\n').map_or(self.text.len(), |at| from + at)
+        self.text[from..].find('\n').map_or(self.text.len(), |at| from + at)
     }
 
     fn blank(&mut self, start: usize, end: usize) {
@@ -125,32 +146,29 @@ impl<'a> Scanner<'a> {
     }
 
     fn report(&mut self, at: usize, message: String) {
-        self.diagnostics.push(Diagnostic::error("P0001", message).label(self.span(at, at + 1), ""));
-    }
-
-    fn span(&self, start: usize, end: usize) -> Span {
-        self.origin.place(start..end)
+        self.diagnostics.push(Diagnostic::error("P0001", message).label(self.origin.place(at..at + 1), ""));
     }
 
     /// Skips a string that begins at `start`. One that does not end on its line is blanked.
     fn string(&mut self, start: usize) {
         let bytes = self.text.as_bytes();
-        let end = self.line_end(start);
         let mut at = start + 1;
-        while at < end {
-            match bytes[at] {
+        while let Some(&byte) = bytes.get(at) {
+            match byte {
                 b'"' => {
                     self.position = at + 1;
                     return;
                 }
-                b'\\' => at += 2,
+                b'\n' => break,
+                b'\\' if bytes.get(at + 1).is_some_and(|next| *next != b'\n') => at += 2,
                 _ => at += 1,
             }
         }
+        let end = self.line_end(start);
         let trimmed = start + self.text[start..end].trim_end().len();
         self.diagnostics.push(
             Diagnostic::error("P0001", "this string has no closing `\"`")
-                .label(self.span(start, trimmed), "")
+                .label(self.origin.place(start..trimmed), "")
                 .help("a string ends on the line on which it begins; write `\\n` for a newline in it"),
         );
         self.blank(start, end);
@@ -159,25 +177,26 @@ impl<'a> Scanner<'a> {
 
     /// Pairs a closing bracket with the one that it closes.
     fn close(&mut self, closing: u8, at: usize) {
-        let opening = match closing {
+        let wanted = match closing {
             b')' => b'(',
             b']' => b'[',
             _ => b'{',
         };
         // A round or square bracket never closes one that stands outside the block around it.
-        let reach = match opening {
+        let reach = match wanted {
             b'{' => 0,
-            _ => self.open.iter().rposition(|(bracket, _)| *bracket == b'{').map_or(0, |brace| brace + 1),
+            _ => self.open.iter().rposition(|opening| opening.bracket == b'{').map_or(0, |brace| brace + 1),
         };
-        let Some(partner) = self.open[reach..].iter().rposition(|(bracket, _)| *bracket == opening) else {
+        let Some(partner) = self.open[reach..].iter().rposition(|opening| opening.bracket == wanted) else {
             return self.drop_closing(at);
         };
         let partner = reach + partner;
         self.give_up_on(partner + 1);
-        let (_, start) = self.open[partner];
+        let opening = self.open[partner];
         self.open.truncate(partner);
-        if opening == b'{' {
-            self.pairs.push((start, at));
+        let begins_line = self.first_visible == Some(at);
+        if wanted == b'{' && begins_line && at - self.line_start != opening.indentation {
+            self.suspect.get_or_insert((opening.at, at));
         }
     }
 
@@ -192,63 +211,48 @@ impl<'a> Scanner<'a> {
 
     /// At the end of a line: reports `{a,b` on it.
     fn drop_tight_braces(&mut self) {
-        while let Some((b'{', start)) = self
-            .open
-            .pop_if(|(_, start)| self.text.as_bytes().get(*start + 1).is_some_and(|next| !next.is_ascii_whitespace()))
-        {
-            self.report(start, "this `{` is never closed".to_owned());
-            self.blank(start, start + 1);
+        let bytes = self.text.as_bytes();
+        let is_tight = |opening: &mut Opening| {
+            opening.bracket == b'{' && bytes.get(opening.at + 1).is_some_and(|next| !next.is_ascii_whitespace())
+        };
+        while let Some(opening) = self.open.pop_if(is_tight) {
+            self.report(opening.at, "this `{` is never closed".to_owned());
+            self.blank(opening.at, opening.at + 1);
         }
     }
 
     /// Whether this is the `}` of `a,b}` with no `{` before it on its line.
     fn is_stray_tight_brace(&self, at: usize) -> bool {
-        let line = self.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let is_tight = self.text[..at].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '*');
-        is_tight && self.open.last().is_none_or(|(_, start)| *start < line)
+        is_tight && self.open.last().is_none_or(|opening| opening.at < self.line_start)
     }
 
-    /// Reports round and square brackets from `first` on as never closed, and lets the lines after them be lines again.
+    /// Reports round and square brackets from `first` on as never closed, and lets the lines behind them be lines again.
     fn give_up_on(&mut self, first: usize) {
-        let Some(&(bracket, start)) = self.open.get(first) else { return };
-        self.report(start, format!("this `{}` is never closed", char::from(bracket)));
+        let Some(opening) = self.open.get(first).copied() else { return };
+        self.report(opening.at, format!("this `{}` is never closed", char::from(opening.bracket)));
         self.open.truncate(first);
-        while let Some(newline) = self.blanked_newlines.pop_if(|newline| *newline > start) {
+        while let Some(newline) = self.blanked_newlines.pop_if(|newline| *newline > opening.at) {
             self.output[newline] = b'\n';
         }
     }
 
     fn close_at_end(&mut self) {
-        if let Some(first) = self.open.iter().position(|(bracket, _)| *bracket != b'{') {
+        if let Some(first) = self.open.iter().position(|opening| opening.bracket != b'{') {
             self.give_up_on(first);
         }
-        let Some(&(_, innermost)) = self.open.last() else { return };
+        let Some(innermost) = self.open.last() else { return };
         self.braces_astray = true;
-        let mut diagnostic =
-            Diagnostic::error("P0001", "this `{` is never closed").label(self.span(innermost, innermost + 1), "");
-        let astray = self.pairs.iter().find(|(start, end)| {
-            self.indentation(*end).is_some_and(|indentation| Some(indentation) != self.line_indentation(*start))
-        });
-        if let Some(&(start, end)) = astray {
+        let place = |at: usize| self.origin.place(at..at + 1);
+        let mut diagnostic = Diagnostic::error("P0001", "this `{` is never closed").label(place(innermost.at), "");
+        if let Some((start, end)) = self.suspect {
             diagnostic = diagnostic
-                .label(self.span(start, start + 1), "a `}` may be missing for this one")
-                .label(self.span(end, end + 1), "which is closed here, at another indentation");
+                .label(place(start), "a `}` may be missing for this one")
+                .label(place(end), "which is closed here, at another indentation");
         }
         self.diagnostics.push(diagnostic);
         self.output.push(b'\n');
         self.output.extend(self.open.iter().map(|_| b'}'));
-    }
-
-    /// White space before `at` when nothing else stands before it on its line.
-    fn indentation(&self, at: usize) -> Option<usize> {
-        let line = self.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-        self.text[line..at].trim().is_empty().then_some(at - line)
-    }
-
-    /// White space at the begin of the line of `at`.
-    fn line_indentation(&self, at: usize) -> Option<usize> {
-        let line = self.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-        Some(self.text[line..].len() - self.text[line..].trim_start_matches([' ', '\t']).len())
     }
 }
 

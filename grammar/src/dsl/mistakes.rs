@@ -30,7 +30,7 @@ impl Place {
     fn rule(self) -> Rule {
         match self {
             Place::File => Rule::item,
-            Place::Spec => Rule::section,
+            Place::Spec => Rule::rules,
             Place::Rule => Rule::format_rule,
             Place::Model | Place::Scope => Rule::declaration,
             Place::Graph => Rule::statement,
@@ -86,9 +86,8 @@ impl Walker {
             self.diagnostics.push(fault);
             return self.read_as_meant(text, start, word, meant?, place, read);
         }
-        let rest = &pair.get_input()[start..];
-        match Grammar::parse(place.rule(), rest) {
-            Err(error) => self.shifted(start, |walker| walker.describe_item(&error, rest, place)),
+        match Grammar::parse(place.rule(), text) {
+            Err(error) => self.shifted(start as isize, |walker| walker.describe_item(&error, text, place)),
             Ok(_) => self.report("P0001", self.span(pair), format!("expected {}", place.expectation())),
         }
         None
@@ -106,8 +105,7 @@ impl Walker {
             return None;
         }
         let behind = text[word.len()..].trim_start_matches([' ', '\t']);
-        let names_something = place.takes_names() && behind.starts_with(['=', '.', '[', ',', '(', '+', '-', '*', ':']);
-        if names_something {
+        if place.takes_names() && behind.starts_with(['=', '.', '[', ',', '(', '+', '-', '*', ':']) {
             return None;
         }
         let message = format!("expected {}, found `{word}`", place.expectation());
@@ -140,34 +138,40 @@ impl Walker {
         read: impl FnOnce(&mut Self, Pair<Rule>) -> T,
     ) -> Option<T> {
         let text = format!("{keyword}{}", &text[word.len()..]);
-        let pair = Grammar::parse(place.rule(), &text).ok()?.next()?;
-        let origin = self.origin;
-        self.origin = origin.part((start + word.len()) as isize - keyword.len() as isize);
-        let value = read(self, pair);
-        self.origin = origin;
-        Some(value)
+        self.shifted((start + word.len()) as isize - keyword.len() as isize, |walker| {
+            match Grammar::parse(place.rule(), &text) {
+                Ok(mut pairs) => pairs.next().map(|pair| read(walker, pair)),
+                Err(error) => {
+                    walker.describe_item(&error, &text, place);
+                    None
+                }
+            }
+        })
     }
 
     /// Reports the head of a block. `expected` is what should have matched.
     pub(super) fn bad_head(&mut self, pair: &Pair<Rule>, expected: Rule) {
-        let start = pair.as_span().start();
-        let rest = &pair.get_input()[start..];
-        match Grammar::parse(expected, rest) {
-            Err(error) => self.shifted(start, |walker| walker.describe(&error, rest)),
+        // With the brace behind it, which the rule looks at.
+        let (start, end) = (pair.as_span().start(), pair.as_span().end());
+        let text = pair.get_input().get(start..end + 1).unwrap_or(pair.as_str());
+        match Grammar::parse(expected, text) {
+            Err(error) => self.shifted(start as isize, |walker| walker.describe(&error, text)),
             Ok(_) => self.report("P0001", self.span(pair), "this cannot be read"),
         }
     }
 
-    fn shifted(&mut self, by: usize, act: impl FnOnce(&mut Self)) {
+    /// Acts on a text that begins at this offset of the one at hand.
+    fn shifted<T>(&mut self, by: isize, act: impl FnOnce(&mut Self) -> T) -> T {
         let origin = self.origin;
-        self.origin = origin.part(by as isize);
-        act(self);
+        self.origin = origin.part(by);
+        let value = act(self);
         self.origin = origin;
+        value
     }
 
     /// Whether the line of `text` that holds `at` has a bracket or string that was reported before parsing: what the
     /// grammar says about it follows from that.
-    fn is_reported(&self, text: &str, at: usize) -> bool {
+    pub(super) fn is_reported(&self, text: &str, at: usize) -> bool {
         let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let end = text[at..].find('\n').map_or(text.len(), |newline| at + newline);
         let line = self.origin.place(start..end);
@@ -189,7 +193,7 @@ impl Walker {
         let found = found_at(text, at);
         let span = self.origin.place(found.start..found.start + found.text.len());
         let expected = expectations(positives);
-        let what = describe_found(&found, text);
+        let what = describe_found(&found);
         let message = match expected.split_last() {
             None => format!("{what} cannot stand here"),
             Some((only, [])) => format!("expected {only}, found {what}"),
@@ -209,8 +213,8 @@ impl Walker {
 
     /// As [`Self::describe`], for an item. In a rule the pattern runs on to the arrow, so a missing arrow is looked for.
     fn describe_item(&mut self, error: &Error<Rule>, text: &str, place: Place) {
-        let line = text.split(['\n', '}']).next().unwrap_or_default();
-        if place != Place::Rule || text.split('\n').next().is_some_and(|line| line.contains("=>")) {
+        let line = text.lines().next().unwrap_or_default();
+        if place != Place::Rule || line.contains("=>") {
             return self.describe(error, text);
         }
         if self.is_reported(text, 0) {
@@ -219,14 +223,28 @@ impl Walker {
         let wrong_arrow =
             ["->", "="].iter().find_map(|arrow| line.find(arrow).map(|at| Found { start: at, text: arrow }));
         let found = wrong_arrow.unwrap_or_else(|| {
-            let pattern_end = line.find([' ', '\t']).unwrap_or(line.len());
-            found_at(text, line.len() - line[pattern_end..].trim_start().len())
+            let end = pattern_end(line);
+            found_at(text, line.len() - line[end..].trim_start().len())
         });
-        let message = format!("expected `=>`, found {}", describe_found(&found, text));
+        let message = format!("expected `=>`, found {}", describe_found(&found));
         let span = self.origin.place(found.start..found.start + found.text.len());
         let fault = Diagnostic::error("P0001", message).label(span, "").help("a rule is written `PATTERN => FORMAT`");
         self.diagnostics.push(fault);
     }
+}
+
+/// Where the pattern that begins this line ends: at the first blank outside brackets.
+fn pattern_end(line: &str) -> usize {
+    let mut depth = 0_usize;
+    let end = line.find(|character| {
+        match character {
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && matches!(character, ' ' | '\t')
+    });
+    end.unwrap_or(line.len())
 }
 
 fn leading_word(text: &str) -> &str {
@@ -255,14 +273,8 @@ fn found_at(text: &str, at: usize) -> Found<'_> {
     Found { start: at, text: &rest[..length] }
 }
 
-fn describe_found(found: &Found, text: &str) -> String {
-    if !found.text.is_empty() {
-        format!("`{}`", found.text)
-    } else if text[found.start..].trim().is_empty() {
-        "the end of the text".to_owned()
-    } else {
-        "the end of the line".to_owned()
-    }
+fn describe_found(found: &Found) -> String {
+    if found.text.is_empty() { "the end of the line".to_owned() } else { format!("`{}`", found.text) }
 }
 
 /// What could have stood there, without doublets, the end of the line last.
@@ -297,7 +309,7 @@ fn hint(positives: &[Rule], text: &str, found: &Found) -> Option<&'static str> {
         ";" => "an item ends at the end of its line, without a `;`",
         "'" => "strings stand in double quotes",
         "#" => "comments begin with `//`",
-        "->" if positives.contains(&Rule::arrow) => "write `=>`",
+        "{" if positives.contains(&Rule::pattern) => "the braces of a pattern close on the line on which they open",
         _ if after_value && leading_word(before.rsplit([' ', '\t', '(']).next().unwrap_or_default()) == "not" => {
             "write `!`"
         }
@@ -330,7 +342,7 @@ fn words_for(expected: Rule) -> Option<&'static str> {
         Rule::kw_input => "`input`",
         Rule::kw_optional => "`optional`",
         Rule::pattern => "a pattern",
-        Rule::format => "a format",
+        Rule::format | Rule::format_name => "a format",
         Rule::expression | Rule::condition => "an expression",
         Rule::atom => "a value",
         Rule::argument => "an argument",
