@@ -114,7 +114,7 @@ impl Reader {
                 Ok(())
             }
             ["param", _, name, ..] => {
-                let (_, shape) = line.split_once('[').ok_or("expected a shape")?;
+                let (_, shape) = line.split_once(" [").ok_or("expected a shape")?;
                 let (shape, values) = shape.split_once(']').ok_or("expected `]`")?;
                 let shape = shape.split(',').map(|n| number(n.trim())).collect::<Result<_, _>>()?;
                 let values: Vec<&str> = values.split_whitespace().collect();
