@@ -13,7 +13,7 @@ use pest::Parser as _;
 use pest::iterators::Pair;
 
 use crate::ast::{File, FormatExpr, Item, Rule as SpecRule, Spec};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, nearest};
 use crate::parse::{LANGUAGE_VERSION, Parsed, pattern_diagnostic, unsupported};
 use crate::pattern::Pattern;
 use crate::span::{SourceId, Span, Spanned};
@@ -144,6 +144,9 @@ impl Walker {
         for (i, part) in significant(pair).enumerate() {
             if i == 0 && part.as_rule() != Rule::version {
                 self.missing_version(text);
+                if nearest(mistakes::leading_word(part.as_str()), ["lathe"]).is_some() {
+                    continue;
+                }
             }
             match part.as_rule() {
                 Rule::version => {
@@ -209,14 +212,14 @@ impl Walker {
     }
 
     /// The name of a spec or model. `extends` and a bad head are refused.
-    fn item_head(&mut self, part: Pair<Rule>, code: &'static str) -> Option<Spanned<String>> {
+    fn item_head(&mut self, part: &Pair<Rule>, code: &'static str) -> Option<Spanned<String>> {
         match part.as_rule() {
-            Rule::item_name => return Some(self.name(&part)),
+            Rule::item_name => return Some(self.name(part)),
             Rule::extends => {
-                let span = self.span(&part);
+                let span = self.span(part);
                 self.diagnostics.push(unsupported(code, "extends", span));
             }
-            _ => self.bad_head(&part, Rule::item_head),
+            _ => self.bad_head(part, Rule::item_head),
         }
         None
     }
@@ -229,7 +232,7 @@ impl Walker {
                 Rule::rules => sections.push(self.rules(part)),
                 Rule::later_section => self.later("S0202", part),
                 Rule::bad_line => sections.extend(self.bad(&part, Place::Spec, Walker::rules)),
-                _ => name = self.item_head(part, "S0202").or(name),
+                _ => name = self.item_head(&part, "S0202").or(name),
             }
         }
         let mut sections = sections.into_iter();

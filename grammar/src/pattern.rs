@@ -73,7 +73,7 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct PatternError {
-    /// First byte of the fault, counted from the begin of the pattern.
+    /// First byte of the fault, counted from the start of the pattern.
     pub offset: usize,
     /// Bytes at fault; 0 where something is missing.
     pub length: usize,
@@ -338,20 +338,20 @@ impl Segment {
 
 impl IndexItem {
     fn contains(self, index: i64, length: impl Fn() -> usize) -> bool {
-        let from_begin = |bound: i64| if bound < 0 { bound.saturating_add_unsigned(length() as u64) } else { bound };
+        let from_start = |bound: i64| if bound < 0 { bound.saturating_add_unsigned(length() as u64) } else { bound };
         match self {
-            IndexItem::One(one) => from_begin(one) == index,
+            IndexItem::One(one) => from_start(one) == index,
             IndexItem::Range { start, end } => {
-                start.is_none_or(|start| from_begin(start) <= index) && end.is_none_or(|end| index < from_begin(end))
+                start.is_none_or(|start| from_start(start) <= index) && end.is_none_or(|end| index < from_start(end))
             }
         }
     }
 }
 
-/// The number that a segment is, when it is one written without leading zeros.
+/// The index that a segment is, when it is a number that brackets take too, written without leading zeros.
 fn parse_index(text: &str) -> Option<i64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
-    if plain { text.parse().ok() } else { None }
+    if plain { text.parse::<i32>().ok().map(i64::from) } else { None }
 }
 
 /// `*` stands for any run of bytes. Goes back to the last `*` only: at most the product of the lengths.

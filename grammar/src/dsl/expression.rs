@@ -7,7 +7,7 @@ use pest::pratt_parser::{Assoc, Op, PrattParser};
 
 use crate::ast::{Arg, BinaryOp, Expr, ExprKind, UnaryOp};
 use crate::diag::Diagnostic;
-use crate::span::Span;
+use crate::span::{Span, Spanned};
 
 use super::{MAX_DEPTH, Rule, Walker, significant};
 
@@ -92,11 +92,11 @@ impl Walker {
 
     /// A value and the calls, members and indices behind it.
     fn atom(&mut self, pair: Pair<Rule>) -> Option<Expr> {
-        let start = self.span(&pair);
+        let span = self.span(&pair);
         let mut parts = significant(pair);
         let value = self.primary(parts.next()?);
         let postfixes: Vec<Pair<Rule>> = parts.collect();
-        self.deeper(postfixes.len(), start, |walker| {
+        self.deeper(postfixes.len(), span, |walker| {
             // Every part is read, also behind one with a mistake.
             postfixes.into_iter().fold(value, |value, postfix| {
                 let end = walker.span(&postfix);
@@ -258,8 +258,9 @@ impl Walker {
     }
 }
 
+/// What stands behind a value.
 enum Postfix {
-    Member(crate::span::Spanned<String>),
+    Member(Spanned<String>),
     Index(Expr),
     Call(Vec<Arg>),
 }

@@ -40,7 +40,7 @@ pub(super) fn lay_out(text: &str, origin: Origin) -> Layout {
 struct Opening {
     bracket: u8,
     at: usize,
-    /// Blanks at the begin of its line.
+    /// Blanks at the start of its line.
     indentation: usize,
 }
 

@@ -247,7 +247,8 @@ fn pattern_end(line: &str) -> usize {
     end.unwrap_or(line.len())
 }
 
-fn leading_word(text: &str) -> &str {
+/// Up to the first character that no word holds.
+pub(super) fn leading_word(text: &str) -> &str {
     let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
     &text[..end]
 }
@@ -320,8 +321,7 @@ fn hint(positives: &[Rule], text: &str, found: &Found) -> Option<&'static str> {
 /// What a rule is called in messages. None for what would only distract there.
 fn words_for(expected: Rule) -> Option<&'static str> {
     Some(match expected {
-        Rule::word | Rule::name | Rule::path => "a name",
-        Rule::item_name => "a name",
+        Rule::word | Rule::name | Rule::path | Rule::item_name => "a name",
         Rule::integer | Rule::float | Rule::digits => "a number",
         Rule::string | Rule::strings => "a string in double quotes",
         Rule::open_brace | Rule::declarations | Rule::statements | Rule::branch => "`{`",

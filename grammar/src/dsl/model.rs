@@ -18,7 +18,7 @@ impl Walker {
         for part in significant(pair) {
             match part.as_rule() {
                 Rule::declarations => body = self.declarations(part, Place::Model),
-                _ => name = self.item_head(part, "M0008").or(name),
+                _ => name = self.item_head(&part, "M0008").or(name),
             }
         }
         Some(Model { name: name?, body })

@@ -437,7 +437,7 @@ fn assemble(lexemes: &[&Lexeme], length: usize) -> Result<PathPattern> {
                 pattern.anchored = true;
                 Before::Start
             }
-            Token::Slash => return Err(error(range, "a `/` stands only at the begin; segments are separated by dots")),
+            Token::Slash => return Err(error(range, "a `/` stands only at the start; segments are separated by dots")),
             Token::Dot if matches!(before, Before::Name | Before::Whole) => Before::Dot,
             Token::Dot => return Err(error(range, "an empty segment: a name, `*` or `**` is missing before this dot")),
             Token::Text(_) | Token::Star | Token::DoubleStar if before == Before::Whole => {

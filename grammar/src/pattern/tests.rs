@@ -331,3 +331,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn numbers_past_every_index_are_names() {
+    let printed = |text| Pattern::parse(text).unwrap().to_string();
+    assert_eq!(printed("layers.2147483647"), "layers[2147483647]");
+    assert_eq!(printed("layers.2147483648"), "layers.2147483648");
+    assert!(Pattern::parse("layers[2147483648]").is_err());
+}

@@ -76,6 +76,12 @@ fn versions() {
       | ^^^^^
       = the version line stands once, at the top of the file
     ");
+    insta::assert_snapshot!(diagnose("lath 1\nspec a { }\n"), @r"
+    1:1 P0002: the version line is missing
+      | lath 1
+      | ^
+      = begin the file with `lathe 1`
+    ");
     insta::assert_snapshot!(diagnose(""), @r"
     1:1 P0002: the version line is missing
       |
@@ -281,7 +287,7 @@ fn bad_patterns() {
     4:4 S0102: an alternative is empty
       | {a,} => keep
       |    ^
-    5:2 S0102: a `/` stands only at the begin; segments are separated by dots
+    5:2 S0102: a `/` stands only at the start; segments are separated by dots
       | a/b => keep
       |  ^
     6:2 S0102: `**` is a whole segment; write `*` for a part of one
