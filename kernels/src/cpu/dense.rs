@@ -17,6 +17,12 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     fn load<S: Simd>(simd: S, stored: &S::Array<Self::Stored>) -> S::F32;
 }
 
+/// An element of a plane.
+pub(crate) trait PlaneElement: Element {
+    /// The elements of a plane.
+    fn elements(plane: &[u8]) -> &[Self::Stored];
+}
+
 /// Little-endian binary32 without alignment.
 #[derive(Clone, Copy)]
 pub(crate) struct F32;
@@ -42,6 +48,12 @@ impl Element for F32 {
     }
 }
 
+impl PlaneElement for F32 {
+    fn elements(plane: &[u8]) -> &[[u8; 4]] {
+        plane.as_chunks().0
+    }
+}
+
 impl Element for F16 {
     type Stored = [u8; 2];
 
@@ -51,12 +63,24 @@ impl Element for F16 {
     }
 }
 
+impl PlaneElement for F16 {
+    fn elements(plane: &[u8]) -> &[[u8; 2]] {
+        plane.as_chunks().0
+    }
+}
+
 impl Element for Bf16 {
     type Stored = [u8; 2];
 
     #[inline(always)]
     fn load<S: Simd>(simd: S, stored: &S::Array<[u8; 2]>) -> S::F32 {
         simd.load_bf16(stored)
+    }
+}
+
+impl PlaneElement for Bf16 {
+    fn elements(plane: &[u8]) -> &[[u8; 2]] {
+        plane.as_chunks().0
     }
 }
 
@@ -77,35 +101,18 @@ impl<E: Element> Dense<E> {
     pub(crate) const NEW: Dense<E> = Dense(PhantomData);
 }
 
-macro_rules! dense {
-    ($element:ty, $bytes:literal) => {
-        impl FastFormat for Dense<$element> {
-            fn decode(
-                &self,
-                vectors: Vectors,
-                weight: &Matrix<'_>,
-                row: usize,
-                columns: Range<usize>,
-                out: &mut [f32],
-            ) {
-                let (elements, _) = weight.plane(0).as_chunks::<$bytes>();
-                let row = &elements[row * weight.cols()..(row + 1) * weight.cols()];
-                vectors.run(Widen::<$element> { stored: &row[columns], out });
-            }
+impl<E: PlaneElement> FastFormat for Dense<E> {
+    fn decode(&self, vectors: Vectors, weight: &Matrix<'_>, row: usize, columns: Range<usize>, out: &mut [f32]) {
+        let row = &E::elements(weight.plane(0))[row * weight.cols()..(row + 1) * weight.cols()];
+        vectors.run(Widen::<E> { stored: &row[columns], out });
+    }
 
-            fn dot(&self, vectors: Vectors, x: &[f32], weight: &Matrix<'_>, tile: &mut Tile<'_>) {
-                let (elements, _) = weight.plane(0).as_chunks::<$bytes>();
-                let columns = tile.columns();
-                let rows = &elements[columns.start * weight.cols()..columns.end * weight.cols()];
-                vectors.run(dot::DotTile::<$element> { x, weight: rows, inner: weight.cols(), first: 0, tile });
-            }
-        }
-    };
+    fn dot(&self, vectors: Vectors, x: &[f32], weight: &Matrix<'_>, tile: &mut Tile<'_>) {
+        let (inner, columns) = (weight.cols(), tile.columns());
+        let rows = &E::elements(weight.plane(0))[columns.start * inner..columns.end * inner];
+        vectors.run(dot::DotTile::<E> { x, weight: rows, inner, first: 0, tile });
+    }
 }
-
-dense!(F32, 4);
-dense!(F16, 2);
-dense!(Bf16, 2);
 
 /// `out = stored`, as f32.
 struct Widen<'a, E: Element> {
