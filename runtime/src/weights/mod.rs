@@ -4,14 +4,12 @@
 //! without alignment, as other tools write it, is read as well. Which tensors there must be is stated by
 //! [`crate::program::Weight::stored_tensors`].
 
-#[cfg(feature = "exec")]
 mod header;
 #[cfg(feature = "exec")]
 mod read;
 mod write;
 
-#[cfg(feature = "exec")]
-pub use header::HeaderError;
+pub use header::{HeaderEntry, HeaderError, header_json_bytes, parse_header};
 #[cfg(feature = "exec")]
 pub use read::{Weights, WeightsError};
 pub use write::{Layout, WeightsWriter, WriteError};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use lathe_kernels::formats::{Format, Matrix, MatrixError};
 use memmap2::Mmap;
 
-use super::header::{Entry, HeaderError, read_header};
+use super::header::{HeaderEntry, HeaderError, read_header};
 use super::{ALIGNMENT, PADDING_PREFIX, is_weight_file};
 use crate::program::{MatrixShape, Program, StoredTensor, Weight};
 
@@ -206,8 +206,8 @@ fn map_file(path: &Path) -> io::Result<Mmap> {
 }
 
 /// Every tensor of every file with the index of its file.
-fn index_tensors(files: &[WeightFile]) -> Result<HashMap<String, (usize, Entry)>, WeightsError> {
-    let mut tensors: HashMap<String, (usize, Entry)> = HashMap::new();
+fn index_tensors(files: &[WeightFile]) -> Result<HashMap<String, (usize, HeaderEntry)>, WeightsError> {
+    let mut tensors: HashMap<String, (usize, HeaderEntry)> = HashMap::new();
     for (index, file) in files.iter().enumerate() {
         let entries =
             read_header(&file.bytes).map_err(|source| WeightsError::Header { path: file.path.clone(), source })?;
@@ -222,18 +222,18 @@ fn index_tensors(files: &[WeightFile]) -> Result<HashMap<String, (usize, Entry)>
 }
 
 /// Whether a tensor is there for alignment only. Its name alone does not make it so.
-fn is_padding(entry: &Entry) -> bool {
+fn is_padding(entry: &HeaderEntry) -> bool {
     entry.name.starts_with(PADDING_PREFIX)
         && entry.dtype == "U8"
-        && entry.range.len() < ALIGNMENT as usize
-        && *entry.shape == [entry.range.len() as u64]
+        && entry.bytes() < ALIGNMENT
+        && *entry.shape == [entry.bytes()]
 }
 
 /// Takes the tensors of a weight out of the index.
 fn bind(
     folder: &Path,
     files: &[WeightFile],
-    tensors: &mut HashMap<String, (usize, Entry)>,
+    tensors: &mut HashMap<String, (usize, HeaderEntry)>,
     weight: &Weight,
 ) -> Result<BoundWeight, WeightsError> {
     let (Some(format), Some(shape), Some(stored)) =
@@ -249,15 +249,16 @@ fn bind(
             return Err(WeightsError::Missing { folder, tensor: tensor.name, expected });
         };
         check_tensor(&files[file].path, &tensor, &entry)?;
-        planes.push(PlaneBytes { file, range: entry.range });
+        // The file is mapped, so its offsets fit a `usize`.
+        planes.push(PlaneBytes { file, range: entry.range.start as usize..entry.range.end as usize });
     }
     Ok(BoundWeight { name: weight.name.clone(), format, shape, planes })
 }
 
-fn check_tensor(path: &Path, expected: &StoredTensor, found: &Entry) -> Result<(), WeightsError> {
+fn check_tensor(path: &Path, expected: &StoredTensor, found: &HeaderEntry) -> Result<(), WeightsError> {
     let shape = shape_of(expected);
     let bytes = expected.bytes();
-    if found.dtype == expected.dtype.name() && found.shape == shape && Some(found.range.len()) == bytes {
+    if found.dtype == expected.dtype.name() && found.shape == shape && Some(found.bytes() as usize) == bytes {
         return Ok(());
     }
     let in_bytes = |description, bytes: Option<usize>| match bytes {
@@ -268,7 +269,7 @@ fn check_tensor(path: &Path, expected: &StoredTensor, found: &Entry) -> Result<(
         path: path.to_owned(),
         tensor: found.name.clone(),
         expected: in_bytes(description(expected.dtype.name(), &shape), bytes),
-        found: in_bytes(description(&found.dtype, &found.shape), Some(found.range.len())),
+        found: in_bytes(description(&found.dtype, &found.shape), Some(found.bytes() as usize)),
     })
 }
 
