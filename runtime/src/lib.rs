@@ -22,6 +22,9 @@ pub mod sample;
 pub mod tokenizer;
 pub mod weights;
 
+/// Version of Lathe, with the commit where it is known: `0.1.0 (0123abcdef)`. For people; never part of an artifact.
+pub const VERSION: &str = env!("LATHE_VERSION");
+
 #[cfg(test)]
 extern crate self as lathe_runtime;
 #[cfg(test)]

@@ -16,7 +16,7 @@ const MOST: usize = 30;
 /// Writes diagnostics to standard error.
 pub(super) fn diagnostics(sources: &Sources, diagnostics: &[Diagnostic], color: Color) {
     let colored = match color {
-        Color::Auto => io::stderr().is_terminal(),
+        Color::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
         Color::Always => true,
         Color::Never => false,
     };
