@@ -258,7 +258,7 @@ fn whose_fault_it_is_shows_in_the_exit_code() {
     check(model.path(), &ids, 1, "program.json: program format version 2, this build reads version 1");
     fs::write(model.path().join("program.json"), &program).unwrap();
     fs::write(model.weight_file(), "short").unwrap();
-    check(model.path(), &ids, 1, "weights-00001.safetensors: the file has 5 bytes");
+    check(model.path(), &ids, 1, "weights-00001.safetensors: expected 8 bytes of header, found a file of 5 bytes");
 }
 
 #[test]
