@@ -1,8 +1,6 @@
 //! Tells the commit that is being built, for `--version`. In release builds only: others would be built anew after every
 //! commit, or tell an old one.
 
-#![expect(clippy::print_stdout, reason = "cargo is told so")]
-
 use std::path::Path;
 use std::process::Command;
 
