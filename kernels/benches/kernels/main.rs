@@ -213,25 +213,22 @@ fn attention<'a>(ops: Forced, isa: Isa, tokens: usize, past: usize) -> Bench<'a>
     }
 }
 
-fn elementwise<'a>(ops: Forced, isa: Isa) -> Vec<Bench<'a>> {
-    let mut benches = Vec::new();
-    for rows in [1, 512] {
-        let len = rows * 2048;
-        let mut random = Random::new(4);
-        let (a, b, gain) = (random.values(len), random.values(len), random.values(2048));
-        let bench = |op: &str, bytes: usize, call: Box<dyn FnMut() + Send>| Bench {
-            name: format!("{op}/f32/{rows}x2048/{isa}"),
-            bound: Bound::Bytes,
-            amount: (bytes * len) as f64,
-            call,
-        };
-        let (x, mut out) = (a.clone(), vec![0.0; len]);
-        let norm = move || ops.rms_norm(&x, Some(&gain), 2048, 1e-6, black_box(&mut out));
-        benches.push(bench("rms_norm", 8, Box::new(norm)));
-        let (x, y, mut out) = (a.clone(), b.clone(), vec![0.0; len]);
-        benches.push(bench("silu_mul", 12, Box::new(move || ops.silu_mul(&x, &y, black_box(&mut out)))));
-        let mut out = vec![0.0; len];
-        benches.push(bench("add", 12, Box::new(move || ops.add(&a, &b, black_box(&mut out)))));
-    }
-    benches
+fn elementwise<'a>(ops: Forced, isa: Isa) -> [Bench<'a>; 3] {
+    let (rows, width) = (512, 2048);
+    let len = rows * width;
+    let mut random = Random::new(4);
+    let (a, b, gain) = (random.values(len), random.values(len), random.values(width));
+    let bench = |op: &str, bytes: usize, call: Box<dyn FnMut() + Send>| Bench {
+        name: format!("{op}/f32/{rows}x{width}/{isa}"),
+        bound: Bound::Bytes,
+        amount: (bytes * len) as f64,
+        call,
+    };
+    let (x, mut out) = (a.clone(), vec![0.0; len]);
+    let norm = move || ops.rms_norm(&x, Some(&gain), width, 1e-6, black_box(&mut out));
+    let (x, y, mut out) = (a.clone(), b.clone(), vec![0.0; len]);
+    let silu_mul = move || ops.silu_mul(&x, &y, black_box(&mut out));
+    let mut out = vec![0.0; len];
+    let add = move || ops.add(&a, &b, black_box(&mut out));
+    [bench("rms_norm", 8, Box::new(norm)), bench("silu_mul", 12, Box::new(silu_mul)), bench("add", 12, Box::new(add))]
 }

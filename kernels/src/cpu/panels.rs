@@ -22,8 +22,12 @@ const COLUMNS: usize = 96;
 /// Activation rows that are packed at a time.
 const ROWS: usize = 512;
 
-/// Floats after each row of sums and decoded weights, so that a column of them does not fall into one set of a cache.
+/// Floats after each row of sums and decoded weights, so that a column of them does not fall into one set of a cache; at
+/// least a line, which transposing may read.
 const PADDING: usize = 16;
+
+/// Elements of a cache line: the side of transposed blocks.
+const LINE: usize = 16;
 
 /// A decoded stretch of a weight row: [`DEPTH`] elements, and a cache line of padding.
 type Stretch = [f32; DEPTH + PADDING];
@@ -62,8 +66,6 @@ pub(crate) fn matmul(
 
 /// Transposes rows of `x`, `[n, inner]`, to `packed`, `[inner, width]` with `width >= n`; zeros for rows that are missing.
 fn pack_panel(x: &[f32], inner: usize, packed: &mut [f32]) {
-    /// Elements of a row that are moved at a time: a cache line.
-    const LINE: usize = 16;
     let width = packed.len() / inner;
     packed.fill(0.0);
     for (start, packed) in (0..inner).step_by(LINE).zip(packed.chunks_mut(LINE * width)) {
@@ -96,20 +98,28 @@ impl Product<'_> {
             scratch::with(&SUMS, padded_columns * stride, |sums| {
                 let (decoded, _) = decoded.as_chunks_mut();
                 self.sum(tile.columns(), decoded, sums);
-                for row in tile.rows() {
-                    let bias = self.bias.map(|bias| &bias[tile.columns()]);
-                    let out = tile.row(row);
-                    for (column, out) in out.iter_mut().enumerate() {
-                        *out = sums[column * stride + row];
-                    }
-                    if let Some(bias) = bias {
-                        for (out, bias) in out.iter_mut().zip(bias) {
-                            *out += bias;
-                        }
-                    }
-                }
+                self.transpose(sums, tile);
             });
         });
+    }
+
+    /// `tile[row][column] = sums[column][row] + bias[column]`
+    fn transpose(&self, sums: &[f32], tile: &mut Tile<'_>) {
+        let stride = self.padded_rows + PADDING;
+        let (rows, columns) = (tile.rows(), tile.columns());
+        let mut block = [[0.0; COLUMNS]; LINE];
+        for first in rows.clone().step_by(LINE) {
+            for (column, sums) in sums.chunks_exact(stride).take(columns.len()).enumerate() {
+                let bias = self.bias.map_or(0.0, |bias| bias[columns.start + column]);
+                let sums: &[f32; LINE] = sums[first..].first_chunk().expect("rows are padded to lines");
+                for (row, sum) in block.iter_mut().zip(sums) {
+                    row[column] = sum + bias;
+                }
+            }
+            for (row, block) in (first..rows.end).zip(&block) {
+                tile.row(row).copy_from_slice(&block[..columns.len()]);
+            }
+        }
     }
 
     /// `sums[i][row] = x[row] · weight[columns[i]]`
