@@ -1,7 +1,7 @@
 //! What the processor offers, and the code that uses it.
 //!
-//! Vector code is written once, generic over [`simd::Simd`]; the folder of an architecture implements that trait with
-//! intrinsics. How a weight format is read fast is one [`FastFormat`] and one line in [`FAST_FORMATS`]; a format
+//! Vector code is written once, generic over `Simd`; the folder of an architecture implements that trait with
+//! intrinsics. How a weight format is read fast is one `FastFormat` and one line in `FAST_FORMATS`; a format
 //! without one is decoded by its own scalar code and multiplied by the same kernels.
 
 #![allow(
