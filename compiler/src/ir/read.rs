@@ -113,8 +113,11 @@ impl Reader {
                 self.graph.add_rope_table(RopeTable { pairing, inverse_frequencies, amplitude: number(amplitude)? });
                 Ok(())
             }
-            ["param", _, name, ..] => {
-                let (_, shape) = line.split_once(" [").ok_or("expected a shape")?;
+            ["param", ..] => {
+                let (head, shape) = line.split_once('[').ok_or("expected a shape")?;
+                let [_, _, name] = head.split_whitespace().collect::<Vec<_>>()[..] else {
+                    return Err("expected `param pN NAME [SHAPE]`".into());
+                };
                 let (shape, values) = shape.split_once(']').ok_or("expected `]`")?;
                 let shape = shape.split(',').map(|n| number(n.trim())).collect::<Result<_, _>>()?;
                 let values: Vec<&str> = values.split_whitespace().collect();
