@@ -111,6 +111,11 @@ fn dead(pattern: &Pattern, span: Span, model: &Elaborated) -> Diagnostic {
         }
     }
     let text = pattern.to_string();
+    if let Some(note) = index_out_of_range(&text, model) {
+        return diagnostic.note(note);
+    }
+    // `layers[0]` and `layers.0` are the same two segments.
+    let text = text.replace('[', ".").replace(']', "");
     let segments = text.split('.').count();
     let tails = model.modules.iter().map(|module| {
         let start = module.path.rmatch_indices('.').nth(segments.saturating_sub(1)).map_or(0, |(dot, _)| dot + 1);
@@ -120,6 +125,18 @@ fn dead(pattern: &Pattern, span: Span, model: &Elaborated) -> Diagnostic {
         Some(near) => diagnostic.help(format!("did you mean `{near}`? A rule for several models can be `optional`")),
         None => diagnostic.help("a rule that is meant for several models can be `optional`"),
     }
+}
+
+/// What is said of the first single index of a pattern that its container does not have.
+fn index_out_of_range(pattern: &str, model: &Elaborated) -> Option<String> {
+    pattern.split('.').find_map(|segment| {
+        let (name, index) = segment.strip_suffix(']')?.split_once('[')?;
+        let index: i64 = index.parse().ok()?;
+        let indexed = |(path, count): &(&String, &u64)| **count > 0 && path.rsplit('.').next() == Some(name);
+        let (path, &count) = model.children.iter().find(indexed)?;
+        let in_range = (-(count as i64)..count as i64).contains(&index);
+        (!in_range).then(|| format!("the indices of `{path}` run from 0 to {}, found {index}", count - 1))
+    })
 }
 
 fn indexed_children(model: &Elaborated, path: &str) -> usize {

@@ -17,7 +17,7 @@ use lathe_grammar::span::Sources;
 
 /// Compile a Hugging Face checkpoint, on a spec, into a model that lathe-run executes.
 #[derive(Debug, Parser)]
-#[command(name = "lathe", version = lathe_runtime::VERSION, max_term_width = 100)]
+#[command(name = "lathe", bin_name = "lathe", version = lathe_runtime::VERSION, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -6,7 +6,7 @@ use lathe_grammar::span::Span;
 
 use super::arguments::{Arguments, Parameter};
 use super::value::{Reported, Value};
-use super::{Elaborator, ModuleId, TieCandidate};
+use super::{Built, Elaborator, ModuleId, TieCandidate};
 use crate::ir::{ParamId, Real, Values};
 
 /// A constructor.
@@ -166,11 +166,13 @@ impl Elaborator<'_> {
 
     /// The table of an embedding.
     fn table(&mut self, id: ModuleId, span: Span) -> Result<ParamId, Reported> {
-        let module = &self.modules[id.0 as usize].module;
+        let Built { module, apply } = &self.modules[id.0 as usize];
         match (module.kind, module.params.first()) {
             (Kind::Embedding, Some(&table)) => Ok(table),
-            _ => {
-                let message = format!("expected an embedding, found `{}`, a {}", module.path, module.kind.name());
+            // Its constructor failed, which was reported. A head's may run later.
+            _ if apply.is_none() && module.kind != Kind::Head => Err(Reported),
+            (kind, _) => {
+                let message = format!("expected an embedding, found `{}`, a {}", module.path, kind.name());
                 Err(self.error("M0002", span, message))
             }
         }

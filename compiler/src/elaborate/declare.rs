@@ -8,7 +8,7 @@ use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::pattern::Kind;
 use lathe_grammar::span::Span;
 
-use super::constructors::{self, Apply, Constructor, Declared};
+use super::constructors::{self, Constructor, Declared};
 use super::eval::visit_expr;
 use super::value::{Binding, Reported, Scope, Value};
 use super::{Built, Elaborator, Module, ModuleId};
@@ -100,8 +100,8 @@ impl<'a> Elaborator<'a> {
                 let first = self.count(&first, start.span)?;
                 let last = self.eval(end, scope)?;
                 let last = self.count(&last, end.span)?;
+                self.steps(last.saturating_sub(first), decl.span)?;
                 for i in first..last {
-                    self.step(decl.span)?;
                     let inner = Scope::child(scope);
                     inner.bind(&variable.value, Binding::Done(Ok(Value::Int(i as i64))));
                     let before = self.diagnostics.len();
@@ -157,7 +157,7 @@ impl<'a> Elaborator<'a> {
         self.paths.insert(path.clone(), id);
         // Kind and parameters are filled in by the constructor.
         let module = Module { path, kind: Kind::Linear, params: Vec::new(), span };
-        self.modules.push(Built { module, apply: Apply::Linear });
+        self.modules.push(Built { module, apply: None });
         Ok(id)
     }
 
@@ -167,7 +167,10 @@ impl<'a> Elaborator<'a> {
         let mut reported = BTreeSet::new();
         for Pending { id, constructor: expr, scope } in pending {
             match constructor_of(expr) {
-                Ok(constructor) => found.push((id, expr, scope, constructor)),
+                Ok(constructor) => {
+                    self.modules[id.0 as usize].module.kind = constructor.kind;
+                    found.push((id, expr, scope, constructor));
+                }
                 // Repetitions of one declaration share its mistakes.
                 Err(diagnostic) if reported.insert(expr.span) => {
                     self.report(*diagnostic);
@@ -190,17 +193,34 @@ impl<'a> Elaborator<'a> {
         scope: &Rc<Scope<'a>>,
         constructor: &'static Constructor,
     ) -> Result<(), Reported> {
+        let keys = self.keys_of(expr);
+        let before = self.diagnostics.len();
+        let built = self.construct(id, expr, scope, constructor, &keys);
+        if built.is_err() {
+            for diagnostic in self.diagnostics[before..].iter_mut().filter(|diagnostic| diagnostic.code == "M0002") {
+                diagnostic.notes.extend(keys.iter().cloned());
+            }
+        }
+        built
+    }
+
+    fn construct(
+        &mut self,
+        id: ModuleId,
+        expr: &'a Expr,
+        scope: &Rc<Scope<'a>>,
+        constructor: &'static Constructor,
+        keys: &[String],
+    ) -> Result<(), Reported> {
         let ExprKind::Call { args, .. } = &expr.kind else { return Err(Reported) };
         let arguments = self.bind(constructor.name, constructor.parameters, args, expr.span, scope)?;
-        let keys = self.keys_of(expr);
         let module = &self.modules[id.0 as usize].module;
         let (path, span) = (module.path.clone(), module.span);
-        let declared = Declared { path: &path, span, arguments: &arguments, keys: &keys };
+        let declared = Declared { path: &path, span, arguments: &arguments, keys };
         let (params, apply) = (constructor.build)(self, &declared)?;
         let built = &mut self.modules[id.0 as usize];
-        built.module.kind = constructor.kind;
         built.module.params = params;
-        built.apply = apply;
+        built.apply = Some(apply);
         Ok(())
     }
 

@@ -135,15 +135,15 @@ impl<'a> Elaborator<'a> {
         if self.containers.contains_key(name) {
             return Ok(Value::Container(name.to_string()));
         }
-        let mut known = scope.names();
-        known.extend(self.containers.keys().chain(self.paths.keys()).filter(|path| !path.contains('.')).cloned());
-        known.push("config".into());
-        Err(self.unknown(name, span, &known))
+        Err(self.unknown(name, span, scope, &["config"]))
     }
 
-    fn unknown(&mut self, name: &str, span: Span, known: &[String]) -> Reported {
+    /// A diagnostic for a name that nothing in sight has; `known` are those that are in no scope.
+    fn unknown(&mut self, name: &str, span: Span, scope: &Rc<Scope<'a>>, known: &[&str]) -> Reported {
         let mut diagnostic = Diagnostic::error("M0001", format!("nothing is called `{name}` here")).label(span, "");
-        if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
+        let paths = self.containers.keys().chain(self.paths.keys()).filter(|path| !path.contains('.'));
+        let names: Vec<String> = scope.names().into_iter().chain(paths.cloned()).collect();
+        if let Some(near) = nearest(name, names.iter().map(String::as_str).chain(known.iter().copied())) {
             diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
         }
         self.report(diagnostic)
@@ -234,8 +234,8 @@ impl<'a> Elaborator<'a> {
             && !self.paths.contains_key(name)
         {
             let Some(function) = functions::find(name) else {
-                let known: Vec<String> = functions::FUNCTIONS.iter().map(|f| f.name.to_string()).collect();
-                return Err(self.unknown(name, callee.span, &known));
+                let known: Vec<&str> = functions::FUNCTIONS.iter().map(|function| function.name).collect();
+                return Err(self.unknown(name, callee.span, scope, &known));
             };
             let arguments = self.bind(function.name, function.parameters, args, span, scope)?;
             return (function.build)(self, &arguments);
@@ -284,11 +284,8 @@ impl<'a> Elaborator<'a> {
                 self.operation(Op::Binary(Binary::Mul), &[*a, *b], "mul", span)
             }
             (_, Value::Node(_), _) | (_, _, Value::Node(_)) => {
-                let message = format!(
-                    "activations can be added and multiplied; found {} and {}",
-                    left.0.describe(),
-                    right.0.describe()
-                );
+                let (a, b) = (left.0.describe(), right.0.describe());
+                let message = format!("activations can be added or multiplied, found {a} {} {b}", op.symbol());
                 Err(self.error("M0008", span, message))
             }
             (_, Value::Int(a), Value::Int(b)) => match integers(op, *a, *b) {

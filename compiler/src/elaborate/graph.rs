@@ -146,15 +146,13 @@ impl<'a> Elaborator<'a> {
             return Err(self.expected("an activation", input, input_span));
         };
         let built = &self.modules[id.0 as usize];
-        let (apply, path, declared) = (built.apply, built.module.path.clone(), built.module.span);
+        // Without it, its constructor failed, which was reported.
+        let apply = built.apply.ok_or(Reported)?;
+        let (path, declared) = (built.module.path.clone(), built.module.span);
         let params = built.module.params.clone();
         let mut weights = Vec::with_capacity(params.len());
         for param in params {
             weights.push(self.param_node(param, &path, declared)?);
-        }
-        if weights.is_empty() {
-            // Its constructor failed, which was reported.
-            return Err(Reported);
         }
         let node = match apply {
             Apply::Linear => {

@@ -29,7 +29,7 @@ pub use constructors::CONSTRUCTORS;
 pub use functions::FUNCTIONS;
 
 /// Most modules and operations that a definition may evaluate to.
-const MAX_SIZE: usize = 1_000_000;
+const MAX_SIZE: u64 = 1_000_000;
 
 /// Index into [`Elaborated::modules`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -126,16 +126,17 @@ pub fn elaborate(
     Ok((elaborated, diagnostics))
 }
 
-/// Diagnostics that differ in a layer's number only become one.
+/// Diagnostics at one place that differ in a layer's number only become one. So do those of one missing key.
 fn fold(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut first: BTreeMap<(&'static str, String), usize> = BTreeMap::new();
+    let mut first: BTreeMap<(&'static str, Option<Span>, String), usize> = BTreeMap::new();
     let mut folded: Vec<(Diagnostic, usize)> = Vec::new();
     for diagnostic in diagnostics {
         let numberless = diagnostic.message.split('.').map(|segment| {
             let is_number = !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
             if is_number { "#" } else { segment }
         });
-        let key = (diagnostic.code, numberless.collect::<Vec<_>>().join("."));
+        let place = diagnostic.labels.first().map(|label| label.span).filter(|_| diagnostic.code != "M0003");
+        let key = (diagnostic.code, place, numberless.collect::<Vec<_>>().join("."));
         match first.get(&key) {
             Some(&index) => folded[index].1 += 1,
             None => {
@@ -148,8 +149,8 @@ fn fold(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
         .into_iter()
         .map(|(diagnostic, more)| match more {
             0 => diagnostic,
-            1 => diagnostic.note("the same holds for 1 other layer"),
-            _ => diagnostic.note(format!("the same holds for {more} other layers")),
+            1 => diagnostic.note("the same holds once more"),
+            _ => diagnostic.note(format!("the same holds {more} times more")),
         })
         .collect()
 }
@@ -157,7 +158,8 @@ fn fold(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
 /// A module with what the graph needs to apply it.
 struct Built {
     module: Module,
-    apply: constructors::Apply,
+    /// Absent until the constructor has run, and when it failed.
+    apply: Option<constructors::Apply>,
 }
 
 struct Elaborator<'a> {
@@ -181,7 +183,7 @@ struct Elaborator<'a> {
     ignored_tensors: Vec<(String, Span)>,
     max_positions: Option<u32>,
     /// Iterations and operations so far, against [`MAX_SIZE`].
-    steps: usize,
+    steps: u64,
     /// Containers that the graph's loops are in, innermost last.
     label: Vec<String>,
 }
@@ -224,10 +226,19 @@ impl<'a> Elaborator<'a> {
 
     /// Counts one iteration or operation.
     fn step(&mut self, span: Span) -> Result<(), Reported> {
-        self.steps += 1;
-        if self.steps > MAX_SIZE {
-            return Err(self.error("M0009", span, format!("more than {MAX_SIZE} modules and operations")));
+        self.steps(1, span)
+    }
+
+    /// Counts iterations before they are made. Too many are reported once.
+    fn steps(&mut self, count: u64, span: Span) -> Result<(), Reported> {
+        let before = self.steps;
+        self.steps = before.saturating_add(count);
+        if self.steps <= MAX_SIZE {
+            Ok(())
+        } else if before <= MAX_SIZE {
+            Err(self.error("M0009", span, format!("more than {MAX_SIZE} modules and operations")))
+        } else {
+            Err(Reported)
         }
-        Ok(())
     }
 }

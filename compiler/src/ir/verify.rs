@@ -105,7 +105,8 @@ impl Verifier<'_> {
         let name = node.op.name();
         if slots.len() < least || slots.len() > most {
             let found = slots.len();
-            self.report(Invariant::Arity, Some(id), format!("{name} takes {least} to {most} operands, found {found}"));
+            let expected = if least == most { least.to_string() } else { format!("{least} to {most}") };
+            self.report(Invariant::Arity, Some(id), format!("{name} takes {expected} operands, found {found}"));
         } else if let Op::Param(param) = &node.op
             && self.graph.param(*param).is_none()
         {

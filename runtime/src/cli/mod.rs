@@ -19,7 +19,7 @@ use self::failure::Failure;
 
 /// Run compiled models.
 #[derive(Debug, Parser)]
-#[command(name = "lathe-run", version = lathe_runtime::VERSION, after_help = EXIT_CODES)]
+#[command(name = "lathe-run", bin_name = "lathe-run", version = lathe_runtime::VERSION, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
