@@ -1,0 +1,107 @@
+//! Where an artifact is written: an older one is replaced, anything else is left as it is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::command::{compile, run, succeed};
+use crate::support::files;
+use crate::support::llama::{Llama, Shape};
+
+/// A checkpoint and where its artifact is to go.
+fn setting() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let (checkpoint, out) = (folder.path().join("checkpoint"), folder.path().join("out"));
+    Llama::new(Shape::tiny()).write(&checkpoint);
+    (folder, checkpoint, out)
+}
+
+/// Compiles in vain: exit code 2, and a message that holds all of `parts`.
+#[track_caller]
+fn refused(checkpoint: &Path, out: &Path, options: &[&str], parts: &[&str]) {
+    let ended = run(compile("keep", checkpoint, out).args(options));
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    for part in parts {
+        assert!(ended.stderr.contains(part), "expected {part:?} in:\n{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_foreign_folder_is_left_as_it_is() {
+    let (folder, checkpoint, out) = setting();
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("thesis.tex"), "years of work").unwrap();
+    let before = files::list(folder.path());
+    refused(&checkpoint, &out, &[], &[out.to_str().unwrap(), "is no compiled model"]);
+    assert_eq!(files::read_text(&out.join("thesis.tex")), "years of work");
+    assert_eq!(files::list(folder.path()), before);
+}
+
+#[test]
+fn a_foreign_file_is_left_as_it_is() {
+    let (folder, checkpoint, out) = setting();
+    fs::write(&out, "years of work").unwrap();
+    let before = files::list(folder.path());
+    refused(&checkpoint, &out, &[], &[out.to_str().unwrap(), "is no compiled model"]);
+    assert_eq!(files::read_text(&out), "years of work");
+    assert_eq!(files::list(folder.path()), before);
+}
+
+#[test]
+fn an_empty_folder_is_filled_and_an_older_artifact_replaced() {
+    let (folder, checkpoint, out) = setting();
+    fs::create_dir(&out).unwrap();
+    succeed(&mut compile("keep", &checkpoint, &out));
+    let first = files::contents(&out);
+    fs::write(out.join("left-over.txt"), "of an older version").unwrap();
+    let other = folder.path().join("other");
+    Llama::new(Shape { seed: 2, ..Shape::tiny() }).write(&other);
+    succeed(&mut compile("keep", &other, &out));
+    let second = files::contents(&out);
+    assert!(first.keys().eq(second.keys()));
+    assert_ne!(first, second);
+    let names: Vec<PathBuf> = files::list(folder.path());
+    assert_eq!(names, [checkpoint, other, out]);
+}
+
+#[test]
+fn an_older_artifact_survives_a_compilation_that_fails() {
+    let (_folder, checkpoint, out) = setting();
+    succeed(&mut compile("keep", &checkpoint, &out));
+    let before = files::contents(&out);
+    fs::write(checkpoint.join("model.safetensors"), "broken").unwrap();
+    assert_eq!(run(&mut compile("keep", &checkpoint, &out)).code, Some(1));
+    assert_eq!(files::contents(&out), before);
+}
+
+#[test]
+fn folders_above_the_output_are_made() {
+    let (folder, checkpoint, _) = setting();
+    let out = folder.path().join("a/b/c");
+    succeed(&mut compile("keep", &checkpoint, &out));
+    assert!(out.join("program.json").is_file());
+}
+
+#[test]
+fn an_output_below_a_file_is_refused() {
+    let (folder, checkpoint, _) = setting();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let before = files::list(folder.path());
+    refused(&checkpoint, &file.join("out"), &[], &[file.to_str().unwrap()]);
+    assert_eq!(files::list(folder.path()), before);
+}
+
+#[test]
+fn too_little_memory_is_refused_with_the_minimum() {
+    let (folder, checkpoint, out) = setting();
+    let before = files::list(folder.path());
+    let ended = run(compile("keep", &checkpoint, &out).args(["--memory", "1M"]));
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    let minimum: String =
+        ended.stderr.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    assert!(ended.stderr.contains("1048576"), "{}", ended.stderr);
+    assert_eq!(files::list(folder.path()), before);
+    succeed(compile("keep", &checkpoint, &out).args(["--memory", &minimum]));
+    let less = minimum.parse::<u64>().unwrap() - 1;
+    refused(&checkpoint, &out, &["--memory", &less.to_string()], &[&minimum]);
+}

@@ -1,0 +1,62 @@
+//! What our own printers say of every shipped spec on every shipped model, and what the binaries say of themselves.
+
+use std::process::Command;
+
+use lathe_runtime::program::Layers;
+
+use crate::support::command::{lathe, lathe_run, succeed};
+use crate::support::compiler::{Texts, open};
+use crate::support::model;
+
+const MODELS: [&str; 2] = ["micro-llama", "tiny-qwen3"];
+
+fn snapshot(stage: &str, input: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.set_snapshot_suffix(input);
+    settings.bind(|| insta::assert_snapshot!(stage, text));
+}
+
+#[test]
+fn stages_of_every_spec() {
+    for spec in lathe_specs::SPECS {
+        for name in MODELS {
+            let checkpoint = open(&model(name));
+            let prepared = Texts::library(spec.name).prepared(&checkpoint);
+            let input = format!("{}__{name}", spec.path.replace('/', "__"));
+            snapshot("plan", &input, &prepared.plan.listing(&prepared.model));
+            snapshot("ir", &input, &prepared.graph.to_string());
+            snapshot("program", &input, &prepared.lowered.program.listing(Layers::Folded));
+        }
+    }
+}
+
+#[test]
+fn dumps_are_the_stages() {
+    let checkpoint = model("micro-llama");
+    let dump = |stage: &str| succeed(lathe().arg("compile").arg("keep").arg(&checkpoint).args(["--dump", stage]));
+    let prepared = Texts::library("keep").prepared(&open(&checkpoint));
+    assert_eq!(dump("plan"), prepared.plan.listing(&prepared.model));
+    assert_eq!(dump("ir"), prepared.graph.to_string());
+    assert_eq!(dump("ir-after=prune"), prepared.graph.to_string());
+    assert_eq!(dump("program"), prepared.lowered.program.listing(Layers::All));
+}
+
+#[test]
+fn help_of_every_verb() {
+    let help = |binary: fn() -> Command, name: &str, verbs: &[&str]| {
+        snapshot("help", name, &succeed(binary().arg("--help")));
+        for verb in verbs {
+            snapshot("help", &format!("{name}__{verb}"), &succeed(binary().args([verb, "--help"])));
+        }
+    };
+    help(lathe, "lathe", &["compile", "inspect", "list"]);
+    help(lathe_run, "lathe-run", &["generate", "perplexity", "logits", "bench"]);
+}
+
+#[test]
+fn lists_of_what_ships() {
+    snapshot("list", "specs", &succeed(lathe().args(["list", "specs"])));
+    snapshot("list", "models", &succeed(lathe().args(["list", "models"])));
+}

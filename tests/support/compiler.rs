@@ -1,0 +1,68 @@
+//! The compiler's stages up to packing, called without a process.
+
+use std::path::Path;
+
+use lathe_compiler::compile::{CompileError, Input, Prepared, prepare};
+use lathe_compiler::model::Checkpoint;
+use lathe_compiler::passes;
+use lathe_grammar::diag::Diagnostic;
+use lathe_grammar::span::{SourceId, Sources};
+
+/// The texts of a compilation.
+pub(crate) struct Texts {
+    /// Every text, those of the library too once it has run.
+    pub(crate) sources: Sources,
+    spec: SourceId,
+    model: Option<SourceId>,
+}
+
+impl Texts {
+    /// A spec by its library name.
+    pub(crate) fn library(spec: &str) -> Self {
+        let entry = lathe_specs::spec(spec).unwrap_or_else(|| panic!("no spec {spec}"));
+        Self::spec(entry.path, entry.text)
+    }
+
+    /// A spec by its text.
+    pub(crate) fn spec(name: &str, text: &str) -> Self {
+        let mut sources = Sources::new();
+        let spec = sources.add(name, text);
+        Texts { sources, spec, model: None }
+    }
+
+    /// With a model definition of its own.
+    pub(crate) fn with_model(mut self, name: &str, text: &str) -> Self {
+        self.model = Some(self.sources.add(name, text));
+        self
+    }
+
+    /// Runs every stage up to packing.
+    pub(crate) fn prepare(&mut self, checkpoint: &Checkpoint) -> Result<Prepared, CompileError> {
+        let Texts { sources, spec, model } = self;
+        let input = Input { sources, spec: *spec, model: *model, checkpoint, strict: false };
+        prepare(input, &passes::Options::default())
+    }
+
+    /// Runs every stage up to packing, which must succeed.
+    #[track_caller]
+    pub(crate) fn prepared(mut self, checkpoint: &Checkpoint) -> Prepared {
+        match self.prepare(checkpoint) {
+            Ok(prepared) => prepared,
+            Err(error) => panic!("{error:#?}"),
+        }
+    }
+}
+
+/// A checkpoint that is sound.
+#[track_caller]
+pub(crate) fn open(folder: &Path) -> Checkpoint {
+    Checkpoint::open(folder).unwrap_or_else(|diagnostics| panic!("{}: {diagnostics:#?}", folder.display()))
+}
+
+/// The diagnostics of a compilation that ended with some.
+pub(crate) fn diagnostics(error: CompileError) -> Vec<Diagnostic> {
+    match error {
+        CompileError::Diagnostics(diagnostics) => diagnostics,
+        other => panic!("expected diagnostics, found {other}"),
+    }
+}
