@@ -1,7 +1,8 @@
 //! Runs recipes: stored tensors in, packed tensors out, one tile at a time.
 //!
 //! Memory is bounded whatever the model: every worker holds one tile, and what grows with the model is the headers.
-//! Nothing is read twice; the digests of sources and outputs are taken from the same bytes as they pass through.
+//! Every stored byte is read once; the digests of sources and outputs are taken from the same bytes as they pass through.
+//! (A probe that finds a head stored with the very bytes of its table has read both before; only the table is packed.)
 //! Which worker packs which tensor does not change a byte of the result.
 
 use std::path::Path;

@@ -102,8 +102,8 @@ pub static CODES: &[Code] = &[
     Code {
         code: "M0003",
         title: "a key that config.json does not have",
-        explanation: "The definition reads a key that is missing or null and gives no other value for that case. \
-            Write `config.KEY or VALUE` when there is a sensible one.",
+        explanation: "The definition reads a key that is missing and gives no other value for that case. Write \
+            `config.KEY or VALUE` when there is a sensible one; it is taken for a key that is null, too.",
     },
     Code {
         code: "M0004",

@@ -109,7 +109,8 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn name(&mut self, name: &str, span: Span, scope: &Rc<Scope<'a>>) -> Eval {
+    /// What a name stands for; a `let` is evaluated when this is first asked.
+    pub(super) fn name(&mut self, name: &str, span: Span, scope: &Rc<Scope<'a>>) -> Eval {
         if name == "config" {
             return Ok(Value::Object(Vec::new()));
         }

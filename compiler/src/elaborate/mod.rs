@@ -202,7 +202,7 @@ impl<'a> Elaborator<'a> {
         self.claims();
         let graphs: Vec<_> =
             model.body.iter().filter(|decl| matches!(decl.kind, ast::DeclKind::Graph { .. })).collect();
-        match graphs[..] {
+        let outcome = match graphs[..] {
             [decl] => self.run_graph(decl, &root),
             [] => Err(self.error("M0006", model.name.span, format!("model `{}` has no graph", model.name.value))),
             [first, second, ..] => {
@@ -211,7 +211,14 @@ impl<'a> Elaborator<'a> {
                     .label(first.span, "the first");
                 Err(self.report(diagnostic))
             }
+        };
+        for decl in &model.body {
+            if let ast::DeclKind::Let { name, .. } = &decl.kind {
+                // One that nothing uses is looked at too; what is wrong with it is reported.
+                let _ = self.name(&name.value, name.span, &root);
+            }
         }
+        outcome
     }
 
     /// Records a diagnostic; the marker says that the value is missing for a reason that was reported.
