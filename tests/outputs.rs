@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::command::{compile, run, succeed};
+use crate::support::command::{compile, lathe, run, succeed};
 use crate::support::files;
 use crate::support::llama::{Llama, Shape};
 
@@ -104,4 +104,20 @@ fn too_little_memory_is_refused_with_the_minimum() {
     succeed(compile("keep", &checkpoint, &out).args(["--memory", &minimum]));
     let less = minimum.parse::<u64>().unwrap() - 1;
     refused(&checkpoint, &out, &["--memory", &less.to_string()], &[&minimum]);
+}
+
+#[test]
+fn a_damaged_artifact_is_not_inspected() {
+    let (_folder, checkpoint, out) = setting();
+    let inspect = || run(lathe().arg("inspect").arg(&out));
+    assert_eq!(inspect().code, Some(2), "there is no artifact yet");
+    succeed(&mut compile("keep", &checkpoint, &out));
+    assert_eq!(inspect().code, Some(0));
+    let program = out.join("program.json");
+    fs::write(&program, files::read_text(&program).replacen("\"version\": 1", "\"version\": 7", 1)).unwrap();
+    let ended = inspect();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    for part in ["A0001", program.to_str().unwrap(), "version 7", "version 1"] {
+        assert!(ended.stderr.contains(part), "expected {part:?} in:\n{}", ended.stderr);
+    }
 }

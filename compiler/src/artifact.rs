@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lathe_runtime::program::PROGRAM_FILE;
 use serde::Serialize;
 
 use crate::pack::Digest;
@@ -21,9 +22,6 @@ const COPIED: &[&str] = &[
     "tokenizer_config.json",
     "vocab.json",
 ];
-
-/// Name of the program in an artifact; its presence tells an artifact from another folder.
-pub const PROGRAM_FILE: &str = "program.json";
 
 /// The artifact could not be written.
 #[derive(Debug, thiserror::Error)]

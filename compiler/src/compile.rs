@@ -6,9 +6,9 @@ use std::path::Path;
 use lathe_grammar::ast::{DeclKind, File, Item, Model};
 use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::span::{SourceId, Sources};
-use lathe_runtime::program::ProgramError;
+use lathe_runtime::program::{PROGRAM_FILE, ProgramError};
 
-use crate::artifact::{ArtifactError, Lock, PROGRAM_FILE, Report, ReportedModule, Staging};
+use crate::artifact::{ArtifactError, Lock, Report, ReportedModule, Staging};
 use crate::elaborate::{Elaborated, elaborate};
 use crate::lower::{LowerError, Lowered, lower};
 use crate::model::{Checkpoint, unread_keys};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use lathe_runtime::program::{StoredTensor, Weight};
-use lathe_runtime::weights::{WeightsWriter, WriteError};
+use lathe_runtime::weights::{WeightsWriter, WriteError, weight_file_name};
 
 use crate::lower::Recipe;
 use crate::model::{Checkpoint, StoredDtype, Tensor};
@@ -137,7 +137,7 @@ pub fn pack(
     let mut bytes_written = 0;
     let mut writers = Vec::with_capacity(count);
     for (index, tensors) in shards.into_iter().enumerate() {
-        let path = folder.join(format!("weights-{:05}-of-{count:05}.safetensors", index + 1));
+        let path = folder.join(weight_file_name(index + 1, count));
         bytes_written += tensors.iter().filter_map(StoredTensor::bytes).map(|bytes| bytes as u64).sum::<u64>();
         writers.push(WeightsWriter::create(&path, tensors)?);
     }

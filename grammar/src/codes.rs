@@ -1,6 +1,6 @@
 //! Every diagnostic code with its long explanation: one table.
 //!
-//! First letter: `P` text that does not parse, `S` specs, `M` model definitions, `C` checkpoints.
+//! First letter: `A` compiled models, `P` text that does not parse, `S` specs, `M` model definitions, `C` checkpoints.
 
 /// A code and what it means.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +15,12 @@ pub struct Code {
 
 /// All codes, ordered.
 pub static CODES: &[Code] = &[
+    Code {
+        code: "A0001",
+        title: "a compiled model that is not valid",
+        explanation: "program.json is not a program of the version that this binary reads, or one that breaks an \
+            invariant. The folder was damaged or edited, or is of another version: compile the checkpoint again.",
+    },
     Code {
         code: "C0001",
         title: "the checkpoint folder cannot be read",

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::program::{MAX_PROGRAM_BYTES, Program, ProgramError};
+use crate::program::{MAX_PROGRAM_BYTES, PROGRAM_FILE, Program, ProgramError};
 use crate::weights::{Weights, WeightsError};
 
-/// Name of the program.
-pub const PROGRAM_FILE: &str = "program.json";
 /// Name of the tokenizer.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// Name of the settings for generation.

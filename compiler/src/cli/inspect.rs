@@ -1,13 +1,15 @@
 //! `lathe inspect`
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
-use lathe_runtime::program::{Layers, MAX_PROGRAM_BYTES, Program, StoredTensor};
+use lathe_grammar::diag::Diagnostic;
+use lathe_grammar::span::Sources;
+use lathe_runtime::program::{Layers, MAX_PROGRAM_BYTES, PROGRAM_FILE, Program, StoredTensor};
 use serde_json::json;
 
 use super::{Failure, print};
-use crate::artifact::PROGRAM_FILE;
 
 /// Show what a compiled model holds.
 #[derive(Debug, clap::Args)]
@@ -24,14 +26,18 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = arguments.artifact.join(PROGRAM_FILE);
-    let failed =
-        |reason: String| Failure::Run(format!("{} is no compiled model: {reason}", arguments.artifact.display()));
-    let size = fs::metadata(&path).map_err(|error| failed(format!("{}: {error}", path.display())))?.len();
+    let file = path.display().to_string();
+    let unreadable = |error: io::Error| Failure::Run(format!("cannot read {file}: {error}"));
+    let invalid = |reason: String| {
+        let diagnostic = Diagnostic::error("A0001", format!("{file}: {reason}")).file(file.as_str());
+        Failure::Input(Sources::new(), vec![diagnostic])
+    };
+    let size = fs::metadata(&path).map_err(unreadable)?.len();
     if size > MAX_PROGRAM_BYTES as u64 {
-        return Err(failed(format!("{PROGRAM_FILE}: expected at most {MAX_PROGRAM_BYTES} bytes, found {size}")));
+        return Err(invalid(format!("expected at most {MAX_PROGRAM_BYTES} bytes, found {size}")));
     }
-    let text = fs::read_to_string(&path).map_err(|error| failed(format!("{}: {error}", path.display())))?;
-    let program = Program::from_json(&text).map_err(|error| failed(format!("{PROGRAM_FILE}: {error}")))?;
+    let text = String::from_utf8(fs::read(&path).map_err(unreadable)?).map_err(|error| invalid(error.to_string()))?;
+    let program = Program::from_json(&text).map_err(|error| invalid(error.to_string()))?;
     if !arguments.json {
         let layers = if arguments.all_layers { Layers::All } else { Layers::Folded };
         return print(&program.listing(layers));

@@ -10,7 +10,7 @@ pub mod verify;
 mod violation;
 
 pub use print::Layers;
-pub use read_write::{MAX_PROGRAM_BYTES, ProgramError};
+pub use read_write::{MAX_PROGRAM_BYTES, PROGRAM_FILE, ProgramError};
 pub use stored::{MatrixShape, StoredTensor};
 pub use types::*;
 pub use verify::verify;

@@ -6,6 +6,8 @@ use super::types::{PROGRAM_VERSION, Program};
 use super::verify::verify;
 use super::violation::VerifyError;
 
+/// Name of the program in the folder of a compiled model; its presence tells such a folder from another.
+pub const PROGRAM_FILE: &str = "program.json";
 /// Largest `program.json` that is read, in bytes.
 pub const MAX_PROGRAM_BYTES: usize = 256 << 20;
 

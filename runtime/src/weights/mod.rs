@@ -27,6 +27,11 @@ const LENGTH_BYTES: usize = 8;
 /// The one entry of a header that is not a tensor.
 const METADATA: &str = "__metadata__";
 
+/// The name of weight file `index` of `count`, counted from 1.
+pub fn weight_file_name(index: usize, count: usize) -> String {
+    format!("weights-{index:05}-of-{count:05}.safetensors")
+}
+
 /// Whether a file name is that of a weight file.
 pub fn is_weight_file(name: &str) -> bool {
     name.starts_with("weights-") && name.ends_with(".safetensors")

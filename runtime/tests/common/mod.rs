@@ -8,8 +8,7 @@ pub(crate) mod testing;
 use std::path::{Path, PathBuf};
 
 use lathe_kernels::formats::Matrix;
-use lathe_runtime::artifact::PROGRAM_FILE;
-use lathe_runtime::program::{Program, StoredTensor, Weight};
+use lathe_runtime::program::{PROGRAM_FILE, Program, StoredTensor, Weight};
 use lathe_runtime::weights::WeightsWriter;
 use tempfile::TempDir;
 
