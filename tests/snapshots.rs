@@ -44,6 +44,22 @@ fn dumps_are_the_stages() {
 }
 
 #[test]
+fn passes_can_be_stopped_at_any_edit() {
+    let checkpoint = model("micro-llama");
+    let prepared = Texts::library("keep").prepared(&open(&checkpoint));
+    let stopped = |stage: &str, edits: usize| {
+        let mut command = lathe();
+        command.arg("compile").arg("keep").arg(&checkpoint).args(["--dump", stage]);
+        succeed(command.args(["--stop-after", &edits.to_string()]))
+    };
+    assert_eq!(stopped("ir", 0), prepared.model.graph.to_string());
+    assert_eq!(stopped("ir-after=prune", 0), prepared.model.graph.to_string());
+    let edits = prepared.log.edits.len();
+    assert!((1..edits).all(|edit| stopped("ir", edit) != stopped("ir", edit - 1)));
+    assert_eq!(stopped("ir", edits), prepared.graph.to_string());
+}
+
+#[test]
 fn help_of_every_verb() {
     let help = |binary: fn() -> Command, name: &str, verbs: &[&str]| {
         snapshot("help", name, &succeed(binary().arg("--help")));

@@ -60,6 +60,23 @@ pub struct Input<'a> {
     pub strict: bool,
 }
 
+/// A model, what becomes of it, and the graph after the passes.
+#[derive(Debug)]
+pub struct Rewritten {
+    /// The model, its graph as the definition states it.
+    pub model: Elaborated,
+    /// What becomes of each module.
+    pub plan: Plan,
+    /// The graph after the passes.
+    pub graph: crate::ir::Graph,
+    /// What the passes did.
+    pub log: passes::Log,
+    /// Warnings.
+    pub warnings: Vec<Diagnostic>,
+    /// The open weight files, with what probes have read of them.
+    pub reader: TensorReader,
+}
+
 /// Everything that is known before a weight is packed.
 #[derive(Debug)]
 pub struct Prepared {
@@ -84,6 +101,14 @@ pub struct Prepared {
 /// # Errors
 /// As [`CompileError`]; nothing was written.
 pub fn prepare(input: Input<'_>, options: &passes::Options) -> Result<Prepared, CompileError> {
+    rewrite(input, options)?.lower()
+}
+
+/// Runs every stage up to lowering.
+///
+/// # Errors
+/// As [`CompileError`]; nothing was written.
+pub fn rewrite(input: Input<'_>, options: &passes::Options) -> Result<Rewritten, CompileError> {
     let Input { sources, spec, model, checkpoint, strict } = input;
     let mut diagnostics = Vec::new();
     let spec = single(parse(sources, spec, &mut diagnostics), "spec", &mut diagnostics, |item| match item {
@@ -123,10 +148,21 @@ pub fn prepare(input: Input<'_>, options: &passes::Options) -> Result<Prepared, 
             diagnostics.extend(broken_ties(&plan, &model, checkpoint));
             let mut graph = model.graph.clone();
             let log = passes::run(&mut graph, &plan, options)?;
-            let lowered = lower(&graph, &plan, &model.name, model.max_positions)?;
-            lathe_runtime::program::verify(&lowered.program).map_err(ProgramError::from)?;
-            Ok(Prepared { model, plan, graph, log, lowered, warnings: diagnostics, reader })
+            Ok(Rewritten { model, plan, graph, log, warnings: diagnostics, reader })
         }
+    }
+}
+
+impl Rewritten {
+    /// Lowers the graph. One that passes were stopped on may not be ready for it.
+    ///
+    /// # Errors
+    /// When the graph cannot be lowered, or not to a valid program.
+    pub fn lower(self) -> Result<Prepared, CompileError> {
+        let Rewritten { model, plan, graph, log, warnings, reader } = self;
+        let lowered = lower(&graph, &plan, &model.name, model.max_positions)?;
+        lathe_runtime::program::verify(&lowered.program).map_err(ProgramError::from)?;
+        Ok(Prepared { model, plan, graph, log, lowered, warnings, reader })
     }
 }
 

@@ -183,7 +183,7 @@ pub static CODES: &[Code] = &[
     Code {
         code: "S0201",
         title: "an unknown format",
-        explanation: "The name after `=>` is not a format. `lathe list` shows those there are.",
+        explanation: "The name after `=>` is not a format. This version builds one: `keep`, the dtype that the checkpoint stores.",
     },
     Code {
         code: "S0202",

@@ -12,7 +12,7 @@ use lathe_grammar::span::{SourceId, Sources};
 use lathe_runtime::program::Layers;
 
 use super::{Color, Failure, bytes, print, render, say};
-use crate::compile::{Input, prepare, write};
+use crate::compile::{Input, rewrite, write};
 use crate::model::Checkpoint;
 use crate::pack::PackOptions;
 use crate::passes;
@@ -43,7 +43,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "STAGE", value_parser = parse_dump)]
     dump: Option<Dump>,
     /// Apply only this many edits of the passes, to find the one that is wrong; needs --dump.
-    #[arg(long, value_name = "EDITS", requires = "dump")]
+    #[arg(long, value_name = "EDITS", requires = "dump", conflicts_with = "output")]
     stop_after: Option<usize>,
 }
 
@@ -112,19 +112,28 @@ pub(super) fn run(arguments: Arguments, color: Color) -> Result<(), Failure> {
         },
     };
     let input = Input { sources: &mut sources, spec, model, checkpoint: &checkpoint, strict: arguments.strict };
-    let prepared = match prepare(input, &options) {
+    let rewritten = match rewrite(input, &options) {
+        Ok(rewritten) => rewritten,
+        Err(error) => return Err(Failure::of(error, sources)),
+    };
+    render::diagnostics(&sources, &rewritten.warnings, color);
+    match &arguments.dump {
+        None | Some(Dump::Program) => {}
+        Some(Dump::Plan) => print(&rewritten.plan.listing(&rewritten.model))?,
+        Some(Dump::Ir) => print(&rewritten.graph.to_string())?,
+        Some(Dump::IrAfter(_)) => print(rewritten.log.dump.as_deref().unwrap_or_default())?,
+    }
+    if arguments.output.is_none() && arguments.dump != Some(Dump::Program) {
+        return Ok(());
+    }
+    let prepared = match rewritten.lower() {
         Ok(prepared) => prepared,
         Err(error) => return Err(Failure::of(error, sources)),
     };
-    render::diagnostics(&sources, &prepared.warnings, color);
-    match &arguments.dump {
-        None => {}
-        Some(Dump::Plan) => print(&prepared.plan.listing(&prepared.model))?,
-        Some(Dump::Ir) => print(&prepared.graph.to_string())?,
-        Some(Dump::IrAfter(_)) => print(prepared.log.dump.as_deref().unwrap_or_default())?,
-        Some(Dump::Program) => print(&prepared.lowered.program.listing(Layers::All))?,
+    if arguments.dump == Some(Dump::Program) {
+        print(&prepared.lowered.program.listing(Layers::All))?;
     }
-    let Some(output) = arguments.output.filter(|_| arguments.stop_after.is_none()) else { return Ok(()) };
+    let Some(output) = arguments.output else { return Ok(()) };
 
     let threads = arguments.threads.map_or_else(available, NonZeroUsize::get);
     let options = PackOptions { memory: arguments.memory, threads };

@@ -54,7 +54,7 @@ const MAX_ROUNDS: usize = 1000;
 pub struct Options {
     /// Stop after this many edits, to find the one that is wrong.
     pub stop_after: Option<usize>,
-    /// Take down the graph after this pass.
+    /// Take down the graph after this pass, or where [`Options::stop_after`] comes first.
     pub dump_after: Option<String>,
 }
 
@@ -125,6 +125,9 @@ pub fn run_passes(passes: &[Pass], graph: &mut Graph, plan: &Plan, options: &Opt
                 if options.stop_after == Some(log.edits.len()) {
                     graph.infer_facts();
                     check(graph, pass.name)?;
+                    if options.dump_after.is_some() && log.dump.is_none() {
+                        log.dump = Some(graph.to_string());
+                    }
                     return Ok(log);
                 }
                 graph.apply(edit);
