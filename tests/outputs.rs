@@ -52,7 +52,6 @@ fn an_empty_folder_is_filled_and_an_older_artifact_replaced() {
     fs::create_dir(&out).unwrap();
     succeed(&mut compile("keep", &checkpoint, &out));
     let first = files::contents(&out);
-    fs::write(out.join("left-over.txt"), "of an older version").unwrap();
     let other = folder.path().join("other");
     Llama::new(Shape { seed: 2, ..Shape::tiny() }).write(&other);
     succeed(&mut compile("keep", &other, &out));
@@ -61,6 +60,28 @@ fn an_empty_folder_is_filled_and_an_older_artifact_replaced() {
     assert_ne!(first, second);
     let names: Vec<PathBuf> = files::list(folder.path());
     assert_eq!(names, [checkpoint, other, out]);
+}
+
+/// A file that Lathe does not write is somebody's work, whatever else is there.
+#[test]
+fn an_artifact_with_a_foreign_file_is_left_as_it_is() {
+    let (folder, checkpoint, out) = setting();
+    succeed(&mut compile("keep", &checkpoint, &out));
+    fs::write(out.join("thesis.tex"), "years of work").unwrap();
+    let before = files::contents(&out);
+    refused(&checkpoint, &out, &[], &[out.to_str().unwrap(), "thesis.tex"]);
+    assert_eq!(files::contents(&out), before);
+    let foreign = folder.path().join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("program.json"), "{}").unwrap();
+    refused(&checkpoint, &foreign, &[], &[foreign.to_str().unwrap(), "lathe.lock"]);
+    assert_eq!(files::read_text(&foreign.join("program.json")), "{}");
+}
+
+#[test]
+fn more_threads_than_there_is_work_are_not_started() {
+    let (_folder, checkpoint, out) = setting();
+    succeed(compile("keep", &checkpoint, &out).args(["--threads", "200000"]));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use lathe_runtime::program::PROGRAM_FILE;
+use lathe_runtime::weights::is_weight_file;
 use serde::Serialize;
 
 use crate::pack::Digest;
@@ -23,6 +24,12 @@ const COPIED: &[&str] = &[
     "vocab.json",
 ];
 
+/// Name of the [`Lock`] in an artifact.
+pub const LOCK_FILE: &str = "lathe.lock";
+
+/// Name of the [`Report`] in an artifact.
+pub const REPORT_FILE: &str = "report.json";
+
 /// The artifact could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
@@ -35,10 +42,12 @@ pub enum ArtifactError {
         source: io::Error,
     },
     /// The output exists and is something else.
-    #[error("{} exists and is no compiled model; it is left as it is", path.display())]
+    #[error("{} exists and is no compiled model ({what}); it is left as it is", path.display())]
     Occupied {
         /// The folder.
         path: PathBuf,
+        /// What tells it from a compiled model.
+        what: String,
     },
 }
 
@@ -110,7 +119,10 @@ impl Staging {
         check_target(target)?;
         let (parent, name) = match (target.parent(), target.file_name()) {
             (Some(parent), Some(name)) => (parent, name.to_string_lossy()),
-            _ => return Err(ArtifactError::Occupied { path: target.to_path_buf() }),
+            _ => {
+                let what = "it has no name of its own".to_string();
+                return Err(ArtifactError::Occupied { path: target.to_path_buf(), what });
+            }
         };
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         fs::create_dir_all(parent).map_err(failed(parent))?;
@@ -178,12 +190,13 @@ impl Staging {
                 return Err(ArtifactError::Io { path: self.target.clone(), source });
             }
             self.published = true;
-            fs::remove_dir_all(&old).map_err(failed(&old))
+            // The new one is in place; what is left of the old one has a name that says what it is.
+            let _ = fs::remove_dir_all(&old);
         } else {
             fs::rename(&self.folder, &self.target).map_err(failed(&self.target))?;
             self.published = true;
-            Ok(())
         }
+        Ok(())
     }
 }
 
@@ -196,18 +209,29 @@ impl Drop for Staging {
     }
 }
 
-/// A target may be missing, an empty folder, or an older artifact.
+/// A target may be missing, an empty folder, or an older artifact and nothing else.
 fn check_target(target: &Path) -> Result<(), ArtifactError> {
-    let occupied = || ArtifactError::Occupied { path: target.to_path_buf() };
-    match fs::read_dir(target) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(_) => Err(occupied()),
-        Ok(mut entries) => {
-            if target.join(PROGRAM_FILE).is_file() || entries.next().is_none() {
-                Ok(())
-            } else {
-                Err(occupied())
-            }
+    let occupied = |what: String| ArtifactError::Occupied { path: target.to_path_buf(), what };
+    let entries = match fs::read_dir(target) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(occupied(error.to_string())),
+    };
+    let mut empty = true;
+    for entry in entries {
+        let name = entry.map_err(failed(target))?.file_name();
+        if !name.to_str().is_some_and(is_ours) {
+            return Err(occupied(format!("it holds `{}`", name.display())));
         }
+        empty = false;
     }
+    match [PROGRAM_FILE, LOCK_FILE].into_iter().find(|name| !target.join(name).is_file()) {
+        Some(missing) if !empty => Err(occupied(format!("it has no {missing}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a file of this name is one that an artifact has.
+fn is_ours(name: &str) -> bool {
+    [PROGRAM_FILE, LOCK_FILE, REPORT_FILE].contains(&name) || COPIED.contains(&name) || is_weight_file(name)
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use lathe_grammar::ast::{DeclKind, File, Item, Model};
 use lathe_grammar::diag::{Diagnostic, nearest};
-use lathe_grammar::span::{SourceId, Sources};
+use lathe_grammar::span::{SourceId, Sources, Spanned};
 use lathe_runtime::program::{PROGRAM_FILE, ProgramError};
 
-use crate::artifact::{ArtifactError, Lock, Report, ReportedModule, Staging};
+use crate::artifact::{ArtifactError, LOCK_FILE, Lock, REPORT_FILE, Report, ReportedModule, Staging};
 use crate::elaborate::{Elaborated, elaborate};
 use crate::lower::{LowerError, Lowered, lower};
 use crate::model::{Checkpoint, unread_keys};
@@ -16,7 +16,7 @@ use crate::pack::{PackError, PackOptions, pack};
 use crate::passes::{self, PassError};
 use crate::plan::{Finding, Plan};
 use crate::probe::probe;
-use crate::resolve::resolve;
+use crate::resolve::{check_formats, resolve};
 use crate::source::{ReadTensorError, TensorReader};
 
 /// Why a compilation ended without an artifact.
@@ -112,14 +112,14 @@ pub fn rewrite(input: Input<'_>, options: &passes::Options) -> Result<Rewritten,
     let Input { sources, spec, model, checkpoint, strict } = input;
     let mut diagnostics = Vec::new();
     let spec = single(parse(sources, spec, &mut diagnostics), "spec", &mut diagnostics, |item| match item {
-        Item::Spec(spec) => Some(spec),
-        Item::Model(_) => None,
+        Item::Spec(spec) => Ok(spec),
+        Item::Model(model) => Err(model.name),
     });
     let definition = match model {
         Some(source) => {
             single(parse(sources, source, &mut diagnostics), "model", &mut diagnostics, |item| match item {
-                Item::Model(model) => Some(model),
-                Item::Spec(_) => None,
+                Item::Model(model) => Ok(model),
+                Item::Spec(spec) => Err(spec.name),
             })
         }
         None => shipped_definition(sources, checkpoint, &mut diagnostics),
@@ -132,8 +132,18 @@ pub fn rewrite(input: Input<'_>, options: &passes::Options) -> Result<Rewritten,
     };
     stop_on_errors(&mut diagnostics)?;
 
-    let (model, warnings) = elaborate(&definition, &bookkeeping, checkpoint).map_err(CompileError::Diagnostics)?;
-    diagnostics.extend(warnings);
+    let model = match elaborate(&definition, &bookkeeping, checkpoint) {
+        Ok((model, warnings)) => {
+            diagnostics.extend(warnings);
+            model
+        }
+        Err(errors) => {
+            // Without a model rules cannot be resolved; what is wrong with their formats can be said all the same.
+            diagnostics.extend(check_formats(&spec));
+            diagnostics.extend(errors);
+            return Err(CompileError::Diagnostics(diagnostics));
+        }
+    };
     diagnostics.extend(unread(checkpoint, &model.read_keys, strict));
     match resolve(&spec, &model, checkpoint) {
         Err(errors) => {
@@ -201,8 +211,8 @@ pub fn write(
     };
     let report = report(model, plan, warnings, outcome);
     staging.write(PROGRAM_FILE, &program)?;
-    staging.write("lathe.lock", &json(&lock))?;
-    staging.write("report.json", &json(&report))?;
+    staging.write(LOCK_FILE, &json(&lock))?;
+    staging.write(REPORT_FILE, &json(&report))?;
     staging.copy_companions(checkpoint)?;
     staging.publish()?;
     Ok(outcome)
@@ -260,22 +270,33 @@ fn first_model(file: File) -> Option<Model> {
     })
 }
 
-/// The one item of its kind that a file holds.
+/// The one item that a file holds, of the kind that was asked for.
 fn single<T>(
     file: Option<File>,
     what: &str,
     diagnostics: &mut Vec<Diagnostic>,
-    pick: impl Fn(Item) -> Option<T>,
+    pick: impl Fn(Item) -> Result<T, Spanned<String>>,
 ) -> Option<T> {
     let file = file?;
     let version = file.version.span;
-    let mut found: Vec<T> = file.items.into_iter().filter_map(pick).collect();
-    if found.len() != 1 {
-        // A parse error that swallowed the item has been reported and says more.
-        if !diagnostics.iter().any(Diagnostic::is_error) {
-            let message = format!("expected one {what} in this file, found {}", found.len());
-            diagnostics.push(Diagnostic::error("S0001", message).label(version, ""));
+    let (mut found, mut others) = (Vec::new(), Vec::new());
+    for item in file.items {
+        match pick(item) {
+            Ok(item) => found.push(item),
+            Err(name) => others.push(name),
         }
+    }
+    // A parse error that swallowed the item has been reported and says more.
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        return None;
+    }
+    for name in &others {
+        let message = format!("expected one {what} and nothing else in this file, found `{}`", name.value);
+        diagnostics.push(Diagnostic::error("S0001", message).label(name.span, ""));
+    }
+    if found.len() != 1 {
+        let message = format!("expected one {what} in this file, found {}", found.len());
+        diagnostics.push(Diagnostic::error("S0001", message).label(version, ""));
         return None;
     }
     found.pop()

@@ -27,6 +27,8 @@ const BASE: u64 = 16 << 20;
 const HEADER_FACTOR: u64 = 48;
 /// What a worker holds besides its tile, in bytes.
 const WORKER: u64 = 256 << 10;
+/// Most workers, whatever is asked for: files are not written faster by more.
+const MAX_WORKERS: usize = 256;
 /// Largest weight file of an artifact, in bytes; a single tensor may be larger.
 const SHARD: u64 = 8 << 30;
 
@@ -64,6 +66,12 @@ pub enum PackError {
         /// NaN, inf or -inf.
         value: f32,
     },
+    /// Not even one worker could be started.
+    #[error("cannot start a thread: {source}")]
+    NoThread {
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
     /// A tensor could not be read.
     #[error(transparent)]
     Read(#[from] ReadTensorError),
@@ -97,9 +105,17 @@ fn bound(header_bytes: u64, workers: u64, tile: u64) -> u64 {
     BASE + header_bytes * HEADER_FACTOR + workers * (tile + WORKER)
 }
 
+/// Refuses a bound on memory that this checkpoint cannot be packed in.
+///
+/// # Errors
+/// [`PackError::TooLittleMemory`].
+pub fn check_memory(checkpoint: &Checkpoint, options: PackOptions) -> Result<(), PackError> {
+    share(checkpoint.header_bytes, options).map(|_| ())
+}
+
 /// Workers and the size of their tiles under a bound.
 fn share(header_bytes: u64, options: PackOptions) -> Result<(usize, u64), PackError> {
-    let threads = options.threads.max(1) as u64;
+    let threads = options.threads.clamp(1, MAX_WORKERS) as u64;
     let Some(memory) = options.memory else { return Ok((threads as usize, LARGEST_TILE)) };
     let minimum = bound(header_bytes, 1, SMALLEST_TILE);
     if memory < minimum {
@@ -155,12 +171,20 @@ pub fn pack(
         Ok(done)
     };
     let results: Vec<_> = thread::scope(|scope| {
-        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        handles
-            .into_iter()
-            .map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    });
+        let mut handles = Vec::with_capacity(workers);
+        for _ in 0..workers.min(jobs.len()) {
+            match thread::Builder::new().spawn_scoped(scope, worker) {
+                Ok(handle) => handles.push(handle),
+                Err(source) if handles.is_empty() => return Err(PackError::NoThread { source }),
+                // Those that run do all the work, as the counter hands it out.
+                Err(_) => break,
+            }
+        }
+        let join = |handle: thread::ScopedJoinHandle<'_, _>| {
+            handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        Ok(handles.into_iter().map(join).collect())
+    })?;
     let mut hashes = Vec::with_capacity(jobs.len());
     for result in results {
         hashes.extend(result?);

@@ -85,14 +85,15 @@ impl Plan {
         &self.decisions[module.0 as usize]
     }
 
-    /// The plan as text, one line a module, without spans, comments or paths: what identifies a compilation.
+    /// The plan as text, one line a module in the order of their paths, without spans, comments or files: what identifies
+    /// a compilation, however its definition is written down.
     pub fn listing(&self, model: &Elaborated) -> String {
         use fmt::Write as _;
         let mut text = String::new();
-        let rows: Vec<[String; 4]> = model
-            .modules
-            .iter()
-            .zip(&self.decisions)
+        let mut modules: Vec<_> = model.modules.iter().zip(&self.decisions).collect();
+        modules.sort_by_key(|(module, _)| natural_order(&module.path));
+        let rows: Vec<[String; 4]> = modules
+            .into_iter()
             .map(|(module, decision)| {
                 let shape = module.params.first().map(|id| &model.graph.params()[id.index()].shape);
                 [
@@ -120,5 +121,22 @@ impl Plan {
             };
         }
         text
+    }
+}
+
+/// Sorts paths by their segments, numbers among them by value.
+fn natural_order(path: &str) -> Vec<(u64, &str)> {
+    path.split('.').map(|segment| segment.parse().map_or((u64::MAX, segment), |number| (number, ""))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_sorted_by_number() {
+        let mut paths = ["model.layers.10.a", "model.norm", "lm_head", "model.layers.9.b", "model.layers.9.a"];
+        paths.sort_by_key(|path| natural_order(path));
+        assert_eq!(paths, ["lm_head", "model.layers.9.a", "model.layers.9.b", "model.layers.10.a", "model.norm"]);
     }
 }

@@ -16,6 +16,11 @@ const LATER: &[&str] = &[
     "mxfp8", "bf16", "f16", "f32",
 ];
 
+/// The mistakes of a spec's formats, which can be found without a model.
+pub fn check_formats(spec: &Spec) -> Vec<Diagnostic> {
+    spec.rules.iter().filter_map(|rule| choice(&rule.format).err()).map(|diagnostic| *diagnostic).collect()
+}
+
 /// Gives every module of `model` its decision. The ties of the plan are still to be found.
 ///
 /// # Errors

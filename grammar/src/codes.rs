@@ -146,6 +146,13 @@ pub static CODES: &[Code] = &[
             mistake in a `repeat` or in config.json.",
     },
     Code {
+        code: "M0010",
+        title: "a module that the graph never uses",
+        explanation: "The definition declares a module, and the output does not depend on it. Its tensors would be \
+            claimed and then dropped, so the compiled model would silently lack a part. Use the module in the graph, \
+            or, when its tensors are known to be dead, drop it and write `ignore tensors \"NAME\"`.",
+    },
+    Code {
         code: "P0001",
         title: "text that does not parse",
         explanation: "The text is not in the Lathe language. The message says what could have stood at this place.",

@@ -14,7 +14,7 @@ use lathe_runtime::program::Layers;
 use super::{Color, Failure, bytes, print, render, say};
 use crate::compile::{Input, rewrite, write};
 use crate::model::Checkpoint;
-use crate::pack::PackOptions;
+use crate::pack::{PackOptions, check_memory};
 use crate::passes;
 
 /// Compile a checkpoint.
@@ -104,6 +104,9 @@ pub(super) fn run(arguments: Arguments, color: Color) -> Result<(), Failure> {
         Ok(checkpoint) => checkpoint,
         Err(diagnostics) => return Err(Failure::Input(sources, diagnostics)),
     };
+    let threads = arguments.threads.map_or_else(available, NonZeroUsize::get);
+    let packing = PackOptions { memory: arguments.memory, threads };
+    check_memory(&checkpoint, packing).map_err(|error| Failure::Run(error.to_string()))?;
     let options = passes::Options {
         stop_after: arguments.stop_after,
         dump_after: match &arguments.dump {
@@ -135,9 +138,7 @@ pub(super) fn run(arguments: Arguments, color: Color) -> Result<(), Failure> {
     }
     let Some(output) = arguments.output else { return Ok(()) };
 
-    let threads = arguments.threads.map_or_else(available, NonZeroUsize::get);
-    let options = PackOptions { memory: arguments.memory, threads };
-    let outcome = match write(&prepared, &checkpoint, &output, options) {
+    let outcome = match write(&prepared, &checkpoint, &output, packing) {
         Ok(outcome) => outcome,
         Err(error) => return Err(Failure::of(error, sources)),
     };

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::compile::CompileError;
+use crate::lower::LowerError;
 use crate::pack::PackError;
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Sources;
@@ -68,9 +69,12 @@ impl Failure {
     fn of(error: CompileError, sources: Sources) -> Self {
         match error {
             CompileError::Diagnostics(diagnostics) => Failure::Input(sources, diagnostics),
-            CompileError::Pack(error @ PackError::NotFinite { .. }) => {
-                let diagnostic = Diagnostic::error("C0008", error.to_string());
+            CompileError::Pack(PackError::NotFinite { ref file, .. }) => {
+                let diagnostic = Diagnostic::error("C0008", error.to_string()).file(file);
                 Failure::Input(sources, vec![diagnostic])
+            }
+            CompileError::Lower(LowerError::TooLarge { .. }) => {
+                Failure::Input(sources, vec![Diagnostic::error("M0009", error.to_string())])
             }
             other => Failure::Run(other.to_string()),
         }

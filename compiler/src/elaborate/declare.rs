@@ -6,7 +6,7 @@ use std::rc::Rc;
 use lathe_grammar::ast::{Decl, DeclKind, Expr, ExprKind, Ignored, Path, PathSegment};
 use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::pattern::Kind;
-use lathe_grammar::span::Span;
+use lathe_grammar::span::{Span, Spanned};
 
 use super::constructors::{self, Constructor, Declared};
 use super::eval::visit_expr;
@@ -35,15 +35,25 @@ impl<'a> Elaborator<'a> {
     fn bind_lets(&mut self, body: &'a [Decl], scope: &Rc<Scope<'a>>) {
         for decl in body {
             if let DeclKind::Let { name, value } = &decl.kind {
-                if name.value == "config" {
-                    self.error("M0006", name.span, "`config` always is config.json and cannot be defined anew");
-                } else if scope.bind(&name.value, Binding::Deferred(value)) {
+                if self.check_name(name).is_err() {
+                    continue;
+                }
+                if scope.bind(&name.value, Binding::Deferred(value)) {
                     self.lets.insert(&name.value, value);
                 } else {
                     self.error("M0006", name.span, format!("`{}` is defined twice", name.value));
                 }
             }
         }
+    }
+
+    /// Refuses the one name that always means the same.
+    pub(super) fn check_name(&mut self, name: &Spanned<String>) -> Result<(), Reported> {
+        if name.value == "config" {
+            let message = "`config` always is config.json and cannot be defined anew";
+            return Err(self.error("M0006", name.span, message));
+        }
+        Ok(())
     }
 
     fn declaration(
@@ -75,6 +85,12 @@ impl<'a> Elaborator<'a> {
                 }
             }
             DeclKind::Context(expr) => {
+                if let Some(first) = self.context.replace(decl.span) {
+                    let diagnostic = Diagnostic::error("M0006", "a model has one `context`, found two")
+                        .label(decl.span, "the second")
+                        .label(first, "the first");
+                    return Err(self.report(diagnostic));
+                }
                 let value = self.eval(expr, scope)?;
                 if !matches!(value, Value::Missing(_) | Value::Null) {
                     match u32::try_from(self.count(&value, expr.span)?) {
@@ -96,6 +112,7 @@ impl<'a> Elaborator<'a> {
                 pending.extend(self.declare(body, &Scope::child(scope), &full));
             }
             DeclKind::Repeat { variable, start, end, body } => {
+                self.check_name(variable)?;
                 let first = self.eval(start, scope)?;
                 let first = self.count(&first, start.span)?;
                 let last = self.eval(end, scope)?;
@@ -151,7 +168,7 @@ impl<'a> Elaborator<'a> {
             let child = path[dot + 1..].split('.').next().unwrap_or("");
             let count = self.containers.entry(path[..dot].to_string()).or_insert(0);
             if let Ok(index) = child.parse::<u64>() {
-                *count = (*count).max(index + 1);
+                *count = (*count).max(index.saturating_add(1));
             }
         }
         self.paths.insert(path.clone(), id);

@@ -12,13 +12,24 @@ use lathe_runtime::program::Binary;
 use serde_json::Value as Json;
 
 use super::value::{Binding, Reported, Scope, Value};
-use super::{Elaborator, functions};
+use super::{Elaborator, MAX_DEPTH, functions};
 use crate::ir::Op;
 
 type Eval<T = Value> = Result<T, Reported>;
 
 impl<'a> Elaborator<'a> {
     pub(super) fn eval(&mut self, expr: &'a Expr, scope: &Rc<Scope<'a>>) -> Eval {
+        if self.depth == MAX_DEPTH {
+            let message = format!("more than {MAX_DEPTH} expressions within each other, counted through `let`s");
+            return Err(self.error("M0009", expr.span, message));
+        }
+        self.depth += 1;
+        let value = self.eval_kind(expr, scope);
+        self.depth -= 1;
+        value
+    }
+
+    fn eval_kind(&mut self, expr: &'a Expr, scope: &Rc<Scope<'a>>) -> Eval {
         match &expr.kind {
             ExprKind::Null => Ok(Value::Null),
             ExprKind::Bool(value) => Ok(Value::Bool(*value)),
@@ -426,10 +437,11 @@ fn integers(op: BinaryOp, a: i64, b: i64) -> Result<Value, String> {
             Some(_) => return Err(format!("{a} is not a multiple of {b}")),
         },
         BinaryOp::Rem => a.checked_rem(b),
-        BinaryOp::Pow => match u32::try_from(b) {
-            Ok(b) => a.checked_pow(b),
-            Err(_) => return Ok(Value::Float(libm::pow(a as f64, b as f64))),
-        },
+        BinaryOp::Pow if b < 0 => {
+            let power = libm::pow(a as f64, b as f64);
+            return if power.is_finite() { Ok(Value::Float(power)) } else { Err("0 has no negative power".into()) };
+        }
+        BinaryOp::Pow => u32::try_from(b).ok().and_then(|b| a.checked_pow(b)),
         BinaryOp::Or | BinaryOp::Either | BinaryOp::Both | BinaryOp::Eq | BinaryOp::Ne => {
             unreachable!("handled before numbers are")
         }

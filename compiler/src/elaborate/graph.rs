@@ -1,5 +1,6 @@
 //! The graph block: statements run once, each operation adds a node.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use lathe_grammar::ast::{Decl, DeclKind, Stmt, StmtKind};
@@ -9,7 +10,7 @@ use lathe_grammar::span::Span;
 use super::constructors::Apply;
 use super::value::{Binding, Reported, Scope, Value};
 use super::{Elaborator, ModuleId};
-use crate::ir::{NodeId, Op, ParamId};
+use crate::ir::{Dim, NodeId, Op, ParamId};
 
 /// The inputs that a graph is given, in the order of its parameters.
 const INPUTS: [(&str, Op); 2] = [("tokens", Op::Tokens), ("positions", Op::Positions)];
@@ -29,20 +30,72 @@ impl<'a> Elaborator<'a> {
         }
         match self.statements(body, &scope)? {
             Some((Value::Node(logits), span)) => {
-                self.node(Op::Output, &[logits], "output", span)?;
-                Ok(())
+                let output = self.node(Op::Output, &[logits], "output", span)?;
+                self.check_vocabulary(output, span)?;
+                self.check_use(output)
             }
             Some((other, span)) => Err(self.expected("an activation", &other, span)),
             None => Err(self.error("M0006", decl.span, "the graph ends without a `return`")),
         }
     }
 
+    /// Logits are one number for each token that an embedding knows.
+    fn check_vocabulary(&mut self, output: NodeId, span: Span) -> Result<(), Reported> {
+        let width = self.graph.node(output).fact.last();
+        let tables =
+            self.graph.nodes().filter(|(_, node)| node.op == Op::Embed).map(|(id, _)| self.graph.operands(id)[0]);
+        let sizes: Vec<Dim> = tables.map(|table| self.graph.node(table).fact.shape[0]).collect();
+        match sizes.iter().find(|&&size| Some(size) != width.map(Dim::Fixed)) {
+            None => Ok(()),
+            Some(size) => {
+                let found = &self.graph.node(output).fact;
+                let message = format!("expected logits for the {size} tokens that the embedding knows, found {found}");
+                Err(self.error("M0005", span, message))
+            }
+        }
+    }
+
+    /// Reports every module that the output does not depend on: its tensors are claimed, but nothing would read them.
+    fn check_use(&mut self, output: NodeId) -> Result<(), Reported> {
+        if self.diagnostics.iter().any(Diagnostic::is_error) {
+            // What is missing may be missing because of them.
+            return Err(Reported);
+        }
+        let (mut used, mut seen, mut waiting) = (BTreeSet::new(), BTreeSet::new(), vec![output]);
+        while let Some(id) = waiting.pop() {
+            if let Op::Param(param) = self.graph.node(id).op {
+                used.insert(param);
+            }
+            waiting.extend(self.graph.operands(id).into_iter().filter(|&operand| seen.insert(operand)));
+        }
+        let unused: Vec<Diagnostic> = self
+            .modules
+            .iter()
+            .map(|built| &built.module)
+            .filter(|module| !module.params.iter().any(|param| used.contains(param)))
+            .map(|module| {
+                let message = format!("module `{}` has no part in the output: the graph never uses it", module.path);
+                Diagnostic::error("M0010", message).label(module.span, "declared here")
+            })
+            .collect();
+        if unused.is_empty() {
+            return Ok(());
+        }
+        self.diagnostics.extend(unused);
+        Err(Reported)
+    }
+
     /// Runs statements up to a `return`, whose value comes back.
     fn statements(&mut self, body: &'a [Stmt], scope: &Rc<Scope<'a>>) -> Result<Option<(Value, Span)>, Reported> {
+        let end = body.iter().position(|stmt| matches!(stmt.kind, StmtKind::Return(_)));
+        if let Some(after) = end.and_then(|end| body.get(end + 1)) {
+            return Err(self.error("M0006", after.span, "nothing after a `return` is ever run"));
+        }
         for stmt in body {
             match &stmt.kind {
                 StmtKind::Assign { name, value } => {
                     let value = self.eval(value, scope)?;
+                    self.check_name(name)?;
                     scope.assign(&name.value, value);
                 }
                 StmtKind::Return(expr) => return Ok(Some((self.eval(expr, scope)?, expr.span))),
@@ -53,6 +106,8 @@ impl<'a> Elaborator<'a> {
                     }
                 }
                 StmtKind::For { index, variable, over, body } => {
+                    self.check_name(variable)?;
+                    index.iter().try_for_each(|index| self.check_name(index))?;
                     let over_value = self.eval(over, scope)?;
                     for (i, item) in self.items(&over_value, over.span)?.into_iter().enumerate() {
                         self.step(stmt.span)?;
@@ -89,14 +144,20 @@ impl<'a> Elaborator<'a> {
                 if children == 0 {
                     return Err(self.error("M0002", span, format!("`{path}` has no indexed modules to go through")));
                 }
+                self.steps(children, span)?;
                 let child = |index| {
                     let path = format!("{path}.{index}");
                     match self.paths.get(&path) {
-                        Some(&module) => Value::Module(module),
-                        None => Value::Container(path),
+                        Some(&module) => Ok(Value::Module(module)),
+                        None if self.containers.contains_key(&path) => Ok(Value::Container(path)),
+                        None => Err(path),
                     }
                 };
-                Ok((0..children).map(child).collect())
+                (0..children).map(child).collect::<Result<_, _>>().map_err(|missing| {
+                    let message =
+                        format!("expected modules for every index below {children}, found none at `{missing}`");
+                    self.error("M0006", span, message)
+                })
             }
             other => Err(self.expected("a list or a repeated module", other, span)),
         }

@@ -31,6 +31,9 @@ pub use functions::FUNCTIONS;
 /// Most modules and operations that a definition may evaluate to.
 const MAX_SIZE: u64 = 1_000_000;
 
+/// Deepest nesting of expressions, counted through the `let`s that they use; each level takes stack.
+const MAX_DEPTH: usize = 300;
+
 /// Index into [`Elaborated::modules`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModuleId(pub u32);
@@ -111,6 +114,8 @@ pub fn elaborate(
         claimed: BTreeMap::new(),
         ignored_tensors: Vec::new(),
         max_positions: None,
+        context: None,
+        depth: 0,
         steps: 0,
         label: Vec::new(),
     };
@@ -182,6 +187,10 @@ struct Elaborator<'a> {
     claimed: BTreeMap<TensorId, (String, Span)>,
     ignored_tensors: Vec<(String, Span)>,
     max_positions: Option<u32>,
+    /// The `context` declaration.
+    context: Option<Span>,
+    /// Expressions that are being evaluated, one within the other.
+    depth: usize,
     /// Iterations and operations so far, against [`MAX_SIZE`].
     steps: u64,
     /// Containers that the graph's loops are in, innermost last.

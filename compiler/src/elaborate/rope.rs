@@ -51,7 +51,7 @@ struct Reader<'r, 'a> {
 
 impl Reader<'_, '_> {
     fn frequencies(&mut self, width: u64) -> Result<Vec<f32>, Reported> {
-        let home = ["rope_parameters", "rope_scaling"].into_iter().find(|key| self.at(&[key]).is_some());
+        let home = self.home()?;
         let theta = match home.map(|home| self.number(&[home, "rope_theta"])).transpose()?.flatten() {
             Some(theta) => Some(theta),
             None => self.number(&["rope_theta"])?,
@@ -64,8 +64,15 @@ impl Reader<'_, '_> {
         let base: Vec<f64> = base.collect();
         let Some(home) = home else { return self.rounded(&base) };
         let kind = match self.text(&[home, "rope_type"])? {
+            Some(kind) => Some(kind),
+            None => self.text(&[home, "type"])?,
+        };
+        let kind = match kind {
             Some(kind) => kind,
-            None => self.text(&[home, "type"])?.unwrap_or_else(|| "default".into()),
+            None if self.at(&[home, "factor"]).is_some() => {
+                return Err(self.wrong(&format!("expected {home}.rope_type beside {home}.factor, found none")));
+            }
+            None => "default".into(),
         };
         match kind.as_str() {
             "default" => self.rounded(&base),
@@ -106,6 +113,27 @@ impl Reader<'_, '_> {
                 Err(self.elaborator.report(diagnostic))
             }
         }
+    }
+
+    /// The key that holds the settings, in either spelling: an object of plain values.
+    fn home(&mut self) -> Result<Option<&'static str>, Reported> {
+        for key in ["rope_parameters", "rope_scaling"] {
+            match self.at(&[key]) {
+                None => {}
+                Some(Json::Object(settings)) => {
+                    if let Some((inner, _)) = settings.iter().find(|(_, value)| value.is_object()) {
+                        let message = format!("settings of its own for `{inner}` cannot be built by this version");
+                        let diagnostic = Diagnostic::error("M0008", message)
+                            .label(self.span, "")
+                            .note(format!("{key}.{inner} in {}", self.elaborator.config.file));
+                        return Err(self.elaborator.report(diagnostic));
+                    }
+                    return Ok(Some(key));
+                }
+                Some(other) => return Err(self.wrong(&format!("expected an object at {key}, found {other}"))),
+            }
+        }
+        Ok(None)
     }
 
     fn rounded(&mut self, frequencies: &[f64]) -> Result<Vec<f32>, Reported> {

@@ -26,8 +26,12 @@ impl fmt::Display for Dim {
 /// What the elements of a value are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
-    /// Token ids, positions, row numbers.
-    Index,
+    /// Ids of tokens.
+    Token,
+    /// Positions of tokens in their text.
+    Position,
+    /// Numbers of rows.
+    Row,
     /// Real numbers; how they are stored is decided later.
     Real,
 }
@@ -47,9 +51,19 @@ impl Fact {
         Fact { dtype: Dtype::Real, shape: shape.into() }
     }
 
-    /// Indices of this shape.
-    pub fn index(shape: impl Into<Vec<Dim>>) -> Self {
-        Fact { dtype: Dtype::Index, shape: shape.into() }
+    /// One token id for each of these rows.
+    pub fn tokens(rows: Dim) -> Self {
+        Fact { dtype: Dtype::Token, shape: vec![rows] }
+    }
+
+    /// One position for each of these rows.
+    pub fn positions(rows: Dim) -> Self {
+        Fact { dtype: Dtype::Position, shape: vec![rows] }
+    }
+
+    /// The numbers of the rows that were selected.
+    pub fn selection() -> Self {
+        Fact { dtype: Dtype::Row, shape: vec![Dim::Selected] }
     }
 
     /// A parameter of this shape.
@@ -69,7 +83,9 @@ impl Fact {
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.dtype {
-            Dtype::Index => "index[",
+            Dtype::Token => "token[",
+            Dtype::Position => "position[",
+            Dtype::Row => "row[",
             Dtype::Real => "real[",
         })?;
         for (i, dim) in self.shape.iter().enumerate() {

@@ -36,11 +36,11 @@ pub struct RopeId(pub u32);
 /// An operation. Operands are listed in the order of their slots.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Op {
-    /// `index[T]`: the token ids of a step.
+    /// `token[T]`: the token ids of a step.
     Tokens,
-    /// `index[T]`: their positions.
+    /// `position[T]`: their positions.
     Positions,
-    /// `index[S]`: which of them logits are asked for.
+    /// `row[S]`: which of them logits are asked for.
     Selection,
     /// A parameter, of the shape that its entry states.
     Param(ParamId),
@@ -167,8 +167,9 @@ impl Op {
         let misfit = |expected: String, found: &Fact| Misfit { expected, found: found.to_string() };
         let same = |a: &Fact, b: &Fact| if a == b { Ok(a.clone()) } else { Err(misfit(a.to_string(), b)) };
         match self {
-            Op::Tokens | Op::Positions => Ok(Fact::index([Dim::Tokens])),
-            Op::Selection => Ok(Fact::index([Dim::Selected])),
+            Op::Tokens => Ok(Fact::tokens(Dim::Tokens)),
+            Op::Positions => Ok(Fact::positions(Dim::Tokens)),
+            Op::Selection => Ok(Fact::selection()),
             Op::Param(id) => match graph.param(*id) {
                 Some(param) => Ok(Fact::param(&param.shape)),
                 None => Err(Misfit { expected: "a parameter of the table".into(), found: format!("p{}", id.0) }),
@@ -178,9 +179,7 @@ impl Op {
                 let [Dim::Fixed(_), width] = table.shape[..] else {
                     return Err(misfit("a table [vocab, n]".into(), table));
                 };
-                if tokens.dtype != Dtype::Index || tokens.shape.len() != 1 {
-                    return Err(misfit("index[T]".into(), tokens));
-                }
+                same(&Fact::tokens(Dim::Tokens), tokens)?;
                 Ok(Fact::real([tokens.shape[0], width]))
             }
             Op::Linear => {
@@ -235,7 +234,7 @@ impl Op {
                 if width > head_dim {
                     return Err(misfit(format!("head_dim of at least the rotary width {width}"), operands[0]));
                 }
-                same(&Fact::index([rows]), operands[1])?;
+                same(&Fact::positions(rows), operands[1])?;
                 Ok(operands[0].clone())
             }
             Op::Attention { .. } => {
@@ -262,7 +261,7 @@ impl Op {
                 if x.shape[0] != Dim::Tokens {
                     return Err(misfit("T rows".into(), x));
                 }
-                same(&Fact::index([Dim::Selected]), operands[1])?;
+                same(&Fact::selection(), operands[1])?;
                 let mut shape = x.shape.clone();
                 shape[0] = Dim::Selected;
                 Ok(Fact::real(shape))

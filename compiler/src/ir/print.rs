@@ -4,7 +4,7 @@
 //! rope r0 half amplitude 1.0 frequencies 1.0 0.1
 //! param p0 model.embed_tokens.weight [4096, 192] tensor 0 rows 0..4096
 //! param p1 lm_head.weight [4096, 192] tied p0
-//! %0 tokens : index[T]
+//! %0 tokens : token[T]
 //! %1 param p0 : real[4096, 192]  // model.embed_tokens
 //! %2 embed %1 %0 : real[T, 192]  // model.embed_tokens
 //! ```

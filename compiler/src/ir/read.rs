@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use lathe_runtime::program::{Binary, RopePairing, RopeTable, Unary};
 
-use super::fact::{Dim, Fact};
+use super::fact::{Dim, Dtype, Fact};
 use super::graph::{Graph, Node, NodeId, Param, ParamId, Slice, TensorId, Values};
 use super::op::{Op, Real, RopeId};
 
@@ -178,7 +178,7 @@ fn op(name: &str, attributes: &[&str]) -> Result<Op, String> {
 }
 
 fn fact(text: &str) -> Result<Fact, String> {
-    let (dtype, shape) = text.trim().split_once('[').ok_or("expected `index[…]` or `real[…]`")?;
+    let (dtype, shape) = text.trim().split_once('[').ok_or("expected a dtype and a shape as in `real[T, 8]`")?;
     let shape = shape.strip_suffix(']').ok_or("expected `]`")?;
     let dims = shape.split(',').map(|dim| match dim.trim() {
         "T" => Ok(Dim::Tokens),
@@ -186,9 +186,12 @@ fn fact(text: &str) -> Result<Fact, String> {
         n => number(n).map(Dim::Fixed),
     });
     let shape = dims.collect::<Result<Vec<Dim>, String>>()?;
-    match dtype {
-        "index" => Ok(Fact::index(shape)),
-        "real" => Ok(Fact::real(shape)),
-        other => Err(format!("expected index or real, found `{other}`")),
-    }
+    let dtype = match dtype {
+        "token" => Dtype::Token,
+        "position" => Dtype::Position,
+        "row" => Dtype::Row,
+        "real" => Dtype::Real,
+        other => return Err(format!("expected token, position, row or real, found `{other}`")),
+    };
+    Ok(Fact { dtype, shape })
 }

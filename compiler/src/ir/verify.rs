@@ -203,7 +203,7 @@ mod tests {
     const VALID: &str = "\
 rope r0 half amplitude 1.0 frequencies 1.0 0.1
 param p0 table [8, 4] tensor 0 rows 0..8
-%0 tokens : index[T]
+%0 tokens : token[T]
 %1 param p0 : real[8, 4]
 %2 embed %1 %0 : real[T, 4]
 %3 linear %2 %1 : real[T, 8]

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytemuck::Zeroable;
+use bytemuck::allocation::try_zeroed_vec;
 use lathe_kernels::cpu::Isa;
 use lathe_kernels::formats::Matrix;
 use lathe_kernels::ops::{self, AttentionShape, Pairing};
@@ -279,11 +281,10 @@ struct Allocator {
 }
 
 impl Allocator {
-    fn zeros<T: Clone + Default>(&mut self, what: &'static str, length: usize) -> Result<Vec<T>, ExecError> {
+    /// Zeros that take memory only once they are written, where the system can.
+    fn zeros<T: Zeroable>(&mut self, what: &'static str, length: usize) -> Result<Vec<T>, ExecError> {
         let bytes = (length as u64).saturating_mul(size_of::<T>() as u64);
-        let mut values = Vec::new();
-        values.try_reserve_exact(length).map_err(|_| ExecError::Memory { what, bytes })?;
-        values.resize(length, T::default());
+        let values = try_zeroed_vec(length).map_err(|()| ExecError::Memory { what, bytes })?;
         self.bytes += bytes;
         Ok(values)
     }
