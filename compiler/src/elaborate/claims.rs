@@ -10,6 +10,9 @@ use super::constructors::Declared;
 use super::value::Reported;
 use crate::ir::{Param, ParamId, Slice, TensorId, Values};
 
+/// Missing tensors after which no more are looked for.
+const MAX_MISSING: usize = 100;
+
 impl Elaborator<'_> {
     /// Adds a parameter to the graph's table.
     pub(super) fn param(&mut self, name: String, shape: Vec<u64>, values: Values) -> ParamId {
@@ -22,6 +25,10 @@ impl Elaborator<'_> {
         self.step(declared.span)?;
         let name = format!("{}.{suffix}", declared.path);
         let rows = if shape.len() == 1 { 1 } else { shape[0] };
+        if self.missing > MAX_MISSING {
+            // The checkpoint is another model's; a thousand more names would say no more.
+            return Err(Reported);
+        }
         let tensor = self.claim(declared, &name, shape);
         let values = Values::Stored(Slice { tensor: tensor.unwrap_or(TensorId(u32::MAX)), first_row: 0, rows });
         Ok(self.param(name, shape.to_vec(), values))
@@ -30,6 +37,7 @@ impl Elaborator<'_> {
     fn claim(&mut self, declared: &Declared<'_>, name: &str, shape: &[u64]) -> Option<TensorId> {
         let folder = self.checkpoint.folder.display().to_string();
         let Some(id) = self.checkpoint.find(name) else {
+            self.missing += 1;
             let message = format!("{folder}: expected tensor `{name}` {shape:?}, found no tensor of this name");
             let mut diagnostic = Diagnostic::error("C0004", message).file(folder).label(declared.span, "declared here");
             if let Some(near) = self.checkpoint.nearest(name) {

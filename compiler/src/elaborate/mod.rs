@@ -112,6 +112,7 @@ pub fn elaborate(
         reads: BTreeSet::new(),
         lets: BTreeMap::new(),
         claimed: BTreeMap::new(),
+        missing: 0,
         ignored_tensors: Vec::new(),
         max_positions: None,
         context: None,
@@ -185,6 +186,8 @@ struct Elaborator<'a> {
     lets: BTreeMap<&'a str, &'a ast::Expr>,
     /// The parameter that reads each stored tensor, and its declaration.
     claimed: BTreeMap<TensorId, (String, Span)>,
+    /// Tensors that the checkpoint lacks, so far.
+    missing: usize,
     ignored_tensors: Vec<(String, Span)>,
     max_positions: Option<u32>,
     /// The `context` declaration.
@@ -203,8 +206,8 @@ impl<'a> Elaborator<'a> {
         self.mentioned_keys(model);
         let root = Scope::root();
         let pending = self.declare(&model.body, &root, "");
-        if self.diagnostics.iter().any(|diagnostic| diagnostic.code == "M0004") {
-            // The definition is for another model: what else does not fit says nothing new.
+        if self.diagnostics.iter().any(|diagnostic| ["M0004", "M0009"].contains(&diagnostic.code)) {
+            // The definition is for another model, or was cut short: what else does not fit says nothing new.
             return Err(Reported);
         }
         self.build_modules(pending);
