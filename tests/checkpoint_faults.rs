@@ -308,16 +308,30 @@ fn keys_that_nobody_reads_are_a_warning_and_an_error_when_strict() {
     let (checkpoint, out) = (folder.path().join("checkpoint"), folder.path().join("out"));
     configured(&checkpoint, |config| {
         config["residual_multiplier"] = json!(0.5);
-        config["quantization_config"] = json!({"bits": 4, "group": {"size": 32}});
+        config["vision"] = json!({"layers": 4, "patch": {"size": 32}});
     });
     let ended = run(&mut compile("keep", &checkpoint, &out));
     assert_eq!(ended.code, Some(0));
     let stderr = ended.stderr;
-    for key in ["warning[C0010]", "residual_multiplier", "quantization_config.bits", "quantization_config.group.size"] {
+    for key in ["warning[C0010]", "residual_multiplier", "vision.layers", "vision.patch.size"] {
         assert!(stderr.contains(key), "{stderr}");
     }
     fs::remove_dir_all(&out).unwrap();
     let ended = run(compile("keep", &checkpoint, &out).arg("--strict"));
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("error[C0010]") && !out.exists(), "{}", ended.stderr);
+}
+
+#[test]
+fn a_checkpoint_that_is_already_quantized_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (checkpoint, out) = (folder.path().join("checkpoint"), folder.path().join("out"));
+    configured(&checkpoint, |config| config["quantization_config"] = json!({"quant_method": "gptq", "bits": 4}));
+    let ended = run(&mut compile("keep", &checkpoint, &out));
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("error[C0013]") && ended.stderr.contains("gptq") && !out.exists(),
+        "{}",
+        ended.stderr
+    );
 }

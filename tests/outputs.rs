@@ -62,6 +62,19 @@ fn an_empty_folder_is_filled_and_an_older_artifact_replaced() {
     assert_eq!(names, [checkpoint, other, out]);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_to_an_artifact_stays_a_link() {
+    let (folder, checkpoint, out) = setting();
+    let link = folder.path().join("link");
+    succeed(&mut compile("keep", &checkpoint, &out));
+    std::os::unix::fs::symlink(&out, &link).unwrap();
+    let before = files::list(folder.path());
+    succeed(&mut compile("keep", &checkpoint, &link));
+    assert!(link.is_symlink() && out.join("program.json").is_file());
+    assert_eq!(files::list(folder.path()), before);
+}
+
 /// A file that Lathe does not write is somebody's work, whatever else is there.
 #[test]
 fn an_artifact_with_a_foreign_file_is_left_as_it_is() {
@@ -81,7 +94,8 @@ fn an_artifact_with_a_foreign_file_is_left_as_it_is() {
 #[test]
 fn more_threads_than_there_is_work_are_not_started() {
     let (_folder, checkpoint, out) = setting();
-    succeed(compile("keep", &checkpoint, &out).args(["--threads", "200000"]));
+    succeed(compile("keep", &checkpoint, &out).args(["--threads", "1024"]));
+    refused(&checkpoint, &out, &["--threads", "200000"], &["1024"]);
 }
 
 #[test]

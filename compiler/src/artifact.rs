@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lathe_runtime::files::open_regular;
 use lathe_runtime::program::PROGRAM_FILE;
 use lathe_runtime::weights::is_weight_file;
 use serde::Serialize;
@@ -37,6 +38,14 @@ pub enum ArtifactError {
     #[error("cannot write {}: {source}", path.display())]
     Io {
         /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// A file of the checkpoint could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
         path: PathBuf,
         /// The operating system's reason.
         source: io::Error,
@@ -116,12 +125,14 @@ impl Staging {
     /// # Errors
     /// When `target` is something else than a compiled model or an empty folder, or the folder cannot be made.
     pub fn new(target: &Path) -> Result<Self, ArtifactError> {
+        // A link keeps pointing to what is written.
+        let target = &fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf());
         check_target(target)?;
         let (parent, name) = match (target.parent(), target.file_name()) {
             (Some(parent), Some(name)) => (parent, name.to_string_lossy()),
             _ => {
                 let what = "it has no name of its own".to_string();
-                return Err(ArtifactError::Occupied { path: target.to_path_buf(), what });
+                return Err(ArtifactError::Occupied { path: target.clone(), what });
             }
         };
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
@@ -131,7 +142,7 @@ impl Staging {
             fs::remove_dir_all(&folder).map_err(failed(&folder))?;
         }
         fs::create_dir(&folder).map_err(failed(&folder))?;
-        Ok(Staging { folder, target: target.to_path_buf(), published: false })
+        Ok(Staging { folder, target: target.clone(), published: false })
     }
 
     /// Where files go.
@@ -158,7 +169,8 @@ impl Staging {
             let from = checkpoint.folder.join(name);
             if from.is_file() {
                 // The content only: a read-only checkpoint must not make the artifact read-only.
-                let mut input = fs::File::open(&from).map_err(failed(&from))?;
+                let unreadable = |source| ArtifactError::Read { path: from.clone(), source };
+                let (mut input, _) = open_regular(&from).map_err(unreadable)?;
                 let to = self.folder.join(name);
                 let mut output = fs::File::create(&to).map_err(failed(&to))?;
                 io::copy(&mut input, &mut output).map_err(failed(&to))?;

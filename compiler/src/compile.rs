@@ -127,6 +127,7 @@ pub fn rewrite(input: Input<'_>, options: &passes::Options) -> Result<Rewritten,
     let entry = lathe_specs::BOOKKEEPING;
     let source = sources.add(format!("library:{}", entry.path), entry.text);
     let bookkeeping = parse(sources, source, &mut diagnostics).and_then(first_model);
+    diagnostics.extend(already_quantized(checkpoint));
     let (Some(spec), Some(definition), Some(bookkeeping)) = (spec, definition, bookkeeping) else {
         return Err(CompileError::Diagnostics(diagnostics));
     };
@@ -197,6 +198,7 @@ pub fn write(
 ) -> Result<Outcome, CompileError> {
     let Prepared { model, plan, lowered, warnings, reader, .. } = prepared;
     let staging = Staging::new(target)?;
+    staging.copy_companions(checkpoint)?;
     let weights = &lowered.program.weights;
     let packed = pack(&lowered.recipes, weights, checkpoint, reader, staging.folder(), options)?;
     let program = lowered.program.to_json()?;
@@ -213,7 +215,6 @@ pub fn write(
     staging.write(PROGRAM_FILE, &program)?;
     staging.write(LOCK_FILE, &json(&lock))?;
     staging.write(REPORT_FILE, &json(&report))?;
-    staging.copy_companions(checkpoint)?;
     staging.publish()?;
     Ok(outcome)
 }
@@ -342,6 +343,16 @@ pub fn architectures(model: &Model) -> Vec<String> {
         _ => None,
     });
     lists.flatten().map(|name| name.value.clone()).collect()
+}
+
+/// A checkpoint whose tensors are codes of some format cannot be read as numbers.
+fn already_quantized(checkpoint: &Checkpoint) -> Option<Diagnostic> {
+    let key = "quantization_config";
+    let settings = checkpoint.config.get(&[key.to_string()]).filter(|value| !value.is_null())?;
+    let method = settings.get("quant_method").and_then(|method| method.as_str()).unwrap_or("an unnamed method");
+    let file = checkpoint.config.file.clone();
+    let message = format!("{file}: expected weights that are not quantized, found {key} of {method}");
+    Some(Diagnostic::error("C0013", message).file(file).help("compile the checkpoint that it was made from"))
 }
 
 fn unread(checkpoint: &Checkpoint, read: &BTreeSet<String>, strict: bool) -> Option<Diagnostic> {

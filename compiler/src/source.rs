@@ -8,6 +8,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lathe_runtime::files::open_regular;
+
 use crate::model::{Checkpoint, Tensor};
 
 /// A tensor could not be read.
@@ -43,8 +45,8 @@ impl TensorReader {
     pub fn open(checkpoint: &Checkpoint) -> Result<Self, ReadTensorError> {
         let open = |path: &std::path::PathBuf| {
             let file = path.display().to_string();
-            match File::open(path) {
-                Ok(handle) => Ok((file, handle)),
+            match open_regular(path) {
+                Ok((handle, _)) => Ok((file, handle)),
                 Err(source) => Err(ReadTensorError { file, tensor: None, begin: 0, end: 0, source }),
             }
         };

@@ -96,6 +96,12 @@ pub static CODES: &[Code] = &[
             code) and pass it with --model-def, or check `lathe list models`.",
     },
     Code {
+        code: "C0013",
+        title: "a checkpoint that is already quantized",
+        explanation: "config.json has a quantization_config: the tensors hold codes of a format instead of numbers. \
+            This version reads F32, F16 and BF16 checkpoints only.",
+    },
+    Code {
         code: "M0001",
         title: "an unknown name in a definition",
         explanation: "An expression uses a name that is neither a `let`, a loop variable, a module nor a function.",

@@ -1,12 +1,13 @@
 //! A compiled model on disk: a folder with `program.json`, `weights-*.safetensors` and, where the model has them,
 //! `tokenizer.json` and `generation_config.json`.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::files::{open_regular, read_bounded};
 use crate::program::{MAX_PROGRAM_BYTES, PROGRAM_FILE, Program, ProgramError};
 use crate::weights::{Weights, WeightsError};
 
@@ -29,13 +30,13 @@ pub enum ArtifactError {
         source: io::Error,
     },
     /// A file where a folder should be.
-    #[error("is not a compiled model: {} is not a folder", path.display())]
+    #[error("{} is not a compiled model: expected a folder", path.display())]
     NotAFolder {
         /// The file.
         path: PathBuf,
     },
     /// A folder without a program.
-    #[error("is not a compiled model: {} has no {PROGRAM_FILE}", folder.display())]
+    #[error("{} is not a compiled model: it has no {PROGRAM_FILE}", folder.display())]
     NoProgram {
         /// The folder.
         folder: PathBuf,
@@ -59,6 +60,14 @@ pub enum ArtifactError {
         /// What is wrong.
         source: serde_json::Error,
     },
+    /// A file that should be text.
+    #[error("{}: not UTF-8: {source}", path.display())]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// Where it is not.
+        source: std::string::FromUtf8Error,
+    },
     /// A file that is too large to be what its name says.
     #[error("{} has {found} bytes, at most {max} are read", path.display())]
     TooLarge {
@@ -81,6 +90,7 @@ impl ArtifactError {
             | ArtifactError::NoProgram { .. }
             | ArtifactError::Program { .. }
             | ArtifactError::Generation { .. }
+            | ArtifactError::Text { .. }
             | ArtifactError::TooLarge { .. } => true,
         }
     }
@@ -134,7 +144,7 @@ pub struct GenerationConfig {
 
 /// One token or several.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "eos_token_id: expected a token or a list of tokens")]
 enum OneOrMany {
     One(u32),
     Many(Vec<u32>),
@@ -169,17 +179,16 @@ impl GenerationConfig {
 /// The text of a file of at most `max` bytes; `None` if there is no such file.
 fn read_text(path: &Path, max: u64) -> Result<Option<String>, ArtifactError> {
     let failed = |source| ArtifactError::Io { path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Ok(file) => file,
+    let (file, found) = match open_regular(path) {
+        Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    let found = file.metadata().map_err(failed)?.len();
     if found > max {
         return Err(ArtifactError::TooLarge { path: path.to_owned(), found, max });
     }
-    let mut text = String::new();
-    file.take(max).read_to_string(&mut text).map_err(failed)?;
+    let bytes = read_bounded(file, max).map_err(failed)?;
+    let text = String::from_utf8(bytes).map_err(|source| ArtifactError::Text { path: path.to_owned(), source })?;
     Ok(Some(text))
 }
 
@@ -203,11 +212,10 @@ mod tests {
     fn what_is_no_model_is_said() {
         let folder = tempfile::tempdir().unwrap();
         let message = |path: &Path| Artifact::open(path).unwrap_err().to_string();
-        assert!(message(folder.path()).starts_with("is not a compiled model: "));
-        assert!(message(folder.path()).ends_with("has no program.json"));
+        assert!(message(folder.path()).ends_with("is not a compiled model: it has no program.json"));
         let file = folder.path().join(PROGRAM_FILE);
         fs::write(&file, "{}").unwrap();
-        assert!(message(&file).ends_with("is not a folder"));
+        assert!(message(&file).ends_with("is not a compiled model: expected a folder"));
         assert!(message(folder.path()).contains("program.json: not a program: missing field `version`"));
         let missing = Artifact::open(&folder.path().join("none")).unwrap_err();
         assert!(missing.to_string().starts_with("cannot read ") && !missing.is_input_fault());
@@ -217,7 +225,7 @@ mod tests {
     fn large_files_are_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(GENERATION_FILE);
-        File::create(&path).unwrap().set_len(MAX_GENERATION_BYTES + 1).unwrap();
+        fs::File::create(&path).unwrap().set_len(MAX_GENERATION_BYTES + 1).unwrap();
         let error = GenerationConfig::read(folder.path()).unwrap_err();
         assert!(error.to_string().ends_with("has 1048577 bytes, at most 1048576 are read"));
     }

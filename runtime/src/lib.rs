@@ -14,6 +14,7 @@ pub mod artifact;
 pub mod backend;
 #[cfg(feature = "exec")]
 pub mod exec;
+pub mod files;
 pub mod memory;
 pub mod program;
 #[cfg(feature = "cli")]

@@ -1,14 +1,15 @@
 //! `lathe compile`
 
-use std::fs;
+use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
-use clap::ValueEnum;
+use clap::{ValueEnum, value_parser};
 use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::span::{SourceId, Sources};
+use lathe_runtime::files::read_bounded;
 use lathe_runtime::program::Layers;
 
 use super::{Color, Failure, bytes, print, render, say};
@@ -33,9 +34,9 @@ pub(super) struct Arguments {
     /// Bound the memory of the whole process, as in 512M or 4G (powers of 1024) [default: unbounded, 4 MiB per thread].
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     memory: Option<u64>,
-    /// Pack with this many threads [default: one for each processor].
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
+    /// Pack with this many threads, at most 1024 [default: one for each processor].
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Treat keys of config.json that nobody reads as errors.
     #[arg(long)]
     strict: bool,
@@ -104,7 +105,7 @@ pub(super) fn run(arguments: Arguments, color: Color) -> Result<(), Failure> {
         Ok(checkpoint) => checkpoint,
         Err(diagnostics) => return Err(Failure::Input(sources, diagnostics)),
     };
-    let threads = arguments.threads.map_or_else(available, NonZeroUsize::get);
+    let threads = arguments.threads.map_or_else(available, usize::from);
     let packing = PackOptions { memory: arguments.memory, threads };
     check_memory(&checkpoint, packing).map_err(|error| Failure::Run(error.to_string()))?;
     let options = passes::Options {
@@ -175,13 +176,12 @@ fn load_spec(name: &str, sources: &mut Sources) -> Result<Result<SourceId, Box<D
     Ok(Err(Box::new(diagnostic.help(help))))
 }
 
+/// A text of the user; a pipe is as good as a file.
 fn load_file(path: &Path, sources: &mut Sources) -> Result<SourceId, Failure> {
     let failed = |reason: String| Failure::Run(format!("cannot read {}: {reason}", path.display()));
-    let size = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
-    if size > lathe_grammar::MAX_SOURCE_LENGTH as u64 {
-        return Err(failed(format!("expected at most {} bytes, found {size}", lathe_grammar::MAX_SOURCE_LENGTH)));
-    }
-    let bytes = fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let bytes = File::open(path)
+        .and_then(|file| read_bounded(file, lathe_grammar::MAX_SOURCE_LENGTH as u64))
+        .map_err(|error| failed(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|error| failed(format!("not UTF-8: {}", error.utf8_error())))?;
     Ok(sources.add(path.display().to_string(), text))
 }

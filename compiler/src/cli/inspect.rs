@@ -1,11 +1,11 @@
 //! `lathe inspect`
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Sources;
+use lathe_runtime::files::read_regular;
 use lathe_runtime::program::{Layers, MAX_PROGRAM_BYTES, PROGRAM_FILE, Program, StoredTensor};
 use serde_json::json;
 
@@ -27,16 +27,16 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = arguments.artifact.join(PROGRAM_FILE);
     let file = path.display().to_string();
-    let unreadable = |error: io::Error| Failure::Run(format!("cannot read {file}: {error}"));
     let invalid = |reason: String| {
         let diagnostic = Diagnostic::error("A0001", format!("{file}: {reason}")).file(file.as_str());
         Failure::Input(Sources::new(), vec![diagnostic])
     };
-    let size = fs::metadata(&path).map_err(unreadable)?.len();
-    if size > MAX_PROGRAM_BYTES as u64 {
-        return Err(invalid(format!("expected at most {MAX_PROGRAM_BYTES} bytes, found {size}")));
-    }
-    let text = String::from_utf8(fs::read(&path).map_err(unreadable)?).map_err(|error| invalid(error.to_string()))?;
+    let bytes = read_regular(&path, MAX_PROGRAM_BYTES as u64).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if arguments.artifact.is_dir() => invalid("expected a program, found none".into()),
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => invalid(error.to_string()),
+        _ => Failure::Run(format!("cannot read {file}: {error}")),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| invalid(error.to_string()))?;
     let program = Program::from_json(&text).map_err(|error| invalid(error.to_string()))?;
     if !arguments.json {
         let layers = if arguments.all_layers { Layers::All } else { Layers::Folded };

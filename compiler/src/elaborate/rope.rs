@@ -23,6 +23,9 @@ use super::value::{Reported, Value};
 /// Base of the frequencies where the config does not say; what every published config without the key means.
 const DEFAULT_THETA: f64 = 10_000.0;
 
+/// Scalings that can be built.
+const KINDS: [&str; 3] = ["default", "linear", "llama3"];
+
 /// Widest head that frequencies are made for, in elements.
 const MAX_WIDTH: u64 = 65_536;
 
@@ -74,6 +77,14 @@ impl Reader<'_, '_> {
             }
             None => "default".into(),
         };
+        let settings: &[&str] = match kind.as_str() {
+            "linear" => &["factor"],
+            "llama3" => &["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"],
+            _ => &[],
+        };
+        if KINDS.contains(&kind.as_str()) {
+            self.check_settings(home, &kind, settings)?;
+        }
         match kind.as_str() {
             "default" => self.rounded(&base),
             "linear" => {
@@ -109,7 +120,7 @@ impl Reader<'_, '_> {
                 let diagnostic = Diagnostic::error("M0008", message)
                     .label(self.span, "")
                     .note(format!("{home}.rope_type in {}", self.elaborator.config.file))
-                    .help("default, linear and llama3 can");
+                    .help(format!("those that can: {}", KINDS.join(", ")));
                 Err(self.elaborator.report(diagnostic))
             }
         }
@@ -117,6 +128,11 @@ impl Reader<'_, '_> {
 
     /// The key that holds the settings, in either spelling: an object of plain values.
     fn home(&mut self) -> Result<Option<&'static str>, Reported> {
+        if let [Some(new), Some(old)] = ["rope_parameters", "rope_scaling"].map(|key| self.at(&[key]))
+            && new != old
+        {
+            return Err(self.wrong("expected rope_parameters or rope_scaling, found both, and they differ"));
+        }
         for key in ["rope_parameters", "rope_scaling"] {
             match self.at(&[key]) {
                 None => {}
@@ -134,6 +150,25 @@ impl Reader<'_, '_> {
             }
         }
         Ok(None)
+    }
+
+    /// Refuses settings that this kind of scaling does not have: each would change what the model computes.
+    fn check_settings(&mut self, home: &str, kind: &str, known: &[&str]) -> Result<(), Reported> {
+        let Some(Json::Object(settings)) = self.at(&[home]) else { return Ok(()) };
+        let shared = ["rope_type", "type", "rope_theta"];
+        for (key, value) in &settings {
+            let whole = key == "partial_rotary_factor" && value.as_f64() == Some(1.0);
+            if whole {
+                self.at(&[home, key]);
+            } else if !value.is_null() && !known.contains(&key.as_str()) && !shared.contains(&key.as_str()) {
+                let message = format!("{home}.{key} = {value} cannot be built by this version for {kind:?} scaling");
+                let diagnostic = Diagnostic::error("M0008", message)
+                    .label(self.span, "")
+                    .note(format!("in {}", self.elaborator.config.file));
+                return Err(self.elaborator.report(diagnostic));
+            }
+        }
+        Ok(())
     }
 
     fn rounded(&mut self, frequencies: &[f64]) -> Result<Vec<f32>, Reported> {

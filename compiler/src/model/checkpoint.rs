@@ -1,10 +1,10 @@
 //! Opening a checkpoint folder.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use lathe_grammar::diag::{Diagnostic, nearest};
+use lathe_runtime::files::read_regular;
 use safetensors::tensor::Dtype;
 use serde_json::Value;
 
@@ -203,11 +203,7 @@ fn read_json(path: &Path) -> Result<Value, Box<Diagnostic>> {
     let file = path.display().to_string();
     let fault = |code, message: String| Box::new(Diagnostic::error(code, message).file(file.as_str()));
     let unreadable = |error: std::io::Error| fault("C0001", format!("cannot read {file}: {error}"));
-    let size = fs::metadata(path).map_err(unreadable)?.len();
-    if size > MAX_JSON {
-        return Err(fault("C0002", format!("{file}: expected at most {MAX_JSON} bytes, found {size}")));
-    }
-    let bytes = fs::read(path).map_err(unreadable)?;
+    let bytes = read_regular(path, MAX_JSON).map_err(unreadable)?;
     serde_json::from_slice(&bytes).map_err(|error| fault("C0002", format!("{file} is not valid JSON: {error}")))
 }
 

@@ -3,11 +3,11 @@
 //! What holds for every safetensors file is checked by [`parse_header`]; here, that the bytes of a tensor are as many as
 //! its dtype and shape say. Source of the format: <https://github.com/huggingface/safetensors#format>.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use lathe_grammar::diag::Diagnostic;
+use lathe_runtime::files::open_regular;
 use lathe_runtime::weights::{HeaderEntry, HeaderError, header_json_bytes, parse_header};
 use safetensors::tensor::Dtype;
 use serde::Deserialize;
@@ -75,8 +75,7 @@ pub(super) fn read(path: &Path) -> Result<Header, Vec<Diagnostic>> {
 }
 
 fn read_entries(path: &Path) -> Result<(Vec<HeaderEntry>, u64), Fault> {
-    let mut input = File::open(path)?;
-    let size = input.metadata()?.len();
+    let (mut input, size) = open_regular(path)?;
     let mut length = [0u8; 8];
     if size < length.len() as u64 {
         return Err(HeaderError::Truncated { found: size, expected: length.len() as u64 }.into());

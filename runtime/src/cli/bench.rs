@@ -44,11 +44,13 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineOptions, out: &mut (dyn Wri
     let (prompt_tokens, new_tokens) = (args.prompt_tokens as usize, args.new_tokens as usize);
     let start = Instant::now();
     let model = Model::open(&args.model, machine)?;
-    let ids = pseudo_random_tokens(prompt_tokens + new_tokens, model.artifact.program.vocabulary());
-    let (prompt, new) = ids.split_at(prompt_tokens);
-    let options = SessionOptions::with_capacity(ids.len());
+    let vocabulary = model.artifact.program.vocabulary();
+    let options = SessionOptions::with_capacity(prompt_tokens.saturating_add(new_tokens));
     let (load_seconds, times) = model.with_session(&options, |session| {
         let load_seconds = start.elapsed().as_secs_f64();
+        // Made once the session has taken so many.
+        let ids = pseudo_random_tokens(prompt_tokens + new_tokens, vocabulary);
+        let (prompt, new) = ids.split_at(prompt_tokens);
         measure(session, &prompt[..prompt_tokens.min(WARM_UP_PREFILL)], &new[..new_tokens.min(WARM_UP_DECODE)])?;
         Ok((load_seconds, measure(session, prompt, new)?))
     })?;

@@ -1,13 +1,18 @@
 //! Files that are named on the command line, where `-` is stdin or stdout.
 
-use std::fs;
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use lathe_runtime::files::read_bounded;
 
 use super::failure::Failure;
 
 /// The name of stdin and stdout.
 const STANDARD: &str = "-";
+
+/// Longest text that is read, in bytes.
+const MAX_TEXT_BYTES: u64 = 1 << 30;
 
 /// Whether a path stands for stdin or stdout.
 pub(crate) fn is_standard(path: &Path) -> bool {
@@ -17,10 +22,10 @@ pub(crate) fn is_standard(path: &Path) -> bool {
 /// The text of a file or of stdin.
 pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
     let (name, bytes) = if is_standard(path) {
-        let mut bytes = Vec::new();
-        ("stdin".to_owned(), io::stdin().read_to_end(&mut bytes).map(|_| bytes))
+        ("stdin".to_owned(), read_bounded(io::stdin(), MAX_TEXT_BYTES))
     } else {
-        (path.display().to_string(), fs::read(path))
+        // A pipe is as good as a file here; both must end.
+        (path.display().to_string(), File::open(path).and_then(|file| read_bounded(file, MAX_TEXT_BYTES)))
     };
     let bytes = bytes.map_err(|error| Failure::Run(format!("cannot read {name}: {error}")))?;
     String::from_utf8(bytes).map_err(|error| Failure::Input(format!("{name} is not UTF-8: {}", error.utf8_error())))
@@ -38,6 +43,12 @@ pub(crate) struct Aside {
 impl Aside {
     /// A place beside `target`.
     pub(crate) fn new(target: &Path) -> Result<Aside, Failure> {
+        if fs::metadata(target).is_ok_and(|found| !found.is_file()) {
+            let message = format!("{} exists and is not a regular file; it is left as it is", target.display());
+            return Err(Failure::Run(message));
+        }
+        // A link keeps pointing to what is written.
+        let target = &fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
         let Some(name) = target.file_name() else {
             return Err(Failure::Run(format!("{} is not the name of a file", target.display())));
         };

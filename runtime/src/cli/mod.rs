@@ -12,7 +12,7 @@ use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use clap::{Args, ColorChoice, Parser, Subcommand};
+use clap::{Args, ColorChoice, Parser, Subcommand, value_parser};
 use lathe_runtime::backend::DeviceChoice;
 
 use self::failure::Failure;
@@ -61,9 +61,9 @@ struct MachineArgs {
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
 
-    /// Threads to run on [default: all that the machine has]
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "N")]
-    threads: Option<NonZeroUsize>,
+    /// Threads to run on, at most 1024 [default: all that the machine has]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "N", value_parser = value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 }
 
 /// Reads the command line and runs it.
@@ -71,7 +71,7 @@ pub(crate) fn main() -> ExitCode {
     let Arguments { command, machine, color } = Arguments::parse();
     let machine = model::MachineOptions {
         device: machine.device,
-        threads: machine.threads.or(std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get),
+        threads: machine.threads.map_or_else(available_threads, usize::from),
     };
     let mut out = io::stdout();
     let result = match command {
@@ -86,6 +86,10 @@ pub(crate) fn main() -> ExitCode {
         Err(Failure::Input(message)) => report(color, &message, 1),
         Err(Failure::Run(message)) => report(color, &message, 2),
     }
+}
+
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 fn report(color: ColorChoice, message: &str, code: u8) -> ExitCode {

@@ -181,7 +181,9 @@ impl<'de> Visitor<'de> for TensorsVisitor {
             if name == METADATA {
                 map.next_value::<serde::de::IgnoredAny>()?;
             } else {
-                let info = map.next_value::<Info>()?;
+                let entry = map.next_value::<serde_json::Value>()?;
+                let info = serde_json::from_value(entry)
+                    .map_err(|error| A::Error::custom(format_args!("tensor `{name}`: {error}")))?;
                 tensors.push((name, info));
             }
         }

@@ -1,7 +1,7 @@
 //! Reading weight files: mapped into memory, checked against the program, handed out as matrices.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use memmap2::Mmap;
 
 use super::header::{HeaderEntry, HeaderError, read_header};
 use super::{ALIGNMENT, PADDING_PREFIX, is_weight_file};
+use crate::files::open_regular;
 use crate::program::{MatrixShape, Program, StoredTensor, Weight};
 
 /// Why the weights of a program cannot be had.
@@ -195,7 +196,7 @@ fn map_files(folder: &Path) -> Result<Vec<WeightFile>, WeightsError> {
 }
 
 fn map_file(path: &Path) -> io::Result<Mmap> {
-    let file = File::open(path)?;
+    let (file, _) = open_regular(path)?;
     // SAFETY: a mapped file must not change. It is opened for reading only, nothing here writes to files of an
     // artifact once they have their final name, and `Weights` asks its users to leave them alone; Rust cannot check
     // what other processes do.

@@ -241,7 +241,7 @@ fn whose_fault_it_is_shows_in_the_exit_code() {
         assert!(found == code && message.contains(expected), "{found}: {message}");
     };
     check(&model.path().join("none"), &ids, 2, "error: cannot read ");
-    check(&model.path().join("program.json"), &ids, 1, "is not a folder");
+    check(&model.path().join("program.json"), &ids, 1, "expected a folder");
     check(model.path(), &["--ids", "1,99", "--json"], 1, "token 99 at index 1");
     check(model.path(), &[], 2, "required arguments were not provided");
     check(model.path(), &["--ids", "1", "--prompt", "a"], 2, "cannot be used with");
@@ -250,6 +250,11 @@ fn whose_fault_it_is_shows_in_the_exit_code() {
     check(model.path(), &["--prompt-file", "/nonexistent"], 2, "cannot read /nonexistent");
     check(model.path(), &["--ids", "1", "--device", "gpu"], 2, "unknown device `gpu`");
     check(model.path(), &["--ids", "1", "--device", "cuda"], 2, "this build of lathe-run has no CUDA backend");
+
+    if cfg!(unix) {
+        let (code, message) = failure("logits", model.path(), &["--ids", "1", "-o", "/dev/null"]);
+        assert!(code == 2 && message.contains("not a regular file"), "{message}");
+    }
 
     let empty = tempfile::tempdir().unwrap();
     check(empty.path(), &ids, 1, "is not a compiled model");
