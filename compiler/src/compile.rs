@@ -194,7 +194,7 @@ pub fn write(
     prepared: &Prepared,
     checkpoint: &Checkpoint,
     target: &Path,
-    options: PackOptions,
+    options: PackOptions<'_>,
 ) -> Result<Outcome, CompileError> {
     let Prepared { model, plan, lowered, warnings, reader, .. } = prepared;
     let staging = Staging::new(target)?;

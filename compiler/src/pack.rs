@@ -34,11 +34,13 @@ const SHARD: u64 = 8 << 30;
 
 /// How packing is to be done.
 #[derive(Debug, Clone, Copy)]
-pub struct PackOptions {
+pub struct PackOptions<'a> {
     /// Bound on the memory of the whole process, in bytes.
     pub memory: Option<u64>,
     /// Most workers.
     pub threads: usize,
+    /// Set from elsewhere, packing ends with [`PackError::Interrupted`].
+    pub interrupted: &'a AtomicBool,
 }
 
 /// Why packing stopped.
@@ -66,6 +68,9 @@ pub enum PackError {
         /// NaN, inf or -inf.
         value: f32,
     },
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Interrupted,
     /// Not even one worker could be started.
     #[error("cannot start a thread: {source}")]
     NoThread {
@@ -109,12 +114,12 @@ fn bound(header_bytes: u64, workers: u64, tile: u64) -> u64 {
 ///
 /// # Errors
 /// [`PackError::TooLittleMemory`].
-pub fn check_memory(checkpoint: &Checkpoint, options: PackOptions) -> Result<(), PackError> {
+pub fn check_memory(checkpoint: &Checkpoint, options: PackOptions<'_>) -> Result<(), PackError> {
     share(checkpoint.header_bytes, options).map(|_| ())
 }
 
 /// Workers and the size of their tiles under a bound.
-fn share(header_bytes: u64, options: PackOptions) -> Result<(usize, u64), PackError> {
+fn share(header_bytes: u64, options: PackOptions<'_>) -> Result<(usize, u64), PackError> {
     let threads = options.threads.clamp(1, MAX_WORKERS) as u64;
     let Some(memory) = options.memory else { return Ok((threads as usize, LARGEST_TILE)) };
     let minimum = bound(header_bytes, 1, SMALLEST_TILE);
@@ -145,7 +150,7 @@ pub fn pack(
     checkpoint: &Checkpoint,
     reader: &TensorReader,
     folder: &Path,
-    options: PackOptions,
+    options: PackOptions<'_>,
 ) -> Result<Packed, PackError> {
     let (workers, tile) = share(checkpoint.header_bytes, options)?;
     let (shards, jobs) = lay_out(recipes, weights);
@@ -158,13 +163,15 @@ pub fn pack(
         writers.push(WeightsWriter::create(&path, tensors)?);
     }
 
+    let state = Worker { checkpoint, reader, tile, interrupted: options.interrupted };
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let worker = || -> Result<Vec<(usize, blake3::Hash)>, PackError> {
         let (mut buffer, mut done) = (Vec::new(), Vec::new());
         while !stop.load(Ordering::Relaxed) {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(at) else { break };
-            let hash = copy(job.recipe, checkpoint, reader, &writers[job.shard], job.index, tile, &mut buffer)
+            let hash = state
+                .copy(job.recipe, &writers[job.shard], job.index, &mut buffer)
                 .inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
             done.push((at, hash));
         }
@@ -222,35 +229,47 @@ fn lay_out<'a>(recipes: &'a [Recipe], weights: &[Weight]) -> (Vec<Vec<StoredTens
     (shards, jobs)
 }
 
-/// Copies the bytes of a stored tensor whose format keeps them, tile by tile, and hashes them.
-fn copy(
-    recipe: &Recipe,
-    checkpoint: &Checkpoint,
-    reader: &TensorReader,
-    writer: &WeightsWriter,
-    index: usize,
+/// What every worker needs.
+struct Worker<'a> {
+    checkpoint: &'a Checkpoint,
+    reader: &'a TensorReader,
     tile: u64,
-    buffer: &mut Vec<u8>,
-) -> Result<blake3::Hash, PackError> {
-    let tensor = checkpoint.tensor(recipe.source.tensor);
-    let dtype = tensor.stored_dtype().expect("elaboration refuses dtypes that cannot be read");
-    assert_eq!(dtype.format(), recipe.format, "invariant: this version's recipes keep the stored dtype");
-    let (_, columns) = tensor.rows();
-    let begin = recipe.source.first_row * columns * dtype.bytes();
-    let end = begin + recipe.source.rows * columns * dtype.bytes();
-    let mut hasher = blake3::Hasher::new();
-    let mut at = begin;
-    while at < end {
-        let next = end.min(at + tile);
-        reader.read(tensor, at..next, buffer)?;
-        if let Some((element, value)) = first_not_finite(dtype, buffer) {
-            return Err(not_finite(checkpoint, tensor, at / dtype.bytes() + element as u64, columns, value));
+    interrupted: &'a AtomicBool,
+}
+
+impl Worker<'_> {
+    /// Copies the bytes of a stored tensor whose format keeps them, tile by tile, and hashes them.
+    fn copy(
+        &self,
+        recipe: &Recipe,
+        writer: &WeightsWriter,
+        index: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<blake3::Hash, PackError> {
+        let tensor = self.checkpoint.tensor(recipe.source.tensor);
+        let dtype = tensor.stored_dtype().expect("elaboration refuses dtypes that cannot be read");
+        assert_eq!(dtype.format(), recipe.format, "invariant: this version's recipes keep the stored dtype");
+        let (_, columns) = tensor.rows();
+        let begin = recipe.source.first_row * columns * dtype.bytes();
+        let end = begin + recipe.source.rows * columns * dtype.bytes();
+        let mut hasher = blake3::Hasher::new();
+        let mut at = begin;
+        while at < end {
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Err(PackError::Interrupted);
+            }
+            let next = end.min(at + self.tile);
+            self.reader.read(tensor, at..next, buffer)?;
+            if let Some((element, value)) = first_not_finite(dtype, buffer) {
+                let element = at / dtype.bytes() + element as u64;
+                return Err(not_finite(self.checkpoint, tensor, element, columns, value));
+            }
+            hasher.update(buffer);
+            writer.write_at(index, at - begin, buffer)?;
+            at = next;
         }
-        hasher.update(buffer);
-        writer.write_at(index, at - begin, buffer)?;
-        at = next;
+        Ok(hasher.finalize())
     }
-    Ok(hasher.finalize())
 }
 
 fn not_finite(checkpoint: &Checkpoint, tensor: &Tensor, element: u64, columns: u64, value: f32) -> PackError {
@@ -316,7 +335,8 @@ mod tests {
 
     #[test]
     fn a_bound_is_shared_or_refused_with_the_minimum() {
-        let options = |memory| PackOptions { memory: Some(memory), threads: 8 };
+        let interrupted = AtomicBool::new(false);
+        let options = |memory| PackOptions { memory: Some(memory), threads: 8, interrupted: &interrupted };
         let minimum = bound(1000, 1, SMALLEST_TILE);
         assert!(matches!(share(1000, options(minimum)), Ok((1, SMALLEST_TILE))));
         match share(1000, options(minimum - 1)) {

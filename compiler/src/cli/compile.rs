@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -106,7 +107,7 @@ pub(super) fn run(arguments: Arguments, color: Color) -> Result<(), Failure> {
         Err(diagnostics) => return Err(Failure::Input(sources, diagnostics)),
     };
     let threads = arguments.threads.map_or_else(available, usize::from);
-    let packing = PackOptions { memory: arguments.memory, threads };
+    let packing = PackOptions { memory: arguments.memory, threads, interrupted: &INTERRUPTED };
     check_memory(&checkpoint, packing).map_err(|error| Failure::Run(error.to_string()))?;
     let options = passes::Options {
         stop_after: arguments.stop_after,
@@ -139,6 +140,8 @@ pub(super) fn run(arguments: Arguments, color: Color) -> Result<(), Failure> {
     }
     let Some(output) = arguments.output else { return Ok(()) };
 
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
+        .map_err(|error| Failure::Run(format!("cannot listen for Ctrl-C: {error}")))?;
     let outcome = match write(&prepared, &checkpoint, &output, packing) {
         Ok(outcome) => outcome,
         Err(error) => return Err(Failure::of(error, sources)),
@@ -153,6 +156,9 @@ pub(super) fn run(arguments: Arguments, color: Color) -> Result<(), Failure> {
     ));
     Ok(())
 }
+
+/// Set by Ctrl-C and its like once weights are being packed; what was written so far is then removed.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 fn available() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)

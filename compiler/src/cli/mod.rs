@@ -51,6 +51,8 @@ enum Failure {
     Input(Sources, Vec<Diagnostic>),
     /// It could not run: exit 2.
     Run(String),
+    /// Ctrl-C, or a signal like it: exit 130, as shells do.
+    Interrupted,
     /// Standard output is closed; whoever read it has what they wanted: exit 0.
     BrokenPipe,
 }
@@ -73,6 +75,7 @@ impl Failure {
                 let diagnostic = Diagnostic::error("C0008", error.to_string()).file(file);
                 Failure::Input(sources, vec![diagnostic])
             }
+            CompileError::Pack(PackError::Interrupted) => Failure::Interrupted,
             CompileError::Lower(LowerError::TooLarge { .. }) => {
                 Failure::Input(sources, vec![Diagnostic::error("M0009", error.to_string())])
             }
@@ -98,6 +101,10 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) | Err(Failure::BrokenPipe) => ExitCode::SUCCESS,
+        Err(Failure::Interrupted) => {
+            say("interrupted; nothing was written");
+            ExitCode::from(130)
+        }
         Err(Failure::Input(sources, diagnostics)) => {
             render::diagnostics(&sources, &diagnostics, cli.color);
             ExitCode::from(1)

@@ -68,7 +68,7 @@ fn split(line: &str) -> Result<Option<Line<'_>>, String> {
             None => attributes.push(word),
         }
     }
-    Ok(Some(Line { id, name, attributes, operands, fact, label }))
+    Ok(Some(Line { id, name, attributes, operands, fact, label: label.trim() }))
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
