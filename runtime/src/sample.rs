@@ -94,7 +94,8 @@ impl Sampler {
     /// The tokens that can be chosen, with weights relative to that of the best.
     fn gather(&mut self, logits: &[f32], largest: f32) {
         let SamplerOptions { temperature, top_k, top_p, .. } = self.options;
-        let weight = |logit: f32| ((f64::from(logit) - f64::from(largest)) / f64::from(temperature)).exp();
+        // The same bits on every platform, so that a seed gives the same tokens.
+        let weight = |logit: f32| libm::exp((f64::from(logit) - f64::from(largest)) / f64::from(temperature));
         let candidates = &mut self.candidates;
         candidates.clear();
         candidates.extend(logits.iter().enumerate().map(|(token, &logit)| (token as u32, weight(logit))));

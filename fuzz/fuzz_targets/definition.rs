@@ -1,0 +1,54 @@
+//! Any definition is elaborated on a checkpoint or refused. What is elaborated is a valid graph.
+
+#![no_main]
+
+use std::fs;
+use std::sync::LazyLock;
+
+use lathe_compiler::elaborate::elaborate;
+use lathe_compiler::ir::verify;
+use lathe_compiler::model::Checkpoint;
+use lathe_grammar::ast::{Item, Model};
+use lathe_grammar::diag::Diagnostic;
+use lathe_grammar::parse;
+use lathe_grammar::span::Sources;
+use libfuzzer_sys::fuzz_target;
+
+const CONFIG: &str = r#"{"hidden_size": 8, "vocab_size": 16, "num_layers": 2, "heads": 2, "nothing": null, "eps": 1e-6,
+    "types": ["a", "b"], "rope_parameters": {"rope_type": "default", "rope_theta": 100.0}}"#;
+const HEADER: &str = r#"{"embed.weight":{"dtype":"F32","shape":[16,8],"data_offsets":[0,512]},
+    "up.weight":{"dtype":"F32","shape":[8,8],"data_offsets":[512,768]},
+    "norm.weight":{"dtype":"F32","shape":[8],"data_offsets":[768,800]}}"#;
+
+static CHECKPOINT: LazyLock<Checkpoint> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let mut weights = (HEADER.len() as u64).to_le_bytes().to_vec();
+    weights.extend(HEADER.as_bytes());
+    weights.resize(weights.len() + 800, 0);
+    fs::write(folder.path().join("config.json"), CONFIG).expect("the folder can be written");
+    fs::write(folder.path().join("model.safetensors"), weights).expect("the folder can be written");
+    Checkpoint::open(folder.path()).expect("the checkpoint is whole")
+});
+
+fn model(text: &str) -> Option<Model> {
+    let mut sources = Sources::new();
+    let source = sources.add("fuzz.lathe", text);
+    let parsed = parse(&sources, source);
+    if parsed.diagnostics.iter().any(Diagnostic::is_error) {
+        return None;
+    }
+    parsed.file?.items.into_iter().find_map(|item| match item {
+        Item::Model(model) => Some(model),
+        Item::Spec(_) => None,
+    })
+}
+
+fuzz_target!(|text: &str| {
+    let bookkeeping = model(lathe_specs::BOOKKEEPING.text).expect("the shipped text is right");
+    if let Some(model) = model(text) {
+        match elaborate(&model, &bookkeeping, &CHECKPOINT) {
+            Ok((elaborated, _)) => verify(&elaborated.graph).expect("elaboration yields valid graphs"),
+            Err(diagnostics) => assert!(diagnostics.iter().any(Diagnostic::is_error)),
+        }
+    }
+});
