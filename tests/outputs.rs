@@ -2,8 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use lathe_compiler::compile::{CompileError, write};
+use lathe_compiler::pack::{PackError, PackOptions};
 
 use crate::support::command::{compile, lathe, run, succeed};
+use crate::support::compiler::{Texts, open};
 use crate::support::files;
 use crate::support::llama::{Llama, Shape};
 
@@ -155,4 +160,20 @@ fn a_damaged_artifact_is_not_inspected() {
     for part in ["A0001", program.to_str().unwrap(), "version 7", "version 1"] {
         assert!(ended.stderr.contains(part), "expected {part:?} in:\n{}", ended.stderr);
     }
+}
+
+/// What Ctrl-C does: the flag is set, and nothing of the attempt is left.
+#[test]
+fn an_interrupted_compilation_leaves_nothing_behind() {
+    let (folder, checkpoint, out) = setting();
+    let before = files::list(folder.path());
+    let opened = open(&checkpoint);
+    let prepared = Texts::library("keep").prepared(&opened);
+    let attempt = |interrupted: bool| {
+        let interrupted = AtomicBool::new(interrupted);
+        write(&prepared, &opened, &out, PackOptions { memory: None, threads: 2, interrupted: &interrupted })
+    };
+    assert!(matches!(attempt(true), Err(CompileError::Pack(PackError::Interrupted))));
+    assert_eq!(files::list(folder.path()), before);
+    assert!(attempt(false).is_ok() && out.join("program.json").is_file());
 }
