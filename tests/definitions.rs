@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use lathe_compiler::compile::{Prepared, architectures};
-use lathe_grammar::ast::{Item, Model};
+use lathe_grammar::ast::Model;
 use lathe_grammar::span::Sources;
 
 use crate::support::compiler::{Texts, open};
@@ -15,10 +15,9 @@ fn shipped() -> Vec<Model> {
     let parse = |entry: &lathe_specs::Entry| {
         let mut sources = Sources::new();
         let source = sources.add(entry.path, entry.text);
-        lathe_grammar::parse(&sources, source).file.expect("shipped definitions parse").items
+        lathe_grammar::parse(&sources, source).file.expect("shipped definitions parse")
     };
-    let items = lathe_specs::MODELS.iter().flat_map(parse);
-    items.filter_map(|item| if let Item::Model(model) = item { Some(model) } else { None }).collect()
+    lathe_specs::MODELS.iter().map(parse).flat_map(|file| file.models().cloned().collect::<Vec<_>>()).collect()
 }
 
 /// Every architecture that a shipped definition describes.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use lathe_grammar::ast::{DeclKind, File, Item, Model};
+use lathe_grammar::ast::{DeclKind, File, ItemKind, Model};
 use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::span::{SourceId, Sources, Spanned};
 use lathe_runtime::program::{PROGRAM_FILE, ProgramError};
@@ -112,14 +112,16 @@ pub fn rewrite(input: Input<'_>, options: &passes::Options) -> Result<Rewritten,
     let Input { sources, spec, model, checkpoint, strict } = input;
     let mut diagnostics = Vec::new();
     let spec = single(parse(sources, spec, &mut diagnostics), "spec", &mut diagnostics, |item| match item {
-        Item::Spec(spec) => Ok(spec),
-        Item::Model(model) => Err(model.name),
+        ItemKind::Spec(spec) => Ok(Some(spec)),
+        ItemKind::Model(model) => Err(model.name),
+        ItemKind::Use(_) | ItemKind::Let(_) => Ok(None),
     });
     let definition = match model {
         Some(source) => {
             single(parse(sources, source, &mut diagnostics), "model", &mut diagnostics, |item| match item {
-                Item::Model(model) => Ok(model),
-                Item::Spec(spec) => Err(spec.name),
+                ItemKind::Model(model) => Ok(Some(model)),
+                ItemKind::Spec(spec) => Err(spec.name),
+                ItemKind::Use(_) | ItemKind::Let(_) => Ok(None),
             })
         }
         None => shipped_definition(sources, checkpoint, &mut diagnostics),
@@ -265,10 +267,7 @@ fn parse(sources: &Sources, source: SourceId, diagnostics: &mut Vec<Diagnostic>)
 }
 
 fn first_model(file: File) -> Option<Model> {
-    file.items.into_iter().find_map(|item| match item {
-        Item::Model(model) => Some(model),
-        Item::Spec(_) => None,
-    })
+    file.models().next().cloned()
 }
 
 /// The one item that a file holds, of the kind that was asked for.
@@ -276,14 +275,14 @@ fn single<T>(
     file: Option<File>,
     what: &str,
     diagnostics: &mut Vec<Diagnostic>,
-    pick: impl Fn(Item) -> Result<T, Spanned<String>>,
+    pick: impl Fn(ItemKind) -> Result<Option<T>, Spanned<String>>,
 ) -> Option<T> {
     let file = file?;
     let version = file.version.span;
     let (mut found, mut others) = (Vec::new(), Vec::new());
     for item in file.items {
-        match pick(item) {
-            Ok(item) => found.push(item),
+        match pick(item.kind) {
+            Ok(item) => found.extend(item),
             Err(name) => others.push(name),
         }
     }

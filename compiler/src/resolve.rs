@@ -1,6 +1,6 @@
 //! Rules on modules: the last rule that matches decides. Every rule must match, and should decide, something.
 
-use lathe_grammar::ast::{ExprKind, FormatExpr, Rule, Spec};
+use lathe_grammar::ast::{Call, ExprKind, Rule, Spec};
 use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::pattern::{Candidate, Pattern};
 use lathe_grammar::span::{Span, Spanned};
@@ -16,9 +16,13 @@ const LATER: &[&str] = &[
     "mxfp8", "bf16", "f16", "f32",
 ];
 
+fn rules(spec: &Spec) -> &[Rule] {
+    spec.rules.as_ref().map_or(&[], |rules| &rules.value)
+}
+
 /// The mistakes of a spec's formats, which can be found without a model.
 pub fn check_formats(spec: &Spec) -> Vec<Diagnostic> {
-    spec.rules.iter().filter_map(|rule| choice(&rule.format).err()).map(|diagnostic| *diagnostic).collect()
+    rules(spec).iter().filter_map(|rule| choice(rule.format.as_ref()?).err()).map(|diagnostic| *diagnostic).collect()
 }
 
 /// Gives every module of `model` its decision. The ties of the plan are still to be found.
@@ -32,9 +36,10 @@ pub fn resolve(
 ) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let mut decisions = vec![Decision { choice: Choice::Keep { exact: false }, rule: None }; model.modules.len()];
-    let mut matched = vec![0usize; spec.rules.len()];
-    for (rule, matched) in spec.rules.iter().zip(&mut matched) {
-        let choice = match choice(&rule.format) {
+    let mut matched = vec![0usize; rules(spec).len()];
+    for (rule, matched) in rules(spec).iter().zip(&mut matched) {
+        let Some(format) = &rule.format else { continue };
+        let choice = match choice(format) {
             Ok(choice) => choice,
             Err(diagnostic) => {
                 diagnostics.push(*diagnostic);
@@ -43,7 +48,7 @@ pub fn resolve(
         };
         *matched = apply(rule, choice, model, &mut decisions, &mut diagnostics);
     }
-    for (rule, matched) in spec.rules.iter().zip(matched) {
+    for (rule, matched) in rules(spec).iter().zip(matched) {
         let decides = decisions.iter().any(|decision| decision.rule == Some(rule.span));
         if matched > 0 && !decides {
             let message =
@@ -148,8 +153,8 @@ fn indexed_children(model: &Elaborated, path: &str) -> usize {
     model.children.get(path).copied().unwrap_or(0) as usize
 }
 
-fn choice(format: &Spanned<FormatExpr>) -> Result<Choice, Box<Diagnostic>> {
-    let FormatExpr { name, args } = &format.value;
+fn choice(format: &Spanned<Call>) -> Result<Choice, Box<Diagnostic>> {
+    let (name, args) = (&format.value.name.value, &format.value.args);
     if name != "keep" {
         let diagnostic = if LATER.contains(&name.as_str()) {
             Diagnostic::error("S0202", format!("the format `{name}` cannot be built by this version"))

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use lathe_compiler::elaborate::elaborate;
 use lathe_compiler::ir::verify;
 use lathe_compiler::model::Checkpoint;
-use lathe_grammar::ast::{Item, Model};
+use lathe_grammar::ast::Model;
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::parse;
 use lathe_grammar::span::Sources;
@@ -37,10 +37,7 @@ fn model(text: &str) -> Option<Model> {
     if parsed.diagnostics.iter().any(Diagnostic::is_error) {
         return None;
     }
-    parsed.file?.items.into_iter().find_map(|item| match item {
-        Item::Model(model) => Some(model),
-        Item::Spec(_) => None,
-    })
+    parsed.file?.models().next().cloned()
 }
 
 fuzz_target!(|text: &str| {

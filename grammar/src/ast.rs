@@ -8,35 +8,99 @@ use crate::span::{Span, Spanned};
 pub struct File {
     /// Version of the language.
     pub version: Spanned<u32>,
-    /// Specs and models, in the order of the text.
+    /// In the order of the text.
     pub items: Vec<Item>,
 }
 
-/// A spec or a model definition.
+impl File {
+    /// The specs, in the order of the text.
+    pub fn specs(&self) -> impl Iterator<Item = &Spec> {
+        self.items.iter().filter_map(|item| if let ItemKind::Spec(spec) = &item.kind { Some(spec) } else { None })
+    }
+
+    /// The model definitions, in the order of the text.
+    pub fn models(&self) -> impl Iterator<Item = &Model> {
+        self.items.iter().filter_map(|item| if let ItemKind::Model(model) = &item.kind { Some(model) } else { None })
+    }
+}
+
+/// One item of a file.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// What it is.
+    pub kind: ItemKind,
+    /// The whole item.
+    pub span: Span,
+}
+
+impl PartialEq for Item {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind
+    }
+}
+
+/// The kinds of item.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Item {
+pub enum ItemKind {
+    /// `use "PATH"`: the names of another file.
+    Use(Spanned<String>),
+    /// `let NAME = VALUE`, for every spec of the file.
+    Let(Let),
     /// `spec NAME { … }`
     Spec(Spec),
     /// `model NAME { … }`
     Model(Model),
 }
 
-/// Maps module patterns to formats.
+/// Maps module patterns to formats, edges to rotations. Sections that were not written are `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     /// Its name.
     pub name: Spanned<String>,
-    /// The rules, in the order of the text. The last one that matches decides.
-    pub rules: Vec<Rule>,
+    /// The spec that it builds on: the name of one in scope, or the path of a file that holds one.
+    pub extends: Option<Spanned<String>>,
+    /// `models a, b`: definitions or model types that it is meant for.
+    pub models: Option<Spanned<Vec<Spanned<String>>>>,
+    /// `let NAME = VALUE`, in the order of the text.
+    pub lets: Vec<Let>,
+    /// `rules { … }`, in the order of the text. The last one that matches decides.
+    pub rules: Option<Spanned<Vec<Rule>>>,
+    /// `rotate { … }`
+    pub rotate: Option<Spanned<Vec<Rotation>>>,
+    /// `kv_cache => FORMAT`
+    pub kv_cache: Option<Spanned<Call>>,
+    /// `tied => share`: what becomes of tables that several modules share.
+    pub tied: Option<Spanned<String>>,
+    /// `compute => f32`: the dtype of activations between operations.
+    pub compute: Option<Spanned<String>>,
 }
 
-/// `PATTERN => FORMAT [optional]`
+/// `let NAME = VALUE`: a format, a rotation, a number or a word, under a name.
+#[derive(Debug, Clone)]
+pub struct Let {
+    /// Name bound.
+    pub name: Spanned<String>,
+    /// A [`Call`] as an expression, or a literal; what it may be depends on where the name is used.
+    pub value: Expr,
+    /// The whole binding.
+    pub span: Span,
+}
+
+impl PartialEq for Let {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.value == other.value
+    }
+}
+
+/// `PATTERN => FORMAT [with input FORMAT] [optional]`. At least one of the formats is there.
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// Which modules.
     pub pattern: Spanned<Pattern>,
-    /// What they become.
-    pub format: Spanned<FormatExpr>,
+    /// What their weights become. `None` in `PATTERN => with input FORMAT`, which decides about inputs alone.
+    pub format: Option<Spanned<Call>>,
+    /// What their input activations become.
+    pub input: Option<Spanned<Call>>,
     /// Whether it may match nothing.
     pub optional: bool,
     /// The whole rule.
@@ -45,15 +109,41 @@ pub struct Rule {
 
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
-        self.pattern == other.pattern && self.format == other.format && self.optional == other.optional
+        (&self.pattern, &self.format, &self.input, self.optional)
+            == (&other.pattern, &other.format, &other.input, other.optional)
     }
 }
 
-/// `keep`, `keep(exact)`, `int4(group: 128)`: a name and arguments, checked against the table of formats later.
+/// `SITE [of PATTERN] by ROTATION [offline] [optional]`
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    /// Which edges of the graph: `residual`, `value`, …, `input`.
+    pub site: Spanned<String>,
+    /// Only those in, or into, what matches.
+    pub within: Option<Spanned<Pattern>>,
+    /// By what.
+    pub by: Spanned<Call>,
+    /// Whether an operation at run time is refused.
+    pub offline: bool,
+    /// Whether there may be no such edge.
+    pub optional: bool,
+    /// The whole request.
+    pub span: Span,
+}
+
+impl PartialEq for Rotation {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.site, &self.within, &self.by, self.offline, self.optional)
+            == (&other.site, &other.within, &other.by, other.offline, other.optional)
+    }
+}
+
+/// `keep`, `keep(exact)`, `int4(group: 128)`, `random_hadamard(seed: 7)`: a name and arguments, checked against the
+/// tables of formats and rotations later.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FormatExpr {
-    /// `keep`, `int8`, …
-    pub name: String,
+pub struct Call {
+    /// `keep`, `int8`, …, or a `let`.
+    pub name: Spanned<String>,
     /// In the order of the text.
     pub args: Vec<Arg>,
 }

@@ -1,6 +1,7 @@
 //! Every diagnostic code with its long explanation: one table.
 //!
-//! First letter: `A` compiled models, `P` text that does not parse, `S` specs, `M` model definitions, `C` checkpoints.
+//! First letter: `A` compiled models, `C` checkpoints, `F` files that are formatted or converted, `M` model definitions,
+//! `P` text that does not parse, `S` specs.
 
 /// A code and what it means.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +103,23 @@ pub static CODES: &[Code] = &[
             This version reads F32, F16 and BF16 checkpoints only.",
     },
     Code {
+        code: "F0001",
+        title: "a file that fmt leaves as it is",
+        explanation: "YAML anchors and aliases would be written out by printing what the file says, so such a file is \
+            not formatted.",
+    },
+    Code {
+        code: "F0002",
+        title: "a text that is not formatted",
+        explanation: "`lathe fmt --check` found a file that `lathe fmt` would change.",
+    },
+    Code {
+        code: "F0003",
+        title: "something that cannot be said in the other syntax",
+        explanation: "YAML holds one spec, or the names that other specs share; several specs and model definitions \
+            are written in the Lathe language only. Comments are dropped by `convert`, with a note.",
+    },
+    Code {
         code: "M0001",
         title: "an unknown name in a definition",
         explanation: "An expression uses a name that is neither a `let`, a loop variable, a module nor a function.",
@@ -169,10 +187,94 @@ pub static CODES: &[Code] = &[
         explanation: "The first item of every file is `lathe 1`: the version of the language that it is written in.",
     },
     Code {
+        code: "P0003",
+        title: "a text in a newer version of the language",
+        explanation: "The version line names a version that is newer than this compiler. What the text means is \
+            decided by that version, so nothing in it is looked at: use a newer compiler, or the version that this one \
+            reads.",
+    },
+    Code {
+        code: "P0004",
+        title: "a section or key that does not exist",
+        explanation: "A spec has a fixed set of sections, and in YAML a fixed set of keys at each level. One that is \
+            not known would be ignored by a lenient reader, and what it was meant to say would silently not happen. \
+            The message names the nearest one that exists.",
+    },
+    Code {
+        code: "P0005",
+        title: "something that is said twice",
+        explanation: "A section, a key or an argument stands twice in one place. Which one was meant cannot be known, \
+            so neither is taken.",
+    },
+    Code {
+        code: "P0006",
+        title: "text that is not YAML",
+        explanation: "The file cannot be read as YAML. Two causes are frequent: a tab in the indentation (YAML takes \
+            blanks only), and a pattern without quotes: `*`, `{`, `[`, `&` and `!` mean something to YAML at the start \
+            of a value, so `match: **` must be written `match: \"**\"`.",
+    },
+    Code {
+        code: "P0007",
+        title: "YAML that is too large",
+        explanation: "The document nests too deep, has too many nodes, or repeats too much by aliases: such a text is \
+            written to exhaust whoever reads it. A spec needs three levels and a few hundred lines.",
+    },
+    Code {
+        code: "P0008",
+        title: "a YAML value of the wrong type",
+        explanation: "A key was given another type of value than it takes: a list where a text is expected, a number \
+            where `true` or `false` is.",
+    },
+    Code {
         code: "S0001",
         title: "a spec or model of this name does not exist",
         explanation: "A name on the command line is a file, or the path of a shipped spec without its extension. \
             `lathe list specs` shows those.",
+    },
+    Code {
+        code: "S0002",
+        title: "a file that does not hold the one spec that is asked for",
+        explanation: "Where one spec is asked for, the file must hold exactly one, or the name must say which: \
+            `FILE#NAME`.",
+    },
+    Code {
+        code: "S0003",
+        title: "imports or bases that lead back to themselves",
+        explanation: "A file uses itself through `use`, a spec builds on itself through `extends`, or a `let` on \
+            itself. The message shows the chain.",
+    },
+    Code {
+        code: "S0004",
+        title: "a path that leads out of the folder",
+        explanation: "`use` and `extends` reach files in the folder of the spec that was asked for and below it, or in \
+            the shipped library. A path that leads out of either, an absolute one, or a link that points elsewhere is \
+            refused: what a spec does must follow from what is handed over with it.",
+    },
+    Code {
+        code: "S0005",
+        title: "a name that is given twice",
+        explanation: "Two `let`s, specs or models of one scope have the same name, or a `let` has the name of a format \
+            or rotation. Which one a later line means could not be told.",
+    },
+    Code {
+        code: "S0006",
+        title: "a name that is not known",
+        explanation: "A `let`, a spec or a file is referred to that does not exist in this scope. Names come from the \
+            same file, from files that it names with `use`, from the spec that it extends, and, for specs, from the \
+            library.",
+    },
+    Code {
+        code: "S0007",
+        title: "an override that fits nothing",
+        explanation: "`--set NAME=VALUE` replaces a `let`, `kv_cache`, `tied` or `compute`; `--set \
+            NAME.ARGUMENT=VALUE` an argument of the format or rotation under that name. The name must exist, and the \
+            value must be one that could stand in the spec.",
+    },
+    Code {
+        code: "S0008",
+        title: "a spec for other models",
+        explanation: "The spec lists in `models` what it was written for, and the checkpoint is none of them. Its \
+            patterns and formats were chosen for other modules: extend it, or add the model to its list.",
     },
     Code {
         code: "S0101",
@@ -194,15 +296,120 @@ pub static CODES: &[Code] = &[
             a later one, so it has no effect: usually the order is wrong.",
     },
     Code {
+        code: "S0104",
+        title: "a pattern that matches a container only",
+        explanation: "The pattern names something that holds modules and is none itself, as `layers[0]` does. Formats \
+            belong to modules: write `.**` behind it for every module below.",
+    },
+    Code {
+        code: "S0105",
+        title: "an index that is out of range",
+        explanation: "A single index must exist; ranges, as in `[0..4]`, are clipped to what there is. Negative \
+            indices count from the end.",
+    },
+    Code {
+        code: "S0106",
+        title: "an alternative that matches nothing",
+        explanation: "Braces and lists of indices stand for several patterns, and each of them must match something: \
+            in `{up_proj,upproj}` the second would otherwise be a typing error that nobody sees. Drop it, or mark the \
+            rule `optional`.",
+    },
+    Code {
         code: "S0201",
         title: "an unknown format",
-        explanation: "The name after `=>` is not a format. This version builds one: `keep`, the dtype that the checkpoint stores.",
+        explanation: "The name after `=>` is not a format. This version builds one: `keep`, the dtype that the \
+            checkpoint stores.",
     },
     Code {
         code: "S0202",
         title: "a part of the language that this version cannot build",
         explanation: "The spec asks for something that the language has but this version of the compiler cannot \
             build. It is refused here, as ignoring it would give another model than the one asked for.",
+    },
+    Code {
+        code: "S0203",
+        title: "an argument that does not exist",
+        explanation: "The format or rotation does not take an argument of this name. The message names those that it \
+            takes.",
+    },
+    Code {
+        code: "S0204",
+        title: "an argument of the wrong type",
+        explanation: "The argument takes a value of another type: a number, `true` or `false`, or one of a few words.",
+    },
+    Code {
+        code: "S0205",
+        title: "an argument that is out of range",
+        explanation: "The value has the right type, but lies outside of what the format or rotation can do.",
+    },
+    Code {
+        code: "S0206",
+        title: "an argument that is missing",
+        explanation: "A format or rotation needs this argument, and no value of it is common enough to be assumed.",
+    },
+    Code {
+        code: "S0207",
+        title: "arguments that exclude each other",
+        explanation: "Two arguments say the same thing in different ways, such as `per: channel` and `group: 128`, \
+            which both say which weights share a scale.",
+    },
+    Code {
+        code: "S0208",
+        title: "a format that cannot stand here",
+        explanation: "Some formats are for weights only, some for activations, some for the cache of keys and values; \
+            so are some of their arguments: `per: token` makes sense for activations, which have tokens, and not for \
+            weights.",
+    },
+    Code {
+        code: "S0209",
+        title: "a group or block that does not divide the weight",
+        explanation: "The weights of a row are quantized in groups of equal size, so the group size must divide the \
+            number of inputs of the module; blocks must divide both dimensions. The message names the module and both \
+            numbers.",
+    },
+    Code {
+        code: "S0210",
+        title: "a module that takes no format",
+        explanation: "Only matrices can be stored in another format: linears, heads, embeddings, routers and \
+            convolutions. The gains of normalizations are vectors of a few thousand values that are kept as they are.",
+    },
+    Code {
+        code: "S0211",
+        title: "an input format on a module that has no activations as input",
+        explanation: "An embedding looks up rows by token: there are no activations in front of it that could be \
+            quantized. Name the linears, or take the input format back with a later rule: `:embedding => with input \
+            keep`.",
+    },
+    Code {
+        code: "S0301",
+        title: "a tied table that is given two formats",
+        explanation: "Several modules read one stored table, and under `tied => share` it is stored once, in one \
+            format. Two rules give its ends different ones. Give both ends one format, leave one end undecided, or \
+            write `tied => split`, which stores the table twice.",
+    },
+    Code {
+        code: "S0401",
+        title: "an unknown site",
+        explanation: "Rotations act on edges of the graph that are found by structure: `residual`, `value`, \
+            `query_key`, `ffn_hidden`, and `input of PATTERN`.",
+    },
+    Code { code: "S0402", title: "an unknown rotation", explanation: "The name after `by` is not a rotation." },
+    Code {
+        code: "S0403",
+        title: "two rotations on one edge",
+        explanation: "Two requests rotate the same edge of the graph. An edge has one frame; write one request that \
+            says what is meant, or take one back with `none`.",
+    },
+    Code {
+        code: "S0404",
+        title: "a site that the model does not have",
+        explanation: "The graph has no edge at this site, as a model without attention has no `value`. Mark the \
+            request `optional` when the spec is meant for several models.",
+    },
+    Code {
+        code: "S0501",
+        title: "a setting with an unknown value",
+        explanation: "`tied` is share, split or auto; `compute` is f32, bf16 or f16.",
     },
 ];
 

@@ -12,7 +12,7 @@ use std::sync::Once;
 use pest::Parser as _;
 use pest::iterators::Pair;
 
-use crate::ast::{File, FormatExpr, Item, Rule as SpecRule, Spec};
+use crate::ast::{Call, File, Item, ItemKind, Rule as SpecRule, Spec};
 use crate::diag::{Diagnostic, nearest};
 use crate::parse::{LANGUAGE_VERSION, Parsed, pattern_diagnostic, unsupported};
 use crate::pattern::Pattern;
@@ -39,7 +39,7 @@ pub(crate) fn parse_file(text: &str, source: SourceId) -> Parsed {
 }
 
 /// Parses a format alone, as in `keep(exact)`.
-pub(crate) fn parse_format(text: &str, origin: Origin) -> (Option<FormatExpr>, Vec<Diagnostic>) {
+pub(crate) fn parse_format(text: &str, origin: Origin) -> (Option<Call>, Vec<Diagnostic>) {
     parse_rule(Rule::only_format, text, origin, |walker, pair| {
         let format = significant(pair).next()?;
         walker.format(format).map(|format| format.value)
@@ -167,10 +167,12 @@ impl Walker {
     }
 
     fn item(&mut self, pair: Pair<Rule>) -> Option<Item> {
-        match pair.as_rule() {
-            Rule::spec => self.spec(pair).map(Item::Spec),
-            _ => self.model(pair).map(Item::Model),
-        }
+        let span = self.span(&pair);
+        let kind = match pair.as_rule() {
+            Rule::spec => self.spec(pair).map(ItemKind::Spec),
+            _ => self.model(pair).map(ItemKind::Model),
+        }?;
+        Some(Item { kind, span })
     }
 
     fn missing_version(&mut self, text: &str) {
@@ -242,7 +244,18 @@ impl Walker {
             self.diagnostics.push(fault.label_if(first, "the first one stands here"));
             rules.extend(more);
         }
-        Some(Spec { name: name?, rules })
+        let rules = first.map(|span| Spanned::new(rules, span));
+        Some(Spec {
+            name: name?,
+            extends: None,
+            models: None,
+            lets: Vec::new(),
+            rules,
+            rotate: None,
+            kv_cache: None,
+            tied: None,
+            compute: None,
+        })
     }
 
     /// Where the section stands, and its rules.
@@ -276,7 +289,7 @@ impl Walker {
                 _ => {}
             }
         }
-        Some(SpecRule { pattern: pattern?, format: format?, optional, span })
+        Some(SpecRule { pattern: pattern?, format: Some(format?), input: None, optional, span })
     }
 
     fn pattern(&mut self, pair: &Pair<Rule>) -> Option<Spanned<Pattern>> {
@@ -292,15 +305,15 @@ impl Walker {
         }
     }
 
-    fn format(&mut self, pair: Pair<Rule>) -> Option<Spanned<FormatExpr>> {
+    fn format(&mut self, pair: Pair<Rule>) -> Option<Spanned<Call>> {
         let span = self.span(&pair);
         let mut parts = significant(pair);
-        let name = parts.next()?.as_str().to_owned();
+        let name = self.name(&parts.next()?);
         let args = match parts.next() {
             Some(arguments) => self.arguments(arguments)?,
             None => Vec::new(),
         };
-        Some(Spanned::new(FormatExpr { name, args }, span))
+        Some(Spanned::new(Call { name, args }, span))
     }
 }
 

@@ -5,7 +5,6 @@
 //! [`ast::File`]. All mistakes of a text are found in one run.
 //!
 //! ```
-//! use lathe_grammar::ast::Item;
 //! use lathe_grammar::span::Sources;
 //!
 //! let mut sources = Sources::new();
@@ -18,8 +17,8 @@
 //! assert_eq!(sources.line_column(mistake.labels[0].span), (5, 11));
 //!
 //! let file = parsed.file.expect("what could be read is there all the same");
-//! let Item::Spec(spec) = &file.items[0] else { panic!("a spec") };
-//! assert_eq!(spec.rules[0].pattern.value.to_string(), "**");
+//! let rules = file.specs().next().and_then(|spec| spec.rules.as_ref()).expect("rules");
+//! assert_eq!(rules.value[0].pattern.value.to_string(), "**");
 //! ```
 //!
 //! The crate knows no tensors, no files and no terminal: texts come in as strings, diagnostics go out as data. It does

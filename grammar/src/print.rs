@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Formatter, Write as _};
 
 use crate::ast::{
-    Arg, BinaryOp, Decl, DeclKind, Expr, ExprKind, File, FormatExpr, Ignored, Item, Model, Path, PathSegment, Spec,
-    Stmt, StmtKind, UnaryOp,
+    Arg, BinaryOp, Call, Decl, DeclKind, Expr, ExprKind, File, Ignored, ItemKind, Model, Path, PathSegment, Spec, Stmt,
+    StmtKind, UnaryOp,
 };
 
 /// Prints a file in the Lathe language, in one canonical form: four spaces a level, one blank line between items, as
@@ -13,9 +13,10 @@ pub fn print(file: &File) -> String {
     let mut printer = Printer { text: format!("lathe {}\n", file.version.value), level: 0 };
     for item in &file.items {
         printer.text.push('\n');
-        match item {
-            Item::Spec(spec) => printer.spec(spec),
-            Item::Model(model) => printer.model(model),
+        match &item.kind {
+            ItemKind::Use(_) | ItemKind::Let(_) => {}
+            ItemKind::Spec(spec) => printer.spec(spec),
+            ItemKind::Model(model) => printer.model(model),
         }
     }
     printer.text
@@ -23,13 +24,17 @@ pub fn print(file: &File) -> String {
 
 /// Prints a file in YAML. None when it is not exactly one spec, which is all that YAML can hold.
 pub fn print_yaml(file: &File) -> Option<String> {
-    let [Item::Spec(spec)] = file.items.as_slice() else { return None };
+    let [item] = file.items.as_slice() else { return None };
+    let ItemKind::Spec(spec) = &item.kind else { return None };
+    let rules = spec.rules.as_ref().map_or(&[][..], |rules| &rules.value);
     let mut text = format!("lathe: {}\nspec: {}\n", file.version.value, yaml_scalar(&spec.name.value));
-    text.push_str(if spec.rules.is_empty() { "rules: []\n" } else { "rules:\n" });
-    for rule in &spec.rules {
+    text.push_str(if rules.is_empty() { "rules: []\n" } else { "rules:\n" });
+    for rule in rules {
         // Patterns are quoted even where they need not be: most hold what means something in YAML.
         let _ = writeln!(text, "  - match: {}", yaml_quoted(&rule.pattern.value.to_string()));
-        let _ = writeln!(text, "    format: {}", yaml_scalar(&rule.format.value.to_string()));
+        if let Some(format) = &rule.format {
+            let _ = writeln!(text, "    format: {}", yaml_scalar(&format.value.to_string()));
+        }
         if rule.optional {
             text.push_str("    optional: true\n");
         }
@@ -72,9 +77,10 @@ impl Printer {
     fn spec(&mut self, spec: &Spec) {
         self.block(format_args!("spec {}", spec.name.value), |printer| {
             printer.block("rules", |printer| {
-                for rule in &spec.rules {
+                for rule in spec.rules.iter().flat_map(|rules| &rules.value) {
+                    let Some(format) = &rule.format else { continue };
                     let optional = if rule.optional { " optional" } else { "" };
-                    printer.line(format_args!("{} => {}{optional}", rule.pattern.value, rule.format.value));
+                    printer.line(format_args!("{} => {}{optional}", rule.pattern.value, format.value));
                 }
             });
         });
@@ -223,9 +229,9 @@ impl Display for Quoted<'_> {
     }
 }
 
-impl Display for FormatExpr {
+impl Display for Call {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.name)?;
+        formatter.write_str(&self.name.value)?;
         if self.args.is_empty() { Ok(()) } else { write!(formatter, "({})", join(self.args.iter())) }
     }
 }

@@ -19,7 +19,7 @@ use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 use serde_saphyr::{Error, Location, Spanned as Located, UserMessageFormatter};
 
-use crate::ast::{File, FormatExpr, Item, Rule, Spec};
+use crate::ast::{Call, File, Item, ItemKind, Rule, Spec};
 use crate::diag::{Diagnostic, nearest};
 use crate::dsl::{self, Origin};
 use crate::parse::{LANGUAGE_VERSION, LATER_SECTIONS, Parsed, is_item_name, pattern_diagnostic, unsupported};
@@ -304,7 +304,20 @@ impl Reader<'_> {
             None
         };
         let rules = find("rules").map_or_else(Vec::new, |value| self.rules(value));
-        let items = name.map(|name| Item::Spec(Spec { name, rules })).into_iter().collect();
+        let rules = find("rules").map(|value| Spanned::new(rules, self.span(value)));
+        let span = self.span(root);
+        let spec = |name| Spec {
+            name,
+            extends: None,
+            models: None,
+            lets: Vec::new(),
+            rules,
+            rotate: None,
+            kv_cache: None,
+            tied: None,
+            compute: None,
+        };
+        let items = name.map(|name| Item { kind: ItemKind::Spec(spec(name)), span }).into_iter().collect();
         Some(File { version: version?, items })
     }
 
@@ -374,7 +387,7 @@ impl Reader<'_> {
                 self.report(first, format!("this rule has no `{name}`"));
             }
         }
-        Some(Rule { pattern: pattern??, format: format??, optional, span })
+        Some(Rule { pattern: pattern??, format: Some(format??), input: None, optional, span })
     }
 
     fn pattern(&mut self, value: &Located<Value>) -> Option<Spanned<Pattern>> {
@@ -393,7 +406,7 @@ impl Reader<'_> {
         }
     }
 
-    fn format(&mut self, value: &Located<Value>) -> Option<Spanned<FormatExpr>> {
+    fn format(&mut self, value: &Located<Value>) -> Option<Spanned<Call>> {
         let (text, whole) = self.text(value, "a format")?;
         let (span, literal) = self.literal(text, whole);
         let origin = if literal { Origin::exact(span) } else { Origin::whole(whole) };

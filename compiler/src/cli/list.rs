@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::ValueEnum;
-use lathe_grammar::ast::{Item, Model};
+use lathe_grammar::ast::{File, Model};
 use lathe_grammar::span::Sources;
 
 use super::{Failure, print};
@@ -47,12 +47,5 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn shipped(entry: &lathe_specs::Entry) -> Vec<Model> {
     let mut sources = Sources::new();
     let source = sources.add(entry.path, entry.text);
-    let items = lathe_grammar::parse(&sources, source).file.map(|file| file.items).unwrap_or_default();
-    items
-        .into_iter()
-        .filter_map(|item| match item {
-            Item::Model(model) => Some(model),
-            Item::Spec(_) => None,
-        })
-        .collect()
+    lathe_grammar::parse(&sources, source).file.iter().flat_map(File::models).cloned().collect()
 }

@@ -1,6 +1,6 @@
 //! Whole files.
 
-use lathe_grammar::ast::{BinaryOp, DeclKind, ExprKind, Item, StmtKind, UnaryOp};
+use lathe_grammar::ast::{BinaryOp, DeclKind, ExprKind, Spec, StmtKind, UnaryOp};
 use lathe_grammar::{print, print_yaml};
 
 use crate::{ast, parse_named};
@@ -10,7 +10,7 @@ const LLAMA: &str = include_str!("files/llama.lathe");
 /// The value of `let x = EXPRESSION`.
 fn expression(text: &str) -> ExprKind {
     let file = ast("a.lathe", &format!("lathe 1\nmodel m {{\nlet x = {text}\n}}\n"));
-    let Item::Model(model) = &file.items[0] else { panic!("a model") };
+    let model = file.models().next().expect("a model");
     let DeclKind::Let { value, .. } = &model.body[0].kind else { panic!("a let") };
     value.kind.clone()
 }
@@ -72,11 +72,12 @@ fn spans_point_at_what_was_written() {
         ("a.yaml", "lathe: 1\nspec: \"a\"\nrules:\n- match: 'mlp.up_proj'\n  format: keep(exact)\n  optional: true\n"),
     ] {
         let file = ast(name, text);
-        let Item::Spec(spec) = &file.items[0] else { panic!("a spec") };
-        let rule = &spec.rules[0];
+        let spec = file.specs().next().expect("a spec");
+        let rule = &spec.rules.as_ref().expect("rules").value[0];
+        let format = rule.format.as_ref().expect("a format");
         assert_eq!(text[rule.pattern.span.range()].trim_matches('\''), "mlp.up_proj");
-        assert_eq!(&text[rule.format.span.range()], "keep(exact)");
-        assert_eq!(&text[rule.format.value.args[0].value.span.range()], "exact");
+        assert_eq!(&text[format.span.range()], "keep(exact)");
+        assert_eq!(&text[format.value.args[0].value.span.range()], "exact");
         assert_eq!(&text[file.version.span.range()], "1");
         assert_eq!(text[spec.name.span.range()].trim_matches('"'), "a");
         assert!(text[rule.span.range()].starts_with(if name == "a.yaml" { "match" } else { "mlp" }));
@@ -121,7 +122,7 @@ fn keywords_are_names_behind_a_dot() {
     let text =
         "lathe 1\nmodel m {\nmodule model.if.graph = f(config.in)\nmodule a {\ncontext = f()\ngraph.x = f()\n}\n}\n";
     let file = ast("a.lathe", text);
-    let Item::Model(model) = &file.items[0] else { panic!("a model") };
+    let model = file.models().next().expect("a model");
     assert_eq!(model.body.len(), 2);
     assert_eq!(ast("a.lathe", &print(&file)), file);
 }
@@ -131,7 +132,7 @@ fn else_may_stand_on_the_next_line() {
     let text =
         "lathe 1\nmodel m {\ngraph(x) {\nif a {\ny = x\n}\nelse if b {\ny = x\n}\nelse {\ny = x\n}\nreturn y\n}\n}\n";
     let file = ast("a.lathe", text);
-    let Item::Model(model) = &file.items[0] else { panic!("a model") };
+    let model = file.models().next().expect("a model");
     let DeclKind::Graph { body, .. } = &model.body[0].kind else { panic!("a graph") };
     let StmtKind::If { otherwise, .. } = &body[0].kind else { panic!("an if") };
     assert!(matches!(otherwise[0].kind, StmtKind::If { .. }));
@@ -144,13 +145,7 @@ fn what_could_be_read_is_there_beside_the_mistakes() {
     let (_, _, parsed) = parse_named("a.lathe", text);
     assert_eq!(parsed.diagnostics.len(), 2);
     let file = parsed.file.expect("the version is known");
-    let names: Vec<_> = file
-        .items
-        .iter()
-        .map(|item| match item {
-            Item::Spec(spec) => (spec.name.value.as_str(), spec.rules.len()),
-            Item::Model(model) => (model.name.value.as_str(), 0),
-        })
-        .collect();
-    assert_eq!(names, [("a", 1), ("c", 0)]);
+    let rules = |spec: &Spec| spec.rules.as_ref().map(|rules| rules.value.len());
+    let names: Vec<_> = file.specs().map(|spec| (spec.name.value.as_str(), rules(spec))).collect();
+    assert_eq!(names, [("a", Some(1)), ("c", None)]);
 }

@@ -1,7 +1,7 @@
 //! parse ∘ print = identity.
 
 use lathe_grammar::ast::{
-    Arg, BinaryOp, Decl, DeclKind, Expr, ExprKind, File, Item, Model, Path, PathSegment, UnaryOp,
+    Arg, BinaryOp, Decl, DeclKind, Expr, ExprKind, File, Item, ItemKind, Model, Path, PathSegment, UnaryOp,
 };
 use lathe_grammar::print;
 use lathe_grammar::span::{SourceId, Span, Spanned};
@@ -102,7 +102,7 @@ fn model_around(value: &Expr) -> File {
         }),
     ];
     let model = Model { name: spanned("m-1.5".into()), body };
-    File { version: spanned(1), items: vec![Item::Model(model)] }
+    File { version: spanned(1), items: vec![Item { kind: ItemKind::Model(model), span: spanned(()).span }] }
 }
 
 proptest! {
