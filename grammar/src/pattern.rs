@@ -16,6 +16,7 @@
 //! | `:linear`, `mlp.**:linear` | modules of one [`Kind`] |
 //! | `re:"layers\.\d+\.mlp\..*"` | a regular expression over the whole path |
 
+mod covers;
 mod read;
 
 use std::fmt;
@@ -253,43 +254,17 @@ impl PathPattern {
         }
     }
 
-    /// Glob matching over segments that goes back to the last `**` only, which suffices: at most the product of the
-    /// lengths.
     fn matches(&self, path: &str, segments: &[PathSegment], children: &dyn Fn(&str) -> usize) -> bool {
-        let mut segments = segments;
-        if let (Some(Segment::Any), [rest @ .., _]) = (self.segments.last(), segments) {
+        let segments = match (self.segments.last(), segments) {
             // A final `**` takes at least this one.
-            segments = rest;
-        }
-        let (mut at, mut pattern_at) = (0, 0);
-        // Where to go on after a mismatch: the pattern behind the last `**`, and one segment further than last time.
-        let mut retry = (!self.anchored).then_some((0, 0));
-        loop {
-            match (self.segments.get(pattern_at), segments.get(at)) {
-                (None, None) => return true,
-                (Some(Segment::Any), _) => {
-                    pattern_at += 1;
-                    retry = Some((pattern_at, at));
-                    continue;
-                }
-                (Some(segment), Some(&(start, text))) => {
-                    let container = path[..start].trim_end_matches('.');
-                    if segment.matches(text, || children(container)) {
-                        at += 1;
-                        pattern_at += 1;
-                        continue;
-                    }
-                }
-                (None, Some(_)) | (Some(_), None) => {}
-            }
-            match retry {
-                Some((pattern, from)) if from < segments.len() => {
-                    retry = Some((pattern, from + 1));
-                    (pattern_at, at) = (pattern, from + 1);
-                }
-                _ => return false,
-            }
-        }
+            (Some(Segment::Any), [rest @ .., _]) => rest,
+            _ => segments,
+        };
+        let is_any = |segment: &Segment| *segment == Segment::Any;
+        wildcard_matches(&self.segments, segments, !self.anchored, is_any, |segment, &(start, text)| {
+            let container = path[..start].trim_end_matches('.');
+            segment.matches(text, || children(container))
+        })
     }
 
     /// The same pattern once for each index in its lists; ranges stay.
@@ -354,29 +329,42 @@ fn parse_index(text: &str) -> Option<i64> {
     if plain { text.parse::<i32>().ok().map(i64::from) } else { None }
 }
 
-/// `*` stands for any run of bytes. Goes back to the last `*` only: at most the product of the lengths.
+/// `*` stands for any run of bytes.
 fn glob_matches(glob: &[u8], text: &[u8]) -> bool {
-    let (mut glob_at, mut at) = (0, 0);
-    let mut retry = None;
+    wildcard_matches(glob, text, false, |byte| *byte == b'*', |expected, found| expected == found)
+}
+
+/// Matches all of `text`, or, with `open_start`, an end of it. What `is_wildcard` takes any run. Goes back to the last
+/// wildcard only, which suffices: each element of the pattern meets each of the text at most once.
+fn wildcard_matches<P, T>(
+    pattern: &[P],
+    text: &[T],
+    open_start: bool,
+    is_wildcard: impl Fn(&P) -> bool,
+    matches_one: impl Fn(&P, &T) -> bool,
+) -> bool {
+    let (mut pattern_at, mut at) = (0, 0);
+    // Where to go on after a mismatch: the pattern behind the last wildcard, and one element further than last time.
+    let mut retry = open_start.then_some((0, 0));
     loop {
-        match (glob.get(glob_at), text.get(at)) {
+        match (pattern.get(pattern_at), text.get(at)) {
             (None, None) => return true,
-            (Some(b'*'), _) => {
-                glob_at += 1;
-                retry = Some((glob_at, at));
+            (Some(element), _) if is_wildcard(element) => {
+                pattern_at += 1;
+                retry = Some((pattern_at, at));
                 continue;
             }
-            (Some(expected), Some(found)) if expected == found => {
-                glob_at += 1;
+            (Some(element), Some(found)) if matches_one(element, found) => {
+                pattern_at += 1;
                 at += 1;
                 continue;
             }
             _ => {}
         }
         match retry {
-            Some((behind_star, from)) if from < text.len() => {
-                retry = Some((behind_star, from + 1));
-                (glob_at, at) = (behind_star, from + 1);
+            Some((behind_wildcard, from)) if from < text.len() => {
+                retry = Some((behind_wildcard, from + 1));
+                (pattern_at, at) = (behind_wildcard, from + 1);
             }
             _ => return false,
         }
