@@ -67,7 +67,7 @@ fn help_of_every_verb() {
             snapshot("help", &format!("{name}__{verb}"), &succeed(binary().args([verb, "--help"])));
         }
     };
-    help(lathe, "lathe", &["compile", "inspect", "list"]);
+    help(lathe, "lathe", &["compile", "inspect", "explain", "convert", "list", "completions"]);
     help(lathe_run, "lathe-run", &["generate", "perplexity", "logits", "bench"]);
 }
 

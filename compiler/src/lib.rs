@@ -23,5 +23,6 @@ pub mod pack;
 pub mod passes;
 pub mod plan;
 pub mod probe;
+pub mod reference;
 pub mod resolve;
 pub mod source;

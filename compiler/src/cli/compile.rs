@@ -1,25 +1,24 @@
 //! `lathe compile`
 
-use std::fs::File;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use clap::{ValueEnum, value_parser};
-use lathe_grammar::diag::{Diagnostic, nearest};
-use lathe_grammar::span::{SourceId, Sources};
-use lathe_runtime::files::read_bounded;
+use lathe_grammar::span::Sources;
 use lathe_runtime::program::Layers;
 
-use super::{Color, Failure, bytes, print, render, say};
+use super::render::Messages;
+use super::texts::{load_file, load_spec};
+use super::{Failure, bytes, print};
 use crate::compile::{Input, rewrite, write};
 use crate::model::Checkpoint;
 use crate::pack::{PackOptions, check_memory};
 use crate::passes;
 
-/// Compile a checkpoint.
+/// Check a spec against a checkpoint, pack its weights and write a program.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Spec: a file, or the name of a shipped one (`lathe list specs`).
@@ -94,13 +93,10 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     count.checked_mul(factor).ok_or_else(|| "expected fewer than 2^64 bytes".into())
 }
 
-pub(super) fn run(arguments: Arguments, color: Color) -> Result<(), Failure> {
+pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failure> {
     let started = Instant::now();
     let mut sources = Sources::new();
-    let spec = match load_spec(&arguments.spec, &mut sources)? {
-        Ok(spec) => spec,
-        Err(diagnostic) => return Err(Failure::Input(sources, vec![*diagnostic])),
-    };
+    let spec = load_spec(&arguments.spec, &mut sources)?;
     let model = arguments.model_def.as_deref().map(|path| load_file(path, &mut sources)).transpose()?;
     let checkpoint = match Checkpoint::open(&arguments.checkpoint) {
         Ok(checkpoint) => checkpoint,
@@ -121,7 +117,7 @@ pub(super) fn run(arguments: Arguments, color: Color) -> Result<(), Failure> {
         Ok(rewritten) => rewritten,
         Err(error) => return Err(Failure::of(error, sources)),
     };
-    render::diagnostics(&sources, &rewritten.warnings, color);
+    messages.diagnostics(&sources, &rewritten.warnings);
     match &arguments.dump {
         None | Some(Dump::Program) => {}
         Some(Dump::Plan) => print(&rewritten.plan.listing(&rewritten.model))?,
@@ -148,7 +144,7 @@ pub(super) fn run(arguments: Arguments, color: Color) -> Result<(), Failure> {
     };
     let seconds = started.elapsed().as_secs_f64();
     let (read, written) = (bytes(outcome.bytes_read), bytes(outcome.bytes_written));
-    say(&format!(
+    messages.status(&format!(
         "compiled {} with spec {} to {}: {read} of weights read, {written} written, {seconds:.2} s",
         arguments.checkpoint.display(),
         prepared.plan.spec,
@@ -162,34 +158,6 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 fn available() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
-}
-
-/// A spec by file or library name.
-fn load_spec(name: &str, sources: &mut Sources) -> Result<Result<SourceId, Box<Diagnostic>>, Failure> {
-    let path = Path::new(name);
-    let is_file = path.extension().is_some_and(|e| e == "lathe" || e == "yaml" || e == "yml") || path.is_file();
-    if is_file {
-        return load_file(path, sources).map(Ok);
-    }
-    if let Some(entry) = lathe_specs::spec(name) {
-        return Ok(Ok(sources.add(format!("library:{}", entry.path), entry.text)));
-    }
-    let diagnostic = Diagnostic::error("S0001", format!("`{name}` is neither a file nor a shipped spec"));
-    let help = match nearest(name, lathe_specs::SPECS.iter().map(|entry| entry.name)) {
-        Some(near) => format!("did you mean `{near}`? `lathe list specs` shows all"),
-        None => "`lathe list specs` shows those that ship".into(),
-    };
-    Ok(Err(Box::new(diagnostic.help(help))))
-}
-
-/// A text of the user; a pipe is as good as a file.
-fn load_file(path: &Path, sources: &mut Sources) -> Result<SourceId, Failure> {
-    let failed = |reason: String| Failure::Run(format!("cannot read {}: {reason}", path.display()));
-    let bytes = File::open(path)
-        .and_then(|file| read_bounded(file, lathe_grammar::MAX_SOURCE_LENGTH as u64))
-        .map_err(|error| failed(error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|error| failed(format!("not UTF-8: {}", error.utf8_error())))?;
-    Ok(sources.add(path.display().to_string(), text))
 }
 
 #[cfg(test)]

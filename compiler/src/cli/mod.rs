@@ -1,47 +1,67 @@
 //! The command line: typed arguments in, exit codes out. Nothing outside this folder reads clap types or prints.
 
 mod compile;
+mod completions;
+mod convert;
+mod explain;
 mod inspect;
+mod layout;
 mod list;
 mod render;
+mod texts;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
-
-use crate::compile::CompileError;
-use crate::lower::LowerError;
-use crate::pack::PackError;
+use clap::{Parser, Subcommand};
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Sources;
 
+use self::render::{Color, MessageFormat, Messages};
+use crate::compile::CompileError;
+use crate::lower::LowerError;
+use crate::pack::PackError;
+
 /// Compile a Hugging Face checkpoint, on a spec, into a model that lathe-run executes.
 #[derive(Debug, Parser)]
-#[command(name = "lathe", bin_name = "lathe", version = lathe_runtime::VERSION, max_term_width = 100)]
+#[command(
+    name = "lathe",
+    bin_name = "lathe",
+    version = lathe_runtime::VERSION,
+    max_term_width = 100,
+    after_help = EXIT_CODES
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Color messages: auto means on a terminal only.
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "WHEN", default_value = "auto")]
     color: Color,
+    /// Write messages for people or for programs.
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FORMAT", default_value = "human")]
+    message_format: MessageFormat,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Color {
-    Auto,
-    Always,
-    Never,
-}
+/// Heading of the options that every verb takes.
+const EVERYWHERE: &str = "Options of every command";
 
+const EXIT_CODES: &str = "\
+Results go to stdout, everything else to stderr.
+
+Exit codes:
+  0  done
+  1  spec, definition, checkpoint or compiled model are at fault
+  2  could not run: usage, files, memory";
+
+/// Each verb; its help stands with its arguments.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a spec against a checkpoint, pack its weights and write a program.
     Compile(compile::Arguments),
-    /// Show what a compiled model holds.
     Inspect(inspect::Arguments),
-    /// List what ships inside this binary.
+    Explain(explain::Arguments),
+    Convert(convert::Arguments),
     List(list::Arguments),
+    Completions(completions::Arguments),
 }
 
 /// How a verb ended when it did not succeed.
@@ -49,6 +69,10 @@ enum Command {
 enum Failure {
     /// Spec, definition or checkpoint are at fault: exit 1.
     Input(Sources, Vec<Diagnostic>),
+    /// The input is at fault, and messages have said so: exit 1.
+    Reported,
+    /// What was asked about does not exist: exit 1.
+    Unknown(String),
     /// It could not run: exit 2.
     Run(String),
     /// Ctrl-C, or a signal like it: exit 130, as shells do.
@@ -67,6 +91,11 @@ impl From<io::Error> for Failure {
 }
 
 impl Failure {
+    /// One fault in a text.
+    fn input(sources: &mut Sources, diagnostic: Diagnostic) -> Self {
+        Failure::Input(std::mem::take(sources), vec![diagnostic])
+    }
+
     /// Sorts an error by whose fault it is.
     fn of(error: CompileError, sources: Sources) -> Self {
         match error {
@@ -88,38 +117,52 @@ impl Failure {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // A message that nobody can read cannot be helped.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
+        Err(error) => return usage(&error),
     };
+    let messages = Messages::new(cli.message_format, cli.color);
     let result = match cli.command {
-        Command::Compile(arguments) => compile::run(arguments, cli.color),
+        Command::Compile(arguments) => compile::run(arguments, messages),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments, messages),
         Command::List(arguments) => list::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
     };
     match result {
         Ok(()) | Err(Failure::BrokenPipe) => ExitCode::SUCCESS,
         Err(Failure::Interrupted) => {
-            say("interrupted; nothing was written");
+            messages.status("interrupted; nothing was written");
             ExitCode::from(130)
         }
         Err(Failure::Input(sources, diagnostics)) => {
-            render::diagnostics(&sources, &diagnostics, cli.color);
+            messages.diagnostics(&sources, &diagnostics);
+            ExitCode::from(1)
+        }
+        Err(Failure::Reported) => ExitCode::from(1),
+        Err(Failure::Unknown(message)) => {
+            messages.failure(&message);
             ExitCode::from(1)
         }
         Err(Failure::Run(message)) => {
-            say(&format!("error: {message}"));
+            messages.failure(&message);
             ExitCode::from(2)
         }
     }
 }
 
-/// A line on standard error.
-fn say(line: &str) {
-    // When standard error is closed nobody is listening.
-    let _ = writeln!(io::stderr(), "{line}");
+/// Help, a version, or what is wrong with the arguments.
+fn usage(error: &clap::Error) -> ExitCode {
+    let format = MessageFormat::asked_for(std::env::args_os());
+    if error.use_stderr() && format != MessageFormat::Human {
+        let text = error.to_string();
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let message = lines.collect::<Vec<_>>().join("; ");
+        Messages::new(format, Color::Never).failure(message.strip_prefix("error: ").unwrap_or(&message));
+    } else {
+        // A message that nobody can read cannot be helped.
+        let _ = error.print();
+    }
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
 /// Text on standard output.

@@ -1,71 +1,138 @@
-//! Diagnostics for people: a snippet of the text at fault, colours on a terminal.
+//! What goes to standard error: diagnostics and failures, for people or for programs.
 
-use std::collections::BTreeMap;
+mod human;
+mod json;
+
+use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write as _};
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use clap::ValueEnum;
 use lathe_grammar::diag::{Diagnostic, Severity};
-use lathe_grammar::span::{SourceId, Sources};
+use lathe_grammar::span::{Sources, Span};
 
-use super::Color;
+/// When messages are coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}
 
-/// Most diagnostics that are shown; a broken checkpoint can have one for each of its tensors.
-const MOST: usize = 30;
+/// How messages are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum MessageFormat {
+    /// With the text at fault, for people.
+    Human,
+    /// One line each: FILE:LINE:COLUMN: error[CODE]: MESSAGE.
+    Short,
+    /// One JSON object a line.
+    Json,
+}
 
-/// Writes diagnostics to standard error.
-pub(super) fn diagnostics(sources: &Sources, diagnostics: &[Diagnostic], color: Color) {
-    let colored = match color {
-        Color::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-        Color::Always => true,
-        Color::Never => false,
-    };
-    let renderer = if colored { Renderer::styled() } else { Renderer::plain() };
-    let mut text = String::new();
-    for diagnostic in diagnostics.iter().take(MOST) {
-        text.push_str(&renderer.render(&report(sources, diagnostic)));
-        text.push_str("\n\n");
+impl MessageFormat {
+    /// What these arguments ask for, when they could not be read as a whole.
+    pub(super) fn asked_for(arguments: impl Iterator<Item = OsString>) -> Self {
+        let arguments: Vec<String> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
+        let values = arguments.iter().enumerate().filter_map(|(index, argument)| {
+            let rest = argument.strip_prefix("--message-format")?;
+            rest.strip_prefix('=').or_else(|| arguments.get(index + 1).map(String::as_str).filter(|_| rest.is_empty()))
+        });
+        let known = values.filter_map(|value| MessageFormat::from_str(value, false).ok()).next_back();
+        known.unwrap_or(MessageFormat::Human)
     }
-    if diagnostics.len() > MOST {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "… and {} more", diagnostics.len() - MOST);
+}
+
+/// Writes messages to standard error in the format that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Messages {
+    format: MessageFormat,
+    colored: bool,
+}
+
+impl Messages {
+    pub(super) fn new(format: MessageFormat, color: Color) -> Self {
+        let colored = match color {
+            Color::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+            Color::Always => true,
+            Color::Never => false,
+        };
+        Messages { format, colored }
     }
+
+    /// Writes diagnostics.
+    pub(super) fn diagnostics(self, sources: &Sources, diagnostics: &[Diagnostic]) {
+        let text = match self.format {
+            MessageFormat::Human => human::diagnostics(sources, diagnostics, self.colored),
+            MessageFormat::Short => diagnostics.iter().map(|diagnostic| short(sources, diagnostic) + "\n").collect(),
+            MessageFormat::Json => diagnostics.iter().map(|diagnostic| json::diagnostic(sources, diagnostic)).collect(),
+        };
+        say(&text);
+    }
+
+    /// Writes why a verb failed that found no fault in a text.
+    pub(super) fn failure(self, message: &str) {
+        say(&match self.format {
+            MessageFormat::Human => format!("error: {message}\n"),
+            MessageFormat::Short => format!("error: {}\n", one_line(message)),
+            MessageFormat::Json => json::message("error", message),
+        });
+    }
+
+    /// Writes what was done.
+    pub(super) fn status(self, message: &str) {
+        say(&match self.format {
+            MessageFormat::Human => format!("{message}\n"),
+            MessageFormat::Short => format!("{}\n", one_line(message)),
+            MessageFormat::Json => json::message("note", message),
+        });
+    }
+}
+
+fn say(text: &str) {
     // When standard error is closed nobody is listening.
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-fn report<'a>(sources: &'a Sources, diagnostic: &'a Diagnostic) -> Vec<Group<'a>> {
-    let level = match diagnostic.severity {
-        Severity::Error => Level::ERROR,
-        Severity::Warning => Level::WARNING,
-    };
-    let title = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code);
-    let mut group = Group::with_title(title);
-    // One snippet for each source, the primary label's first.
-    let mut by_source: BTreeMap<(bool, SourceId), Vec<(bool, &lathe_grammar::diag::Label)>> = BTreeMap::new();
-    let primary = diagnostic.labels.first().map(|label| label.span.source);
-    for (index, label) in diagnostic.labels.iter().enumerate() {
-        let source = label.span.source;
-        by_source.entry((Some(source) != primary, source)).or_default().push((index == 0, label));
+fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
     }
-    for ((_, id), labels) in by_source {
-        let source = sources.get(id);
-        let annotations = labels.into_iter().map(|(primary, label)| {
-            let kind = if primary { AnnotationKind::Primary } else { AnnotationKind::Context };
-            let end = (label.span.end as usize).min(source.text.len());
-            let start = (label.span.start as usize).min(end);
-            let annotation = kind.span(start..end);
-            if label.message.is_empty() { annotation } else { annotation.label(label.message.as_str()) }
-        });
-        let snippet =
-            Snippet::source(source.text.as_str()).path(source.name.as_str()).fold(true).annotations(annotations);
-        group = group.element(snippet);
+}
+
+fn short(sources: &Sources, diagnostic: &Diagnostic) -> String {
+    let mut line = String::new();
+    // Writing to a string cannot fail.
+    if let Some(label) = diagnostic.labels.first() {
+        let (row, column) = sources.line_column(label.span);
+        let _ = write!(line, "{}:{row}:{column}: ", sources.get(label.span.source).name);
     }
-    for note in &diagnostic.notes {
-        group = group.element(Level::NOTE.message(note.as_str()));
+    let severity = severity(diagnostic.severity);
+    let _ = write!(line, "{severity}[{}]: {}", diagnostic.code, diagnostic.message);
+    one_line(&line)
+}
+
+/// Names of files and tensors can hold what ends a line, or moves the cursor of a terminal.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// Line and column of the end of `span`, its last character excluded.
+fn end(sources: &Sources, span: Span) -> (usize, usize) {
+    sources.line_column(Span { start: span.end, ..span })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_of_messages_is_found_in_arguments_that_are_wrong() {
+        let asked = |line: &str| MessageFormat::asked_for(line.split(' ').map(OsString::from));
+        assert_eq!(asked("lathe nonsense --message-format json"), MessageFormat::Json);
+        assert_eq!(asked("lathe --message-format=short nonsense"), MessageFormat::Short);
+        assert_eq!(asked("lathe --message-format=xml --message-format"), MessageFormat::Human);
+        assert_eq!(asked("lathe nonsense"), MessageFormat::Human);
     }
-    if let Some(help) = &diagnostic.help {
-        group = group.element(Level::HELP.message(help.as_str()));
-    }
-    vec![group]
 }

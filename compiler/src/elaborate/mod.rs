@@ -25,6 +25,7 @@ use crate::ir::{Graph, NodeId, ParamId, TensorId};
 use crate::model::{Checkpoint, Config};
 use value::{Reported, Scope};
 
+pub use arguments::Parameter;
 pub use constructors::CONSTRUCTORS;
 pub use functions::FUNCTIONS;
 
@@ -88,6 +89,19 @@ pub struct Elaborated {
     pub max_positions: Option<u32>,
     /// Keys of config.json that were read, mentioned or ignored by name.
     pub read_keys: BTreeSet<String>,
+}
+
+impl Elaborated {
+    /// How many indexed children the container at `path` has; 0 for what is none.
+    pub fn indexed_children(&self, path: &str) -> usize {
+        self.children.get(path).copied().unwrap_or(0) as usize
+    }
+
+    /// The module whose weight a parameter is.
+    pub fn module_of(&self, param: ParamId) -> Option<ModuleId> {
+        let index = self.modules.iter().position(|module| module.params.first() == Some(&param))?;
+        Some(ModuleId(index as u32))
+    }
 }
 
 /// Evaluates `model` for `checkpoint`. `bookkeeping` holds the keys of config.json that no model reads.

@@ -1,0 +1,117 @@
+//! `lathe convert`
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use lathe_grammar::ast::{File, ItemKind};
+use lathe_grammar::diag::Diagnostic;
+use lathe_grammar::span::Sources;
+use lathe_grammar::{parse, print as print_lathe, print_yaml};
+
+use super::render::Messages;
+use super::texts::{is_lathe, is_yaml, load_spec, write_file};
+use super::{Failure, print};
+
+/// Write a spec in the other syntax.
+///
+/// What it says stays the same; comments are dropped, with a warning.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Spec: a file, or the name of a shipped one (`lathe list specs`).
+    input: String,
+    /// Write to this file; .lathe, .yaml or .yml says in which syntax. With -, write to stdout; needs --to.
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// Write this syntax; needed where the name of the output does not say.
+    #[arg(long, value_enum, value_name = "SYNTAX")]
+    to: Option<Syntax>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Syntax {
+    Lathe,
+    Yaml,
+}
+
+pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failure> {
+    let Arguments { input, output, to } = arguments;
+    let to_stdout = output.as_os_str() == "-";
+    let syntax = syntax(output, *to).map_err(Failure::Run)?;
+    if !to_stdout && is_same_file(Path::new(input), output) {
+        let message = format!("{input} would be overwritten by its conversion; name another file");
+        return Err(Failure::Run(message));
+    }
+    let mut sources = Sources::new();
+    let source = load_spec(input, &mut sources)?;
+    let parsed = parse(&sources, source);
+    let Some(file) = parsed.file.filter(|_| !parsed.diagnostics.iter().any(Diagnostic::is_error)) else {
+        return Err(Failure::Input(sources, parsed.diagnostics));
+    };
+    let text = match syntax {
+        Syntax::Lathe => print_lathe(&file),
+        Syntax::Yaml => match print_yaml(&file) {
+            Some(text) => text,
+            None => return Err(Failure::input(&mut sources, not_in_yaml(&file))),
+        },
+    };
+    messages.diagnostics(&sources, &parsed.diagnostics);
+    if to_stdout { print(&text) } else { write_file(output, &text) }
+}
+
+/// The syntax of the output, of which name and option must say the same.
+fn syntax(output: &Path, to: Option<Syntax>) -> Result<Syntax, String> {
+    let by_name = match output {
+        path if is_lathe(path) => Some(Syntax::Lathe),
+        path if is_yaml(path) => Some(Syntax::Yaml),
+        _ => None,
+    };
+    match (by_name, to) {
+        (Some(named), Some(to)) if named != to => {
+            Err(format!("the extension of {} and --to ask for different syntaxes", output.display()))
+        }
+        (Some(syntax), _) | (None, Some(syntax)) => Ok(syntax),
+        (None, None) => {
+            Err("expected an output that ends in .lathe, .yaml or .yml, or --to lathe or --to yaml".to_owned())
+        }
+    }
+}
+
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    fs::canonicalize(a).is_ok_and(|a| fs::canonicalize(b).is_ok_and(|b| a == b))
+}
+
+/// Points at the first item that YAML has no place for.
+fn not_in_yaml(file: &File) -> Diagnostic {
+    let is_spec = |kind: &ItemKind| matches!(kind, ItemKind::Spec(_));
+    let has_spec = file.items.iter().any(|item| is_spec(&item.kind));
+    let mut specs = 0;
+    let foreign = file.items.iter().find_map(|item| match &item.kind {
+        ItemKind::Model(model) => Some((model.name.span, "a model definition")),
+        ItemKind::Spec(spec) => {
+            specs += 1;
+            (specs > 1).then_some((spec.name.span, "a second spec"))
+        }
+        ItemKind::Let(binding) if has_spec => Some((binding.name.span, "a `let` outside of the spec")),
+        ItemKind::Let(_) | ItemKind::Use(_) => None,
+    });
+    let (span, what) = foreign.unwrap_or((file.version.span, "a file without items"));
+    Diagnostic::error("F0003", format!("YAML cannot hold {what}"))
+        .label(span, "")
+        .help("a YAML file holds one spec, or the names that other specs share: put the rest into another file")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_and_option_say_the_syntax() {
+        let of = |output: &str, to| syntax(Path::new(output), to);
+        assert_eq!(of("a.lathe", None), Ok(Syntax::Lathe));
+        assert_eq!(of("a.yml", Some(Syntax::Yaml)), Ok(Syntax::Yaml));
+        assert_eq!(of("-", Some(Syntax::Yaml)), Ok(Syntax::Yaml));
+        assert!(of("-", None).is_err() && of("a.txt", None).is_err());
+        assert!(of("a.yaml", Some(Syntax::Lathe)).is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! Texts of the user: specs and definitions, read by file or library name, and written back.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use lathe_grammar::MAX_SOURCE_LENGTH;
+use lathe_grammar::diag::{Diagnostic, nearest};
+use lathe_grammar::span::{SourceId, Sources, Span};
+use lathe_runtime::files::read_bounded;
+
+use super::Failure;
+
+/// A spec by file or library name.
+pub(super) fn load_spec(name: &str, sources: &mut Sources) -> Result<SourceId, Failure> {
+    let path = Path::new(name);
+    if is_lathe(path) || is_yaml(path) || path.is_file() {
+        return load_file(path, sources);
+    }
+    if let Some(entry) = lathe_specs::spec(name) {
+        return Ok(sources.add(format!("library:{}", entry.path), entry.text));
+    }
+    let help = match nearest(name, lathe_specs::SPECS.iter().map(|entry| entry.name)) {
+        Some(near) => format!("did you mean `{near}`? `lathe list specs` shows all"),
+        None => "`lathe list specs` shows those that ship".into(),
+    };
+    let diagnostic = Diagnostic::error("S0001", format!("`{name}` is neither a file nor a shipped spec"));
+    Err(Failure::input(sources, diagnostic.help(help)))
+}
+
+/// A file of the user; a pipe is as good as one.
+pub(super) fn load_file(path: &Path, sources: &mut Sources) -> Result<SourceId, Failure> {
+    let name = path.display().to_string();
+    let bytes = File::open(path).and_then(|file| read_bounded(file, MAX_SOURCE_LENGTH as u64));
+    match bytes {
+        Ok(bytes) => decode(name, bytes, sources),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let diagnostic = Diagnostic::error("S0001", format!("`{name}` does not exist")).file(name);
+            Err(Failure::input(sources, diagnostic))
+        }
+        Err(error) => Err(unread(name, &error, sources)),
+    }
+}
+
+/// Standard input, under this name.
+pub(super) fn load_stdin(name: &str, sources: &mut Sources) -> Result<SourceId, Failure> {
+    match read_bounded(io::stdin().lock(), MAX_SOURCE_LENGTH as u64) {
+        Ok(bytes) => decode(name.to_owned(), bytes, sources),
+        Err(error) => Err(unread(name.to_owned(), &error, sources)),
+    }
+}
+
+fn unread(name: String, error: &io::Error, sources: &mut Sources) -> Failure {
+    if error.kind() == io::ErrorKind::InvalidData {
+        // More bytes than a text may have: the one thing that `read_bounded` says in this way.
+        return Failure::input(sources, Diagnostic::error("P0001", format!("{name}: {error}")).file(name));
+    }
+    Failure::Run(format!("cannot read {name}: {error}"))
+}
+
+fn decode(name: String, bytes: Vec<u8>, sources: &mut Sources) -> Result<SourceId, Failure> {
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(sources.add(name, text)),
+        Err(error) => {
+            // Up to the first byte that is wrong, the text that is shown has the same bytes as the file.
+            let start = error.utf8_error().valid_up_to();
+            let byte = error.as_bytes()[start];
+            let source = sources.add(name, String::from_utf8_lossy(error.as_bytes()));
+            let span = Span::new(source, start..start + char::REPLACEMENT_CHARACTER.len_utf8());
+            let message = format!("expected UTF-8, found the byte 0x{byte:02x} at offset {start}");
+            Err(Failure::input(sources, Diagnostic::error("P0001", message).label(span, "")))
+        }
+    }
+}
+
+/// Whether a file of this name holds the Lathe language.
+pub(super) fn is_lathe(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "lathe")
+}
+
+/// Whether a file of this name holds YAML.
+pub(super) fn is_yaml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+/// Writes a file aside and gives it its name when it is whole. One that was there keeps its permissions, and a link
+/// keeps pointing to it.
+pub(super) fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::Run(format!("cannot write {}: {error}", path.display()));
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let Some(name) = target.file_name() else {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "expected the name of a file")));
+    };
+    let partial = target.with_file_name(format!(".{}.partial-{}", name.display(), std::process::id()));
+    let written = write_through(&partial, &target, text);
+    if written.is_err() {
+        // What is left of the attempt; the reason why it failed is more than a reason why it stays.
+        let _ = fs::remove_file(&partial);
+    }
+    written.map_err(failed)
+}
+
+fn write_through(partial: &Path, target: &Path, text: &str) -> io::Result<()> {
+    let permissions = match fs::metadata(target) {
+        Ok(old) if !old.is_file() => return Err(io::Error::other("it is no regular file")),
+        Ok(old) if old.permissions().readonly() => return Err(io::ErrorKind::PermissionDenied.into()),
+        Ok(old) => Some(old.permissions()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let mut file = File::create_new(partial)?;
+    if let Some(permissions) = permissions {
+        file.set_permissions(permissions)?;
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(partial, target)
+}

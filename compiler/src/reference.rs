@@ -1,0 +1,267 @@
+//! What the language has, as tables made from those that the compiler itself uses: for `lathe list` and for
+//! docs/language.md.
+
+use std::fmt::Write as _;
+
+use lathe_grammar::ast::{BinaryOp, File, UnaryOp};
+use lathe_grammar::codes::CODES;
+use lathe_grammar::pattern::Kind;
+use lathe_grammar::span::Sources;
+use lathe_runtime::program::{Binary, Unary};
+
+use crate::compile::architectures;
+use crate::elaborate::{CONSTRUCTORS, FUNCTIONS, Parameter};
+use crate::ir::{Op, ParamId, Real, RopeId};
+
+/// Something that there is a list of.
+#[derive(Debug, Clone, Copy)]
+pub struct Topic {
+    /// Its name on the command line and in the documentation.
+    pub name: &'static str,
+    /// What is listed, in one line.
+    pub summary: &'static str,
+    /// The list.
+    pub table: fn() -> Table,
+}
+
+/// A list. The first column holds names.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Heads of the columns.
+    pub columns: &'static [&'static str],
+    /// As many cells in each as there are columns.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// Every list.
+pub static TOPICS: &[Topic] = &[
+    Topic { name: "specs", summary: "quantization specs that ship inside this binary", table: specs },
+    Topic {
+        name: "models",
+        summary: "model definitions that ship, and the architectures they describe",
+        table: models,
+    },
+    Topic { name: "kinds", summary: "kinds of module, as in `:linear`", table: kinds },
+    Topic { name: "constructors", summary: "modules that a definition can declare", table: constructors },
+    Topic { name: "functions", summary: "functions that a definition can call", table: functions },
+    Topic { name: "operators", summary: "operators of expressions, loosest first", table: operators },
+    Topic { name: "ops", summary: "operations of the graph that the compiler works on", table: ops },
+    Topic { name: "codes", summary: "codes of messages; `lathe explain CODE` says more", table: codes },
+];
+
+impl Table {
+    fn new<const N: usize>(columns: &'static [&'static str; N], rows: impl IntoIterator<Item = [String; N]>) -> Self {
+        Table { columns, rows: rows.into_iter().map(Vec::from).collect() }
+    }
+
+    /// As a table of a Markdown document, names in the type of code.
+    pub fn markdown(&self) -> String {
+        let mut text = format!("| {} |\n|{}\n", self.columns.join(" | "), "---|".repeat(self.columns.len()));
+        for row in &self.rows {
+            let cell = |(column, cell): (usize, &String)| {
+                let cell = cell.replace('|', "\\|");
+                if column == 0 { format!("`{cell}`") } else { cell }
+            };
+            let cells: Vec<String> = row.iter().enumerate().map(cell).collect();
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
+        }
+        text
+    }
+}
+
+fn specs() -> Table {
+    Table::new(&["spec"], lathe_specs::SPECS.iter().map(|entry| [entry.name.into()]))
+}
+
+fn models() -> Table {
+    let rows = lathe_specs::MODELS.iter().map(|entry| {
+        let mut sources = Sources::new();
+        let source = sources.add(entry.path, entry.text);
+        let file = lathe_grammar::parse(&sources, source).file;
+        let names: Vec<String> = file.iter().flat_map(File::models).flat_map(architectures).collect();
+        [entry.name.into(), names.join(", ")]
+    });
+    Table::new(&["definition", "architectures"], rows)
+}
+
+fn kinds() -> Table {
+    let summary = |kind| match kind {
+        Kind::Linear => "a projection that is neither head nor router",
+        Kind::Head => "the projection to the vocabulary",
+        Kind::Embedding => "a table that is looked up by token",
+        Kind::Router => "the projection that scores experts",
+        Kind::Norm => "a normalization; takes no format, so `**` leaves it out",
+        Kind::Conv => "a convolution",
+    };
+    Table::new(&["kind", "meaning"], Kind::ALL.map(|kind| [format!(":{}", kind.name()), summary(kind).into()]))
+}
+
+fn constructors() -> Table {
+    let rows = CONSTRUCTORS.iter().map(|constructor| {
+        let call = signature(constructor.name, constructor.parameters);
+        [call, format!(":{}", constructor.kind.name()), constructor.summary.into()]
+    });
+    Table::new(&["constructor", "kind", "parameters of the module, what it computes"], rows)
+}
+
+fn functions() -> Table {
+    let rows =
+        FUNCTIONS.iter().map(|function| [signature(function.name, function.parameters), function.summary.into()]);
+    Table::new(&["function", "result"], rows)
+}
+
+/// `attention(q, k, v, scale: …, [window: …])`
+fn signature(name: &str, parameters: &[Parameter]) -> String {
+    let parameters: Vec<String> = parameters
+        .iter()
+        .map(|parameter| match (parameter.named, parameter.optional) {
+            (false, _) => parameter.name.to_owned(),
+            (true, false) => format!("{}: …", parameter.name),
+            (true, true) => format!("[{}: …]", parameter.name),
+        })
+        .collect();
+    format!("{name}({})", parameters.join(", "))
+}
+
+fn operators() -> Table {
+    let binary = |operator| match operator {
+        BinaryOp::Or => "`a`, or `b` when `a` is null or a missing key of the config",
+        BinaryOp::Either => "either is true; `b` is looked at only when `a` is false",
+        BinaryOp::Both => "both are true; `b` is looked at only when `a` is true",
+        BinaryOp::Eq => "equal",
+        BinaryOp::Ne => "not equal",
+        BinaryOp::Lt => "less",
+        BinaryOp::Le => "less or equal",
+        BinaryOp::Gt => "greater",
+        BinaryOp::Ge => "greater or equal",
+        BinaryOp::Add => "sum; of activations, element by element",
+        BinaryOp::Sub => "difference",
+        BinaryOp::Mul => "product; of activations, element by element",
+        BinaryOp::Div => "quotient; between whole numbers it must be whole",
+        BinaryOp::Rem => "remainder of whole numbers",
+        BinaryOp::Pow => "power; right-associative",
+    };
+    let unary = |operator| match operator {
+        UnaryOp::Neg => ("-a", "negative"),
+        UnaryOp::Not => ("!a", "not true"),
+    };
+    let row = |written: String, meaning: &str| [written, meaning.to_owned()];
+    let between = |operator: BinaryOp| row(format!("a {} b", operator.symbol()), binary(operator));
+    let before = |operator| {
+        let (written, meaning) = unary(operator);
+        row(written.to_owned(), meaning)
+    };
+    let (power, looser) = BINARY.split_last().expect("there are operators");
+    let rows = [row("a when c".into(), "`a` when `c` is true, else null")]
+        .into_iter()
+        .chain(looser.iter().copied().map(between))
+        .chain([UnaryOp::Neg, UnaryOp::Not].map(before))
+        .chain([between(*power)]);
+    Table::new(&["operator", "meaning"], rows)
+}
+
+/// Loosest first.
+const BINARY: [BinaryOp; 15] = [
+    BinaryOp::Or,
+    BinaryOp::Either,
+    BinaryOp::Both,
+    BinaryOp::Eq,
+    BinaryOp::Ne,
+    BinaryOp::Lt,
+    BinaryOp::Le,
+    BinaryOp::Gt,
+    BinaryOp::Ge,
+    BinaryOp::Add,
+    BinaryOp::Sub,
+    BinaryOp::Mul,
+    BinaryOp::Div,
+    BinaryOp::Rem,
+    BinaryOp::Pow,
+];
+
+fn ops() -> Table {
+    let rows = every_op().into_iter().map(|op| {
+        let (operands, result, meaning) = describe(&op);
+        [op.name().to_owned(), operands.into(), result.into(), meaning.into()]
+    });
+    Table::new(&["op", "operands", "result", "meaning"], rows)
+}
+
+/// One of each; what they carry means nothing.
+fn every_op() -> Vec<Op> {
+    let eps = Real::new(0.0);
+    vec![
+        Op::Tokens,
+        Op::Positions,
+        Op::Selection,
+        Op::Param(ParamId(0)),
+        Op::Embed,
+        Op::Linear,
+        Op::Normalize { eps },
+        Op::Gain,
+        Op::RmsNorm { eps },
+        Op::SplitHeads { head_dim: 1 },
+        Op::MergeHeads,
+        Op::Rope(RopeId(0)),
+        Op::Attention { scale: Real::new(1.0), window: None },
+        Op::Unary(Unary::Silu),
+        Op::Binary(Binary::Add),
+        Op::Binary(Binary::Mul),
+        Op::Gated(Unary::Silu),
+        Op::Select,
+        Op::Output,
+    ]
+}
+
+/// Operands, result, and what is computed. T counts tokens, S those that logits are asked for.
+fn describe(op: &Op) -> (&'static str, &'static str, &'static str) {
+    match op {
+        Op::Tokens => ("", "[T]", "the token ids of a step"),
+        Op::Positions => ("", "[T]", "their positions"),
+        Op::Selection => ("", "[S]", "which of them logits are asked for"),
+        Op::Param(_) => ("", "as stored", "a weight, gain or bias of the checkpoint"),
+        Op::Embed => ("table [vocab, n], tokens [T]", "[T, n]", "the row of each token"),
+        Op::Linear => ("x […, in], W [out, in], optional b [out]", "[…, out]", "x Wᵀ + b"),
+        Op::Normalize { .. } => ("x […, n]", "[…, n]", "x / sqrt(mean(x²) + eps) over the last dimension"),
+        Op::Gain => ("x […, n], g [n]", "[…, n]", "x ⊙ g"),
+        Op::RmsNorm { .. } => ("x […, n], g [n]", "[…, n]", "normalize, then gain, as one kernel"),
+        Op::SplitHeads { .. } => ("x […, h·d]", "[…, h, d]", "another view of the same values"),
+        Op::MergeHeads => ("x […, h, d]", "[…, h·d]", "another view of the same values"),
+        Op::Rope(_) => ("x [T, h, d], positions [T]", "[T, h, d]", "rotary embedding"),
+        Op::Attention { .. } => (
+            "q [T, h, d], k and v [T, kv, d]",
+            "[T, h, d]",
+            "causal softmax attention over these and earlier positions",
+        ),
+        Op::Unary(Unary::Silu) => ("x […]", "[…]", "x / (1 + exp(-x)), element by element"),
+        Op::Binary(Binary::Add) => ("a […], b […]", "[…]", "a + b, element by element"),
+        Op::Binary(Binary::Mul) => ("a […], b […]", "[…]", "a · b, element by element"),
+        Op::Gated(Unary::Silu) => ("gate […], value […]", "[…]", "silu(gate) · value, as one kernel"),
+        Op::Select => ("x [T, …], selection [S]", "[S, …]", "the selected rows"),
+        Op::Output => ("logits [T or S, vocab]", "", "the result of the graph"),
+    }
+}
+
+fn codes() -> Table {
+    Table::new(&["code", "meaning"], CODES.iter().map(|entry| [entry.code.into(), entry.title.into()]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_rows_are_whole() {
+        let names: BTreeSet<&str> = TOPICS.iter().map(|topic| topic.name).collect();
+        assert_eq!(names.len(), TOPICS.len());
+        for topic in TOPICS {
+            let table = (topic.table)();
+            let names: BTreeSet<&String> = table.rows.iter().map(|row| &row[0]).collect();
+            assert_eq!(names.len(), table.rows.len(), "{}", topic.name);
+            assert!(table.rows.iter().all(|row| row.len() == table.columns.len()), "{}", topic.name);
+        }
+    }
+}
