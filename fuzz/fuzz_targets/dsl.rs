@@ -15,7 +15,7 @@ fn read(text: &str) -> Option<File> {
     let parsed = parse(&sources, source);
     for diagnostic in &parsed.diagnostics {
         for label in &diagnostic.labels {
-            assert!(text.get(label.span.range()).is_some(), "{diagnostic:?}");
+            assert!(sources.get(source).text.get(label.span.range()).is_some(), "{diagnostic:?}");
         }
     }
     parsed.file.filter(|_| !parsed.diagnostics.iter().any(Diagnostic::is_error))

@@ -8,7 +8,7 @@ use crate::span::{Span, Spanned};
 pub struct File {
     /// Version of the language.
     pub version: Spanned<u32>,
-    /// In the order of the text.
+    /// In the order of the text: every `use` stands before all other items.
     pub items: Vec<Item>,
 }
 

@@ -4,6 +4,7 @@ mod expression;
 mod layout;
 mod mistakes;
 mod model;
+mod spec;
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -12,10 +13,9 @@ use std::sync::Once;
 use pest::Parser as _;
 use pest::iterators::Pair;
 
-use crate::ast::{Call, File, Item, ItemKind, Rule as SpecRule, Spec};
+use crate::ast::{Call, Expr, File, Item, ItemKind};
 use crate::diag::{Diagnostic, nearest};
-use crate::parse::{LANGUAGE_VERSION, Parsed, pattern_diagnostic, unsupported};
-use crate::pattern::Pattern;
+use crate::parse::{LANGUAGE_VERSION, Parsed, check_path, unknown_version};
 use crate::span::{SourceId, Span, Spanned};
 
 use mistakes::Place;
@@ -40,10 +40,32 @@ pub(crate) fn parse_file(text: &str, source: SourceId) -> Parsed {
 
 /// Parses a format alone, as in `keep(exact)`.
 pub(crate) fn parse_format(text: &str, origin: Origin) -> (Option<Call>, Vec<Diagnostic>) {
-    parse_rule(Rule::only_format, text, origin, |walker, pair| {
-        let format = significant(pair).next()?;
-        walker.format(format).map(|format| format.value)
+    parse_call(Rule::only_format, text, origin)
+}
+
+/// Parses a rotation alone, as in `random_hadamard(seed: 7)`.
+pub(crate) fn parse_rotation(text: &str, origin: Origin) -> (Option<Call>, Vec<Diagnostic>) {
+    parse_call(Rule::only_rotation, text, origin)
+}
+
+fn parse_call(whole: Rule, text: &str, origin: Origin) -> (Option<Call>, Vec<Diagnostic>) {
+    parse_rule(whole, text, origin, |walker, pair| {
+        let call = significant(pair).next()?;
+        walker.call(call).map(|call| call.value)
     })
+}
+
+/// Parses an expression alone.
+pub(crate) fn parse_expression(text: &str, origin: Origin) -> (Option<Expr>, Vec<Diagnostic>) {
+    parse_rule(Rule::only_expression, text, origin, |walker, pair| {
+        let expression = significant(pair).next()?;
+        walker.expression(expression)
+    })
+}
+
+/// Whether a `let`, a site or a setting can have this name.
+pub(crate) fn is_name(text: &str) -> bool {
+    Grammar::parse(Rule::only_name, text).is_ok()
 }
 
 fn parse_rule<T>(
@@ -55,11 +77,14 @@ fn parse_rule<T>(
     static LIMIT: Once = Once::new();
     LIMIT.call_once(|| pest::set_call_limit(Some(MAX_CALLS)));
     let layout = layout::lay_out(text, origin);
+    let mut diagnostics = layout.comments;
     if !layout.parseable {
-        return (None, layout.diagnostics);
+        diagnostics.extend(layout.diagnostics);
+        return (None, diagnostics);
     }
     let broken = layout.diagnostics.iter().flat_map(|fault| &fault.labels).map(|label| label.span).collect();
-    let mut walker = Walker { origin, broken, depth: 0, diagnostics: layout.diagnostics };
+    diagnostics.extend(layout.diagnostics);
+    let mut walker = Walker { origin, broken, depth: 0, diagnostics };
     let value = match Grammar::parse(whole, &layout.text) {
         Ok(mut pairs) => pairs.next().and_then(|pair| read(&mut walker, pair)),
         Err(error) => {
@@ -102,6 +127,11 @@ impl Origin {
         Origin { shift: self.shift.map(|shift| shift + offset), ..self }
     }
 
+    /// The same, where no place lies before `first`.
+    fn from(self, first: Span) -> Self {
+        Origin { bounds: (first.range().start.min(self.bounds.1), self.bounds.1), ..self }
+    }
+
     fn place(&self, range: Range<usize>) -> Span {
         let (first, last) = self.bounds;
         let Some(shift) = self.shift else { return Span::new(self.source, first..last) };
@@ -135,7 +165,7 @@ impl Walker {
         Spanned::new(pair.as_str().to_owned(), self.span(pair))
     }
 
-    // ---- Files and specs
+    // ---- Files
 
     fn file(&mut self, pair: Pair<Rule>) -> Option<File> {
         let text = pair.get_input();
@@ -143,26 +173,23 @@ impl Walker {
         let mut items = Vec::new();
         for (i, part) in significant(pair).enumerate() {
             if i == 0 && part.as_rule() != Rule::version {
+                if mistakes::is_yaml_key(part.as_str()) {
+                    return self.yaml(self.span(&part));
+                }
                 self.missing_version(text);
                 if nearest(mistakes::leading_word(part.as_str()), ["lathe"]).is_some() {
                     continue;
                 }
             }
             match part.as_rule() {
-                Rule::version => {
-                    let Some(known) = self.version(part) else {
-                        // The rest could mean anything.
-                        self.diagnostics.retain(|fault| fault.code == "P0002");
-                        return None;
-                    };
-                    version = Some(known);
-                }
-                Rule::later_item => self.later("S0202", part),
+                Rule::version if mistakes::is_yaml_key(part.as_str()) => return self.yaml(self.span(&part)),
+                Rule::version => version = Some(self.version(part)?),
                 Rule::EOI => {}
                 Rule::bad_line => items.extend(self.bad(&part, Place::File, Walker::item).flatten()),
                 _ => items.extend(self.item(part)),
             }
         }
+        self.uses_first(&items);
         Some(File { version: version?, items })
     }
 
@@ -170,9 +197,27 @@ impl Walker {
         let span = self.span(&pair);
         let kind = match pair.as_rule() {
             Rule::spec => self.spec(pair).map(ItemKind::Spec),
+            Rule::import => self.import(pair).map(ItemKind::Use),
+            Rule::shared_let => self.binding(pair).map(ItemKind::Let),
             _ => self.model(pair).map(ItemKind::Model),
         }?;
         Some(Item { kind, span })
+    }
+
+    fn import(&mut self, pair: Pair<Rule>) -> Option<Spanned<String>> {
+        let path = self.string(&significant(pair).next()?)?;
+        let faults = self.diagnostics.len();
+        self.diagnostics.extend(check_path(&path));
+        (self.diagnostics.len() == faults).then_some(path)
+    }
+
+    fn uses_first(&mut self, items: &[Item]) {
+        let is_use = |item: &&Item| matches!(item.kind, ItemKind::Use(_));
+        let behind = items.iter().skip_while(is_use).filter(is_use);
+        self.diagnostics.extend(behind.map(|item| {
+            Diagnostic::error("P0001", "`use` stands at the top of the file, before all other items")
+                .label(item.span, "")
+        }));
     }
 
     fn missing_version(&mut self, text: &str) {
@@ -184,7 +229,7 @@ impl Walker {
         );
     }
 
-    /// None when the version is not known.
+    /// None when the version is not known: then nothing else is reported, as the rest could mean anything.
     fn version(&mut self, pair: Pair<Rule>) -> Option<Spanned<u32>> {
         let line = self.span(&pair);
         let text = significant(pair).next()?;
@@ -192,129 +237,72 @@ impl Walker {
         if written.parse() == Ok(LANGUAGE_VERSION) {
             return Some(Spanned::new(LANGUAGE_VERSION, self.span(&text)));
         }
-        let (message, span) = if written.is_empty() {
-            ("the version line names no version".to_owned(), line)
-        } else {
-            (format!("version `{written}` of the language is not known"), self.span(&text))
-        };
-        self.diagnostics.push(
-            Diagnostic::error("P0002", message)
-                .label(span, "")
-                .help(format!("this compiler reads `lathe {LANGUAGE_VERSION}`")),
-        );
+        let span = if written.is_empty() { line } else { self.span(&text) };
+        let fault = unknown_version(written, span).help(format!("this compiler reads `lathe {LANGUAGE_VERSION}`"));
+        self.diagnostics = vec![fault];
         None
     }
 
-    /// `use …`, `rotate { … }`: what a later version builds.
-    fn later(&mut self, code: &'static str, pair: Pair<Rule>) {
-        if let Some(word) = significant(pair).next() {
-            let span = self.span(&word);
-            self.diagnostics.push(unsupported(code, word.as_str(), span));
-        }
+    /// A text that begins like a spec in YAML. Nothing else is reported.
+    fn yaml<T>(&mut self, line: Span) -> Option<T> {
+        let fault = Diagnostic::error("P0002", "this text is YAML, which stands in a file whose name ends in `.yaml`")
+            .label(line, "")
+            .help(format!(
+                "rename the file, or write it in the Lathe language, which begins with `lathe {LANGUAGE_VERSION}`"
+            ));
+        self.diagnostics = vec![fault];
+        None
     }
 
-    /// The name of a spec or model. `extends` and a bad head are refused.
-    fn item_head(&mut self, part: &Pair<Rule>, code: &'static str) -> Option<Spanned<String>> {
+    /// The name of a spec or model, and its base. A bad head is reported.
+    fn item_head(&mut self, part: &Pair<Rule>, head: &mut Head) {
         match part.as_rule() {
-            Rule::item_name => return Some(self.name(part)),
-            Rule::extends => {
-                let span = self.span(part);
-                self.diagnostics.push(unsupported(code, "extends", span));
-            }
+            Rule::item_name => head.name = Some(self.name(part)),
+            Rule::extends => head.extends = self.base(part),
             _ => self.bad_head(part, Rule::item_head),
         }
-        None
     }
 
-    fn spec(&mut self, pair: Pair<Rule>) -> Option<Spec> {
-        let mut name = None;
-        let mut sections = Vec::new();
-        for part in significant(pair) {
-            match part.as_rule() {
-                Rule::rules => sections.push(self.rules(part)),
-                Rule::later_section => self.later("S0202", part),
-                Rule::bad_line => sections.extend(self.bad(&part, Place::Spec, Walker::rules)),
-                _ => name = self.item_head(&part, "S0202").or(name),
-            }
-        }
-        let mut sections = sections.into_iter();
-        let (first, mut rules) = sections.next().map_or((None, Vec::new()), |(span, rules)| (Some(span), rules));
-        for (span, more) in sections {
-            let fault = Diagnostic::error("P0001", "a spec has one `rules`").label(span, "");
-            self.diagnostics.push(fault.label_if(first, "the first one stands here"));
-            rules.extend(more);
-        }
-        let rules = first.map(|span| Spanned::new(rules, span));
-        Some(Spec {
-            name: name?,
-            extends: None,
-            models: None,
-            lets: Vec::new(),
-            rules,
-            rotate: None,
-            kv_cache: None,
-            tied: None,
-            compute: None,
-        })
-    }
-
-    /// Where the section stands, and its rules.
-    fn rules(&mut self, pair: Pair<Rule>) -> (Span, Vec<SpecRule>) {
-        let start = pair.as_span().start();
-        let span = self.origin.place(start..start + "rules".len());
-        let mut rules = Vec::new();
-        for line in significant(pair) {
-            match line.as_rule() {
-                Rule::format_rule => rules.extend(self.rule(line)),
-                _ => rules.extend(self.bad(&line, Place::Rule, Walker::rule).flatten()),
-            }
-        }
-        (span, rules)
-    }
-
-    fn rule(&mut self, pair: Pair<Rule>) -> Option<SpecRule> {
-        let span = self.span(&pair);
-        let (mut pattern, mut format, mut optional) = (None, None, false);
-        for part in pair.into_inner() {
-            match part.as_rule() {
-                Rule::pattern => pattern = self.pattern(&part),
-                Rule::format => format = self.format(part),
-                Rule::kw_optional => optional = true,
-                Rule::with_input => {
-                    let start = part.as_span().start();
-                    let words = part.as_str().find("input").map_or(0, |at| at + "input".len());
-                    let span = self.origin.place(start..start + words);
-                    self.diagnostics.push(unsupported("S0202", "with input", span));
-                }
-                _ => {}
-            }
-        }
-        Some(SpecRule { pattern: pattern?, format: Some(format?), input: None, optional, span })
-    }
-
-    fn pattern(&mut self, pair: &Pair<Rule>) -> Option<Spanned<Pattern>> {
+    fn base(&mut self, pair: &Pair<Rule>) -> Option<Base> {
         let span = self.span(pair);
-        match Pattern::parse(pair.as_str().trim_end()) {
-            Ok(pattern) => Some(Spanned::new(pattern, span)),
-            Err(fault) => {
-                if !self.is_reported(pair.get_input(), pair.as_span().start()) {
-                    self.diagnostics.push(pattern_diagnostic(&fault, span));
-                }
-                None
-            }
+        let base = significant(pair.clone()).next()?;
+        if base.as_rule() == Rule::item_name {
+            return Some(Base { name: self.name(&base), span });
         }
+        let name = self.string(&base)?;
+        self.diagnostics.extend(check_path(&name));
+        Some(Base { name, span })
     }
 
-    fn format(&mut self, pair: Pair<Rule>) -> Option<Spanned<Call>> {
+    /// A name, perhaps with arguments: a format or a rotation.
+    fn call(&mut self, pair: Pair<Rule>) -> Option<Spanned<Call>> {
         let span = self.span(&pair);
+        let what = if pair.as_rule() == Rule::rotation_value { "a rotation" } else { "a format" };
         let mut parts = significant(pair);
         let name = self.name(&parts.next()?);
+        if ["with", "optional", "offline"].contains(&&*name.value) {
+            self.report("P0001", name.span, format!("expected {what}, found `{}`", name.value));
+            return None;
+        }
         let args = match parts.next() {
             Some(arguments) => self.arguments(arguments)?,
             None => Vec::new(),
         };
         Some(Spanned::new(Call { name, args }, span))
     }
+}
+
+/// What stands before the body of a spec or model.
+#[derive(Default)]
+struct Head {
+    name: Option<Spanned<String>>,
+    extends: Option<Base>,
+}
+
+/// `extends NAME`
+struct Base {
+    name: Spanned<String>,
+    span: Span,
 }
 
 /// The parts of a pair that carry meaning: no keywords, no marks.

@@ -3,7 +3,7 @@
 use crate::ast::File;
 use crate::diag::Diagnostic;
 use crate::pattern::PatternError;
-use crate::span::{SourceId, Sources, Span};
+use crate::span::{SourceId, Sources, Span, Spanned};
 use crate::{dsl, yaml};
 
 /// The version of the language that is read here.
@@ -14,10 +14,6 @@ pub const MAX_SOURCE_LENGTH: usize = 256 << 10;
 
 /// How many mistakes of one text are reported.
 pub(crate) const MAX_DIAGNOSTICS: usize = 200;
-
-/// Sections of a spec that are part of the language and come with later versions.
-pub(crate) const LATER_SECTIONS: &[&str] =
-    &["models", "let", "rotate", "kv_cache", "tied", "compute", "use", "extends"];
 
 /// What a text says, and what is wrong with it.
 #[derive(Debug, Clone)]
@@ -56,10 +52,31 @@ pub(crate) fn is_item_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
-/// Refuses what the language has and this version cannot build.
-pub(crate) fn unsupported(code: &'static str, what: &str, span: Span) -> Diagnostic {
-    Diagnostic::error(code, format!("`{what}` is part of the language, but this version cannot build it"))
-        .label(span, "")
+/// What is said of a version that is written like this and cannot be read.
+pub(crate) fn unknown_version(written: &str, span: Span) -> Diagnostic {
+    let is_number = !written.is_empty() && written.bytes().all(|byte| byte.is_ascii_digit());
+    let is_newer = is_number && written.bytes().any(|byte| byte != b'0');
+    let diagnostic = if is_newer {
+        let message = format!("version {written} of the language is newer than this compiler reads");
+        Diagnostic::error("P0003", message)
+    } else if written.is_empty() {
+        Diagnostic::error("P0002", "the version line names no version")
+    } else {
+        Diagnostic::error("P0002", format!("`{written}` is no version of the language"))
+    };
+    diagnostic.label(span, "")
+}
+
+/// The mistakes of the text of a `use` or `extends`, as far as they can be seen without looking for the file.
+pub(crate) fn check_path(path: &Spanned<String>) -> Option<Diagnostic> {
+    let message = if path.value.is_empty() {
+        "this path is empty"
+    } else if path.value.contains(char::is_control) {
+        "this path holds a control character"
+    } else {
+        return None;
+    };
+    Some(Diagnostic::error("P0001", message).label(path.span, ""))
 }
 
 /// `text` is where the pattern stands in its source.

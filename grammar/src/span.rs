@@ -64,7 +64,7 @@ impl<T: PartialEq> PartialEq for Spanned<T> {
 pub struct Source {
     /// Path, or `library:llama` for a text that ships inside the binary.
     pub name: String,
-    /// The whole text.
+    /// The whole text, without a byte order mark before it.
     pub text: String,
 }
 
@@ -80,9 +80,14 @@ impl Sources {
         Self::default()
     }
 
-    /// Adds a text and returns its id.
+    /// Adds a text and returns its id. A byte order mark before it is dropped: no span counts it.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> SourceId {
-        self.entries.push(Source { name: name.into(), text: text.into() });
+        const BYTE_ORDER_MARK: char = '\u{feff}';
+        let mut text = text.into();
+        if text.starts_with(BYTE_ORDER_MARK) {
+            text.drain(..BYTE_ORDER_MARK.len_utf8());
+        }
+        self.entries.push(Source { name: name.into(), text });
         SourceId(self.entries.len() as u32 - 1)
     }
 

@@ -22,7 +22,16 @@ use serde_saphyr::{Error, Location, Spanned as Located, UserMessageFormatter};
 use crate::ast::{Call, File, Item, ItemKind, Rule, Spec};
 use crate::diag::{Diagnostic, nearest};
 use crate::dsl::{self, Origin};
-use crate::parse::{LANGUAGE_VERSION, LATER_SECTIONS, Parsed, is_item_name, pattern_diagnostic, unsupported};
+use crate::parse::{LANGUAGE_VERSION, Parsed, is_item_name, pattern_diagnostic};
+
+/// Sections of a spec that YAML cannot say yet.
+const LATER_SECTIONS: &[&str] = &["models", "let", "rotate", "kv_cache", "tied", "compute", "use", "extends"];
+
+fn unsupported(code: &'static str, what: &str, span: Span) -> Diagnostic {
+    Diagnostic::error(code, format!("`{what}` is part of the language, but this version cannot build it"))
+        .label(span, "")
+}
+
 use crate::pattern::Pattern;
 use crate::span::{SourceId, Span, Spanned};
 

@@ -196,10 +196,7 @@ impl Walker {
                     first_named = first_named.or(Some(name.span));
                     let earlier = args[..i].iter().find_map(|arg| arg.name.as_ref().filter(|other| *other == name));
                     if let Some(earlier) = earlier {
-                        let fault = Diagnostic::error("P0001", format!("the argument `{}` is given twice", name.value))
-                            .label(name.span, "")
-                            .label(earlier.span, "first given here");
-                        self.diagnostics.push(fault);
+                        self.twice(format!("the argument `{}` is given twice", name.value), name.span, earlier.span);
                     }
                 }
                 (None, Some(named)) => {

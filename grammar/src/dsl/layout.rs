@@ -19,6 +19,8 @@ pub(super) struct Layout {
     pub(super) text: String,
     /// Brackets and strings that do not close.
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// Comments that begin with `#`. They are blanked like those that begin with `//`.
+    pub(super) comments: Vec<Diagnostic>,
     /// False when brackets nest too deep, or nearly all are astray: then the text must not be parsed.
     pub(super) parseable: bool,
 }
@@ -32,7 +34,7 @@ pub(super) fn lay_out(text: &str, origin: Origin) -> Layout {
         parseable = scanner.run();
     }
     let text = String::from_utf8(scanner.output).expect("only whole characters are replaced, by ASCII");
-    Layout { text, diagnostics: scanner.diagnostics, parseable }
+    Layout { text, diagnostics: scanner.diagnostics, comments: scanner.comments, parseable }
 }
 
 /// An opening bracket.
@@ -64,6 +66,7 @@ struct Scanner<'a> {
     /// blocks, must find their partner on their line.
     tight_braces: bool,
     diagnostics: Vec<Diagnostic>,
+    comments: Vec<Diagnostic>,
 }
 
 impl<'a> Scanner<'a> {
@@ -81,16 +84,13 @@ impl<'a> Scanner<'a> {
             braces_astray: false,
             tight_braces,
             diagnostics: Vec::new(),
+            comments: Vec::new(),
         }
     }
 
     /// False when the text must not be parsed.
     fn run(&mut self) -> bool {
         let bytes = self.text.as_bytes();
-        if self.text.starts_with('\u{feff}') {
-            self.blank(0, 3);
-            self.position = 3;
-        }
         while let Some(&byte) = bytes.get(self.position) {
             let start = self.position;
             self.position += 1;
@@ -101,6 +101,12 @@ impl<'a> Scanner<'a> {
                 b'\r' => self.blank(start, start + 1),
                 b'\n' => self.newline(start),
                 b'/' if bytes.get(self.position) == Some(&b'/') => {
+                    self.position = self.line_end(start);
+                    self.blank(start, self.position);
+                }
+                b'#' => {
+                    let fault = Diagnostic::error("P0001", "a comment begins with `//`, not with `#`");
+                    self.comments.push(fault.label(self.origin.place(start..start + 1), ""));
                     self.position = self.line_end(start);
                     self.blank(start, self.position);
                 }
@@ -117,7 +123,7 @@ impl<'a> Scanner<'a> {
                 b')' | b']' | b'}' => self.close(byte, start),
                 _ => {}
             }
-            if self.diagnostics.len() == MAX_DIAGNOSTICS {
+            if self.diagnostics.len() + self.comments.len() == MAX_DIAGNOSTICS {
                 return false;
             }
         }

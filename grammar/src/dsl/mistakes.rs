@@ -5,19 +5,26 @@ use pest::error::{Error, ErrorVariant, InputLocation};
 use pest::iterators::Pair;
 
 use crate::diag::{Diagnostic, nearest};
-use crate::parse::LATER_SECTIONS;
 
 use super::{Grammar, Rule, Walker};
+
+/// The words that begin a section of a spec.
+const SECTIONS: &[&str] = &["models", "let", "rules", "rotate", "kv_cache", "tied", "compute"];
+
+/// What stands in `rotate`.
+const REQUEST: &str = "a request is written `SITE by ROTATION` or `SITE of PATTERN by ROTATION`";
 
 /// Where an item that could not be read stands: what it should have been follows from that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// Between specs and models.
     File,
-    /// In a spec, outside `rules`.
+    /// In a spec, outside its blocks.
     Spec,
     /// In `rules`.
     Rule,
+    /// In `rotate`.
+    Rotation,
     /// In a model, outside scopes.
     Model,
     /// In `module … { }`.
@@ -30,8 +37,9 @@ impl Place {
     fn rule(self) -> Rule {
         match self {
             Place::File => Rule::item,
-            Place::Spec => Rule::rules,
+            Place::Spec => Rule::section,
             Place::Rule => Rule::format_rule,
+            Place::Rotation => Rule::rotation,
             Place::Model | Place::Scope => Rule::declaration,
             Place::Graph => Rule::statement,
         }
@@ -40,9 +48,9 @@ impl Place {
     /// The words that can begin an item here.
     fn keywords(self) -> &'static [&'static str] {
         match self {
-            Place::File => &["spec", "model"],
-            Place::Spec => &["rules"],
-            Place::Rule => &[],
+            Place::File => &["use", "let", "spec", "model"],
+            Place::Spec => SECTIONS,
+            Place::Rule | Place::Rotation => &[],
             Place::Model => &["architectures", "let", "assert", "context", "module", "repeat", "if", "ignore", "graph"],
             Place::Scope => &["let", "assert", "repeat", "if"],
             Place::Graph => &["for", "if", "return"],
@@ -51,14 +59,15 @@ impl Place {
 
     /// Whether an item can begin with a name.
     fn takes_names(self) -> bool {
-        matches!(self, Place::Rule | Place::Scope | Place::Graph)
+        matches!(self, Place::Rule | Place::Rotation | Place::Scope | Place::Graph)
     }
 
     fn expectation(self) -> &'static str {
         match self {
-            Place::File => "`spec` or `model`",
-            Place::Spec => "`rules`",
+            Place::File => "`use`, `let`, `spec` or `model`",
+            Place::Spec => "a section",
             Place::Rule => "a rule",
+            Place::Rotation => "a request for a rotation",
             Place::Model | Place::Scope => "a declaration",
             Place::Graph => "a statement",
         }
@@ -86,11 +95,18 @@ impl Walker {
             self.diagnostics.push(fault);
             return self.read_as_meant(text, start, word, meant?, place, read);
         }
-        match Grammar::parse(place.rule(), text) {
-            Err(error) => self.shifted(start as isize, |walker| walker.describe_item(&error, text, place)),
-            Ok(_) => self.report("P0001", self.span(pair), format!("expected {}", place.expectation())),
-        }
-        None
+        let error = match Grammar::parse(place.rule(), text) {
+            Err(error) => error,
+            Ok(_) => {
+                self.report("P0001", self.span(pair), format!("expected {}", place.expectation()));
+                return None;
+            }
+        };
+        self.shifted(start as isize, |walker| {
+            let mended = walker.describe_item(&error, text, place)?;
+            let pair = Grammar::parse(place.rule(), &mended).ok()?.next()?;
+            Some(read(walker, pair))
+        })
     }
 
     /// When an item begins with a word that can begin none here: that, and the keyword that was probably meant.
@@ -101,29 +117,42 @@ impl Walker {
         word: &str,
         place: Place,
     ) -> Option<(Diagnostic, Option<&'static str>)> {
-        if word.is_empty() || place == Place::Rule || place.keywords().contains(&word) {
+        let takes_any = matches!(place, Place::Rule | Place::Rotation);
+        if word.is_empty() || takes_any || place.keywords().contains(&word) {
             return None;
         }
         let behind = text[word.len()..].trim_start_matches([' ', '\t']);
         if place.takes_names() && behind.starts_with(['=', '.', '[', ',', '(', '+', '-', '*', ':']) {
             return None;
         }
-        let message = format!("expected {}, found `{word}`", place.expectation());
-        let fault = Diagnostic::error("P0001", message).label(self.origin.place(start..start + word.len()), "");
-        let later = if place == Place::Spec { LATER_SECTIONS } else { &[] };
-        if let Some(keyword) = nearest(word, place.keywords().iter().chain(later).copied()) {
+        let span = self.origin.place(start..start + word.len());
+        let fault = match (place, word) {
+            (Place::Spec, "use") => {
+                let message = "`use` stands at the top of the file, not in a spec";
+                return Some((Diagnostic::error("P0001", message).label(span, ""), None));
+            }
+            (Place::Spec, "extends") => {
+                let fault = Diagnostic::error("P0001", "`extends` stands behind the name of the spec").label(span, "");
+                return Some((fault.help("write `spec NAME extends BASE {`"), None));
+            }
+            (Place::Spec, _) => Diagnostic::error("P0004", format!("a spec has no section `{word}`")),
+            _ => Diagnostic::error("P0001", format!("expected {}, found `{word}`", place.expectation())),
+        };
+        let fault = fault.label(span, "");
+        if let Some(keyword) = nearest(word, place.keywords().iter().copied()) {
             return Some((fault.help(format!("did you mean `{keyword}`?")), Some(keyword)));
         }
         match place {
             Place::File if word == "lathe" => {
                 Some((fault.help("the version line stands once, at the top of the file"), None))
             }
-            Place::Model => {
-                let keywords: Vec<String> = place.keywords().iter().map(|keyword| format!("`{keyword}`")).collect();
-                Some((fault.help(format!("a model holds {}", keywords.join(", "))), None))
+            Place::File => Some((fault, None)),
+            Place::Spec => {
+                let help = outside_its_block(text).map_or_else(|| held_by("a spec", place), str::to_owned);
+                Some((fault.help(help), None))
             }
-            Place::File | Place::Spec => Some((fault, None)),
-            Place::Rule | Place::Scope | Place::Graph => None,
+            Place::Model => Some((fault.help(held_by("a model", place)), None)),
+            Place::Rule | Place::Rotation | Place::Scope | Place::Graph => None,
         }
     }
 
@@ -137,12 +166,14 @@ impl Walker {
         place: Place,
         read: impl FnOnce(&mut Self, Pair<Rule>) -> T,
     ) -> Option<T> {
+        let misspelt = self.origin.place(start..start + word.len());
         let text = format!("{keyword}{}", &text[word.len()..]);
         self.shifted((start + word.len()) as isize - keyword.len() as isize, |walker| {
+            walker.origin = walker.origin.from(misspelt);
             match Grammar::parse(place.rule(), &text) {
                 Ok(mut pairs) => pairs.next().map(|pair| read(walker, pair)),
                 Err(error) => {
-                    walker.describe_item(&error, &text, place);
+                    walker.describe(&error, &text);
                     None
                 }
             }
@@ -154,6 +185,21 @@ impl Walker {
         // With the brace behind it, which the rule looks at.
         let (start, end) = (pair.as_span().start(), pair.as_span().end());
         let text = pair.get_input().get(start..end + 1).unwrap_or(pair.as_str());
+        match Grammar::parse(expected, text) {
+            Err(error) => self.shifted(start as isize, |walker| walker.describe(&error, text)),
+            Ok(_) => self.report("P0001", self.span(pair), "this cannot be read"),
+        }
+    }
+
+    /// Reports what stands where an item should go on, up to the end of its line. `expected` is what should have matched.
+    pub(super) fn bad_rest(&mut self, pair: &Pair<Rule>, expected: Rule) {
+        let (input, start) = (pair.get_input(), pair.as_span().start());
+        if self.is_reported(input, start) {
+            return;
+        }
+        let text = pair.as_str();
+        // What is missing is missing behind what is there, not behind the blanks.
+        let start = if text.is_empty() { input[..start].trim_end_matches([' ', '\t']).len() } else { start };
         match Grammar::parse(expected, text) {
             Err(error) => self.shifted(start as isize, |walker| walker.describe(&error, text)),
             Ok(_) => self.report("P0001", self.span(pair), "this cannot be read"),
@@ -211,40 +257,102 @@ impl Walker {
         self.diagnostics.push(fault);
     }
 
-    /// As [`Self::describe`], for an item. In a rule the pattern runs on to the arrow, so a missing arrow is looked for.
-    fn describe_item(&mut self, error: &Error<Rule>, text: &str, place: Place) {
+    /// As [`Self::describe`], for an item. In a rule the pattern runs on to the arrow, so a missing arrow is looked for;
+    /// so is a missing `by`. Where another mark stands for it, comes back the item as it was meant.
+    fn describe_item(&mut self, error: &Error<Rule>, text: &str, place: Place) -> Option<String> {
         let line = text.lines().next().unwrap_or_default();
-        if place != Place::Rule || line.contains("=>") {
-            return self.describe(error, text);
-        }
+        let (mark, marks, help) = match place {
+            Place::Rule if find_outside(line, |rest| rest.starts_with("=>")).is_none() => {
+                ("=>", &["->", "=", ": "][..], "a rule is written `PATTERN => FORMAT`")
+            }
+            Place::Rotation if find_outside(line, |rest| rest.starts_with(" by ")).is_none() => {
+                ("by", &["=>", "->", "=", ": "][..], REQUEST)
+            }
+            _ => {
+                self.describe(error, text);
+                return None;
+            }
+        };
         if self.is_reported(text, 0) {
-            return;
+            return None;
         }
-        let wrong_arrow =
-            ["->", "="].iter().find_map(|arrow| line.find(arrow).map(|at| Found { start: at, text: arrow }));
-        let found = wrong_arrow.unwrap_or_else(|| {
-            let end = pattern_end(line);
-            found_at(text, line.len() - line[end..].trim_start().len())
-        });
-        let message = format!("expected `=>`, found {}", describe_found(&found));
+        let starts_with_mark = |rest: &str| marks.iter().any(|mark| rest.starts_with(mark));
+        let wrong_mark = find_outside(line, starts_with_mark);
+        let found = match wrong_mark {
+            Some(at) => found_at(text, at),
+            None => found_at(text, missing_at(line, place)),
+        };
+        let message = format!("expected `{mark}`, found {}", describe_found(&found));
+        let help = match (place, found.text) {
+            (Place::Rule, "by") => "a request for a rotation stands in `rotate { … }`",
+            (Place::Rule, "=") if leading_word(line) == "let" => "`let` stands in the spec, outside `rules`",
+            _ => help,
+        };
         let span = self.origin.place(found.start..found.start + found.text.len());
-        let fault = Diagnostic::error("P0001", message).label(span, "").help("a rule is written `PATTERN => FORMAT`");
-        self.diagnostics.push(fault);
+        self.diagnostics.push(Diagnostic::error("P0001", message).label(span, "").help(help));
+        // With the mark in place of two bytes, all others keep their offsets.
+        let at = wrong_mark.filter(|_| place != Place::Rule || leading_word(line) != "let")?;
+        let replaced = text.get(at..at + mark.len())?;
+        let is_whole = replaced.trim_end() == found.text && (mark == "=>" || text[..at].ends_with(' '));
+        is_whole.then(|| format!("{}{mark}{}", &text[..at], &text[at + mark.len()..]))
     }
 }
 
-/// Where the pattern that begins this line ends: at the first blank outside brackets.
-fn pattern_end(line: &str) -> usize {
+/// Where `=>` or `by` is missing in this line: behind the pattern or the site.
+fn missing_at(line: &str, place: Place) -> usize {
+    let next_word = |from: usize| {
+        let end = from + find_outside(&line[from..], |rest| rest.starts_with([' ', '\t'])).unwrap_or(line.len() - from);
+        line.len() - line[end..].trim_start().len()
+    };
+    let second = next_word(0);
+    if place == Place::Rotation && leading_word(&line[second..]) == "of" {
+        let pattern = next_word(second);
+        return next_word(pattern);
+    }
+    second
+}
+
+/// The first place, outside brackets and strings, where what follows is accepted.
+fn find_outside(line: &str, accept: impl Fn(&str) -> bool) -> Option<usize> {
     let mut depth = 0_usize;
-    let end = line.find(|character| {
+    let mut in_string = false;
+    for (at, character) in line.char_indices() {
+        if depth == 0 && !in_string && accept(&line[at..]) {
+            return Some(at);
+        }
         match character {
-            '[' | '{' => depth += 1,
-            ']' | '}' => depth = depth.saturating_sub(1),
+            '"' => in_string = !in_string,
+            '(' | '[' | '{' if !in_string => depth += 1,
+            ')' | ']' | '}' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
         }
-        depth == 0 && matches!(character, ' ' | '\t')
-    });
-    end.unwrap_or(line.len())
+    }
+    None
+}
+
+/// Help for a line of a spec that reads like one of `rules` or `rotate`.
+fn outside_its_block(text: &str) -> Option<&'static str> {
+    let line = text.lines().next().unwrap_or_default();
+    let holds = |mark: &str| find_outside(line, |rest| rest.starts_with(mark)).is_some();
+    if holds("=>") {
+        Some("a rule stands in `rules { … }`")
+    } else if holds(" by ") {
+        Some("a request for a rotation stands in `rotate { … }`")
+    } else {
+        None
+    }
+}
+
+/// `a model holds …`
+fn held_by(what: &str, place: Place) -> String {
+    let keywords: Vec<String> = place.keywords().iter().map(|keyword| format!("`{keyword}`")).collect();
+    format!("{what} holds {}", keywords.join(", "))
+}
+
+/// Whether the text begins with a word and a colon, as in `lathe: 1`.
+pub(super) fn is_yaml_key(text: &str) -> bool {
+    let word = leading_word(text);
+    !word.is_empty() && text[word.len()..].trim_start_matches([' ', '\t']).starts_with(':')
 }
 
 /// Up to the first character that no word holds.
@@ -291,6 +399,10 @@ fn expectations(positives: &[Rule]) -> Vec<&'static str> {
     if words.len() > 1 {
         words.retain(|word| *word != "`(`");
     }
+    // Most rules name a format.
+    if words.contains(&"a format") {
+        words.retain(|word| *word != "`with`");
+    }
     words.sort_by_key(|word| *word == LINE_END);
     words
 }
@@ -300,6 +412,9 @@ fn hint(positives: &[Rule], text: &str, found: &Found) -> Option<&'static str> {
     let after_value = positives.contains(&Rule::infix);
     let before = text[..found.start].trim_end();
     Some(match found.text {
+        _ if positives.contains(&Rule::kw_rules) => outside_its_block(text)?,
+        _ if positives.contains(&Rule::kw_of) => REQUEST,
+        "with_input" => "write `with input FORMAT`",
         "=" if after_value => "write `==` to compare",
         "and" | "&" if after_value => "write `&&`",
         "|" if after_value => "write `||`",
@@ -335,14 +450,28 @@ fn words_for(expected: Rule) -> Option<&'static str> {
         Rule::arrow => "`=>`",
         Rule::range => "`..`",
         Rule::line_end | Rule::EOI => "the end of the line",
+        Rule::kw_use => "`use`",
+        Rule::kw_spec => "`spec`",
+        Rule::kw_model => "`model`",
+        Rule::kw_models | Rule::kw_rules | Rule::kw_rotate | Rule::kw_kv_cache | Rule::kw_tied | Rule::kw_compute => {
+            "a section"
+        }
+        Rule::kw_extends => "`extends`",
+        Rule::kw_with | Rule::with_input => "`with`",
+        Rule::kw_of => "`of`",
+        Rule::kw_by => "`by`",
+        Rule::kw_offline => "`offline`",
         Rule::kw_in => "`in`",
         Rule::kw_else => "`else`",
         Rule::tensors => "`tensors`",
         Rule::config => "`config`",
         Rule::kw_input => "`input`",
         Rule::kw_optional => "`optional`",
-        Rule::pattern => "a pattern",
+        Rule::pattern | Rule::within => "a pattern",
         Rule::format | Rule::format_name => "a format",
+        Rule::site => "a site",
+        Rule::rotation_value | Rule::rotation_name => "a rotation",
+        Rule::setting => "a word",
         Rule::expression | Rule::condition => "an expression",
         Rule::atom => "a value",
         Rule::argument => "an argument",
@@ -373,9 +502,17 @@ pub(super) fn is_mark(part: Rule) -> bool {
             | Rule::kw_spec
             | Rule::kw_model
             | Rule::kw_extends
+            | Rule::kw_use
+            | Rule::kw_models
             | Rule::kw_rules
+            | Rule::kw_rotate
+            | Rule::kw_kv_cache
+            | Rule::kw_tied
+            | Rule::kw_compute
             | Rule::kw_with
             | Rule::kw_input
+            | Rule::kw_of
+            | Rule::kw_by
             | Rule::kw_architectures
             | Rule::kw_let
             | Rule::kw_assert

@@ -9,19 +9,23 @@ use crate::pattern::NameGlob;
 use crate::span::{Span, Spanned};
 
 use super::mistakes::Place;
-use super::{Rule, Walker, significant};
+use super::{Head, Rule, Walker, significant};
 
 impl Walker {
     pub(super) fn model(&mut self, pair: Pair<Rule>) -> Option<Model> {
-        let mut name = None;
+        let mut head = Head::default();
         let mut body = Vec::new();
         for part in significant(pair) {
             match part.as_rule() {
                 Rule::declarations => body = self.declarations(part, Place::Model),
-                _ => name = self.item_head(&part, "M0008").or(name),
+                _ => self.item_head(&part, &mut head),
             }
         }
-        Some(Model { name: name?, body })
+        if let Some(base) = head.extends {
+            let fault = "`extends` is part of the language, but this version cannot build it between models";
+            self.report("M0008", base.span, fault);
+        }
+        Some(Model { name: head.name?, body })
     }
 
     /// `place` is [`Place::Model`] or [`Place::Scope`].
@@ -152,7 +156,7 @@ impl Walker {
         strings.into_iter().collect()
     }
 
-    fn string(&mut self, pair: &Pair<Rule>) -> Option<Spanned<String>> {
+    pub(super) fn string(&mut self, pair: &Pair<Rule>) -> Option<Spanned<String>> {
         let span = self.span(pair);
         self.unescaped(pair).map(|content| Spanned::new(content, span))
     }

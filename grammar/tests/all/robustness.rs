@@ -154,6 +154,7 @@ fn token_soup() -> impl Strategy<Value = String> {
 /// Everything that must hold for any text.
 fn check(name: &str, text: &str) -> Result<(), TestCaseError> {
     let (sources, source, parsed) = parse_named(name, text);
+    let text = sources.get(source).text.as_str();
     let end = text.len() as u32;
     for diagnostic in &parsed.diagnostics {
         prop_assert!(!diagnostic.message.is_empty() && !diagnostic.message.contains('\n'), "{:?}", diagnostic);

@@ -1,0 +1,212 @@
+//! Specs: their sections, rules and requests for rotations.
+
+use pest::iterators::Pair;
+
+use crate::ast::{Call, Let, Rotation, Rule as SpecRule, Spec};
+use crate::diag::Diagnostic;
+use crate::parse::pattern_diagnostic;
+use crate::pattern::Pattern;
+use crate::span::{Span, Spanned};
+
+use super::mistakes::Place;
+use super::{Head, Rule, Walker, significant};
+
+/// The sections of a spec, as they are read.
+#[derive(Default)]
+struct Sections {
+    /// The keyword of each section that was seen.
+    seen: Vec<(Rule, Span)>,
+    models: Option<Spanned<Vec<Spanned<String>>>>,
+    lets: Vec<Let>,
+    rules: Option<Spanned<Vec<SpecRule>>>,
+    rotate: Option<Spanned<Vec<Rotation>>>,
+    kv_cache: Option<Spanned<Call>>,
+    tied: Option<Spanned<String>>,
+    compute: Option<Spanned<String>>,
+}
+
+impl Walker {
+    pub(super) fn spec(&mut self, pair: Pair<Rule>) -> Option<Spec> {
+        let mut head = Head::default();
+        let mut sections = Sections::default();
+        for part in significant(pair) {
+            match part.as_rule() {
+                Rule::item_name | Rule::extends | Rule::bad_head => self.item_head(&part, &mut head),
+                Rule::trailing => self.bad_rest(&part, Rule::line_end),
+                Rule::bad_line => {
+                    self.bad(&part, Place::Spec, |walker, pair| walker.section(pair, &mut sections));
+                }
+                _ => {
+                    self.once(&part, &mut sections);
+                    self.section(part, &mut sections);
+                }
+            }
+        }
+        let Sections { seen: _, models, lets, rules, rotate, kv_cache, tied, compute } = sections;
+        let extends = head.extends.map(|base| base.name);
+        Some(Spec { name: head.name?, extends, models, lets, rules, rotate, kv_cache, tied, compute })
+    }
+
+    /// A section that stands twice is read for its mistakes; the first one is kept.
+    fn section(&mut self, pair: Pair<Rule>, sections: &mut Sections) {
+        let (which, span) = (pair.as_rule(), self.span(&pair));
+        match which {
+            Rule::models => {
+                let names = significant(pair).map(|name| self.name(&name)).collect();
+                sections.models.get_or_insert(Spanned::new(names, span));
+            }
+            Rule::spec_let => sections.lets.extend(self.binding(pair)),
+            Rule::rules => {
+                let rules = self.lines(pair, Place::Rule, Walker::rule);
+                sections.rules.get_or_insert(Spanned::new(rules, span));
+            }
+            Rule::rotate => {
+                let rotations = self.lines(pair, Place::Rotation, Walker::rotation);
+                sections.rotate.get_or_insert(Spanned::new(rotations, span));
+            }
+            Rule::kv_cache => {
+                let format = significant(pair).next().and_then(|format| self.call(format));
+                sections.kv_cache = sections.kv_cache.take().or(format);
+            }
+            _ => {
+                let value = significant(pair).next().map(|word| self.name(&word));
+                let setting = if which == Rule::tied { &mut sections.tied } else { &mut sections.compute };
+                *setting = setting.take().or(value);
+            }
+        }
+    }
+
+    /// Reports a section that stands twice. Of `let`s there may be many.
+    fn once(&mut self, pair: &Pair<Rule>, sections: &mut Sections) {
+        if pair.as_rule() == Rule::spec_let {
+            return;
+        }
+        let Some(keyword) = pair.clone().into_inner().next() else { return };
+        let (which, span) = (pair.as_rule(), self.span(&keyword));
+        match sections.seen.iter().find(|(seen, _)| *seen == which) {
+            Some((_, first)) => {
+                let message = format!("a spec has one `{}`", keyword.as_str());
+                self.twice(message, span, *first);
+            }
+            None => sections.seen.push((which, span)),
+        }
+    }
+
+    /// Reports what is said at `first` already.
+    pub(super) fn twice(&mut self, message: String, again: Span, first: Span) {
+        self.diagnostics
+            .push(Diagnostic::error("P0005", message).label(again, "").label(first, "the first one is here"));
+    }
+
+    pub(super) fn binding(&mut self, pair: Pair<Rule>) -> Option<Let> {
+        let span = self.span(&pair);
+        let mut parts = significant(significant(pair).next()?);
+        let name = self.name(&parts.next()?);
+        Some(Let { name, value: self.expression(parts.next()?)?, span })
+    }
+
+    /// The lines of `rules` or `rotate`.
+    fn lines<T>(
+        &mut self,
+        pair: Pair<Rule>,
+        place: Place,
+        read: impl Fn(&mut Self, Pair<Rule>) -> Option<T>,
+    ) -> Vec<T> {
+        let mut lines = Vec::new();
+        for line in significant(pair) {
+            match line.as_rule() {
+                Rule::bad_line => lines.extend(self.bad(&line, place, &read).flatten()),
+                Rule::trailing => self.bad_rest(&line, Rule::line_end),
+                _ => lines.extend(read(self, line)),
+            }
+        }
+        lines
+    }
+
+    fn rule(&mut self, pair: Pair<Rule>) -> Option<SpecRule> {
+        let span = self.span(&pair);
+        let (mut pattern, mut format, mut input) = (None, None, None);
+        let (mut with_input, mut optional) = (None, None);
+        let mut good = true;
+        for part in significant(pair) {
+            let at = self.span(&part);
+            match part.as_rule() {
+                Rule::pattern => pattern = self.pattern(&part),
+                Rule::format => {
+                    format = self.call(part);
+                    good &= format.is_some();
+                }
+                Rule::with_input => {
+                    if let Some(optional) = optional {
+                        let fault = Diagnostic::error("P0001", "`optional` stands last in a rule")
+                            .label(optional, "")
+                            .help("write `PATTERN => FORMAT with input FORMAT optional`");
+                        self.diagnostics.push(fault);
+                    }
+                    let read = significant(part).next().and_then(|format| self.call(format));
+                    good &= read.is_some();
+                    match with_input {
+                        Some(first) => self.twice("a rule has one `with input`".to_owned(), at, first),
+                        None => (with_input, input) = (Some(at), read),
+                    }
+                }
+                Rule::kw_optional => self.flag(&part, &mut optional),
+                _ => {
+                    self.bad_rest(&part, Rule::decision);
+                    good = false;
+                }
+            }
+        }
+        if !good {
+            return None;
+        }
+        Some(SpecRule { pattern: pattern?, format, input, optional: optional.is_some(), span })
+    }
+
+    fn rotation(&mut self, pair: Pair<Rule>) -> Option<Rotation> {
+        let span = self.span(&pair);
+        let (mut site, mut within, mut by) = (None, None, None);
+        let (mut offline, mut optional) = (None, None);
+        let mut good = true;
+        for part in significant(pair) {
+            match part.as_rule() {
+                Rule::site => site = Some(self.name(&part)),
+                Rule::within => {
+                    within = self.pattern(&part);
+                    good &= within.is_some();
+                }
+                Rule::rotation_value => by = self.call(part),
+                Rule::kw_offline => self.flag(&part, &mut offline),
+                Rule::kw_optional => self.flag(&part, &mut optional),
+                _ => self.bad_rest(&part, Rule::rotated_by),
+            }
+        }
+        if !good {
+            return None;
+        }
+        let (offline, optional) = (offline.is_some(), optional.is_some());
+        Some(Rotation { site: site?, within, by: by?, offline, optional, span })
+    }
+
+    /// A word that stands once in its line; `seen` is where.
+    fn flag(&mut self, pair: &Pair<Rule>, seen: &mut Option<Span>) {
+        let span = self.span(pair);
+        match *seen {
+            Some(first) => self.twice(format!("`{}` stands twice", pair.as_str()), span, first),
+            None => *seen = Some(span),
+        }
+    }
+
+    fn pattern(&mut self, pair: &Pair<Rule>) -> Option<Spanned<Pattern>> {
+        let span = self.span(pair);
+        match Pattern::parse(pair.as_str().trim_end()) {
+            Ok(pattern) => Some(Spanned::new(pattern, span)),
+            Err(fault) => {
+                if !self.is_reported(pair.get_input(), pair.as_span().start()) {
+                    self.diagnostics.push(pattern_diagnostic(&fault, span));
+                }
+                None
+            }
+        }
+    }
+}
