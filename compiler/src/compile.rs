@@ -5,7 +5,7 @@ use std::path::Path;
 
 use lathe_grammar::ast::{DeclKind, File, ItemKind, Model};
 use lathe_grammar::diag::{Diagnostic, nearest};
-use lathe_grammar::span::{SourceId, Sources, Spanned};
+use lathe_grammar::span::{SourceId, Sources};
 use lathe_runtime::program::{PROGRAM_FILE, ProgramError};
 
 use crate::artifact::{ArtifactError, LOCK_FILE, Lock, REPORT_FILE, Report, ReportedModule, Staging};
@@ -16,8 +16,9 @@ use crate::pack::{PackError, PackOptions, pack};
 use crate::passes::{self, PassError};
 use crate::plan::{Finding, Plan};
 use crate::probe::probe;
-use crate::resolve::{check_formats, resolve};
+use crate::resolve::{resolve, settle_probed};
 use crate::source::{ReadTensorError, TensorReader};
+use crate::spec::{self, Entry, Files, Loaded, Spec};
 
 /// Why a compilation ended without an artifact.
 #[derive(Debug, thiserror::Error)]
@@ -46,18 +47,33 @@ pub enum CompileError {
 }
 
 /// What is compiled.
-#[derive(Debug)]
+#[derive(Clone, Copy)]
 pub struct Input<'a> {
-    /// Every text read so far.
-    pub sources: &'a mut Sources,
-    /// The spec's text.
-    pub spec: SourceId,
+    /// The spec.
+    pub spec: &'a Entry,
+    /// Values that replace those of the spec, as `NAME=VALUE`.
+    pub overrides: &'a [String],
+    /// Reads the files that the spec names.
+    pub files: &'a dyn Files,
     /// A definition to use in place of the shipped ones.
     pub model: Option<SourceId>,
     /// The checkpoint.
     pub checkpoint: &'a Checkpoint,
     /// Whether config keys that nobody reads are errors.
     pub strict: bool,
+}
+
+/// A model and what becomes of it, from headers alone.
+#[derive(Debug)]
+pub struct Planned {
+    /// The model, its graph as the definition states it.
+    pub model: Elaborated,
+    /// What becomes of each module.
+    pub plan: Plan,
+    /// Warnings.
+    pub warnings: Vec<Diagnostic>,
+    /// Errors for what the spec asks for and this version cannot build. The plan says what it would come to.
+    pub unbuilt: Vec<Diagnostic>,
 }
 
 /// A model, what becomes of it, and the graph after the passes.
@@ -96,73 +112,119 @@ pub struct Prepared {
     pub reader: TensorReader,
 }
 
-/// Runs every stage up to packing.
+/// Runs every stage up to packing. `sources` gets every text that is read.
 ///
 /// # Errors
 /// As [`CompileError`]; nothing was written.
-pub fn prepare(input: Input<'_>, options: &passes::Options) -> Result<Prepared, CompileError> {
-    rewrite(input, options)?.lower()
+pub fn prepare(input: Input<'_>, sources: &mut Sources, options: &passes::Options) -> Result<Prepared, CompileError> {
+    rewrite(input, sources, options)?.lower()
 }
 
-/// Runs every stage up to lowering.
+/// Runs every stage up to lowering. `sources` gets every text that is read.
 ///
 /// # Errors
 /// As [`CompileError`]; nothing was written.
-pub fn rewrite(input: Input<'_>, options: &passes::Options) -> Result<Rewritten, CompileError> {
-    let Input { sources, spec, model, checkpoint, strict } = input;
+pub fn rewrite(input: Input<'_>, sources: &mut Sources, options: &passes::Options) -> Result<Rewritten, CompileError> {
+    let mut planned = plan(input, sources).map_err(CompileError::Diagnostics)?;
+    if !planned.unbuilt.is_empty() {
+        planned.warnings.append(&mut planned.unbuilt);
+        return Err(CompileError::Diagnostics(planned.warnings));
+    }
+    let reader = planned.probe(input.checkpoint)?;
+    let Planned { model, plan, warnings, .. } = planned;
+    let mut graph = model.graph.clone();
+    let log = passes::run(&mut graph, &plan, options)?;
+    Ok(Rewritten { model, plan, graph, log, warnings, reader })
+}
+
+/// The specs of a text, all of them or the one that was asked for, checked without a model.
+pub fn load_specs(
+    entry: &Entry,
+    all: bool,
+    overrides: &[String],
+    files: &dyn Files,
+    sources: &mut Sources,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Spec> {
+    let loaded = spec::load(entry, all, sources, files, diagnostics);
+    let check = |mut loaded: Loaded| {
+        spec::apply_overrides(overrides, &mut loaded, sources, diagnostics);
+        spec::check(&loaded, diagnostics)
+    };
+    loaded.into_iter().map(check).collect()
+}
+
+/// The plan of one spec: reads headers only, and no weight. `sources` gets every text that is read.
+///
+/// # Errors
+/// Diagnostics, at least one of them an error.
+pub fn plan(input: Input<'_>, sources: &mut Sources) -> Result<Planned, Vec<Diagnostic>> {
+    let Input { spec, overrides, files, model, checkpoint, strict } = input;
     let mut diagnostics = Vec::new();
-    let spec = single(parse(sources, spec, &mut diagnostics), "spec", &mut diagnostics, |item| match item {
-        ItemKind::Spec(spec) => Ok(Some(spec)),
-        ItemKind::Model(model) => Err(model.name),
-        ItemKind::Use(_) | ItemKind::Let(_) => Ok(None),
-    });
-    let definition = match model {
-        Some(source) => {
-            single(parse(sources, source, &mut diagnostics), "model", &mut diagnostics, |item| match item {
-                ItemKind::Model(model) => Ok(Some(model)),
-                ItemKind::Spec(spec) => Err(spec.name),
-                ItemKind::Use(_) | ItemKind::Let(_) => Ok(None),
-            })
-        }
-        None => shipped_definition(sources, checkpoint, &mut diagnostics),
+    let spec = load_specs(spec, false, overrides, files, sources, &mut diagnostics).pop();
+    let model = define(model, checkpoint, strict, sources, &mut diagnostics);
+    let (Some(spec), Some(model)) = (&spec, model) else {
+        diagnostics.extend(spec.into_iter().flat_map(|spec| spec.unbuilt));
+        return Err(diagnostics);
+    };
+    let plan = resolve(spec, &model, checkpoint, sources, &mut diagnostics);
+    let unbuilt = spec.unbuilt.clone();
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        diagnostics.extend(unbuilt);
+        return Err(diagnostics);
+    }
+    Ok(Planned { model, plan, warnings: diagnostics, unbuilt })
+}
+
+/// Evaluates the definition of a checkpoint. `None` when there are mistakes, which are added to `diagnostics`.
+pub fn define(
+    definition: Option<SourceId>,
+    checkpoint: &Checkpoint,
+    strict: bool,
+    sources: &mut Sources,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Elaborated> {
+    let mut found = Vec::new();
+    let definition = match definition {
+        Some(source) => only_model(parse(sources, source, &mut found), &mut found),
+        None => shipped_definition(sources, checkpoint, &mut found),
     };
     let entry = lathe_specs::BOOKKEEPING;
     let source = sources.add(format!("library:{}", entry.path), entry.text);
-    let bookkeeping = parse(sources, source, &mut diagnostics).and_then(first_model);
-    diagnostics.extend(already_quantized(checkpoint));
-    let (Some(spec), Some(definition), Some(bookkeeping)) = (spec, definition, bookkeeping) else {
-        return Err(CompileError::Diagnostics(diagnostics));
-    };
-    stop_on_errors(&mut diagnostics)?;
-
-    let model = match elaborate(&definition, &bookkeeping, checkpoint) {
+    let bookkeeping = parse(sources, source, &mut found).and_then(first_model);
+    found.extend(already_quantized(checkpoint));
+    let is_right = !found.iter().any(Diagnostic::is_error);
+    diagnostics.append(&mut found);
+    let (Some(definition), Some(bookkeeping), true) = (definition, bookkeeping, is_right) else { return None };
+    match elaborate(&definition, &bookkeeping, checkpoint) {
         Ok((model, warnings)) => {
             diagnostics.extend(warnings);
-            model
+            diagnostics.extend(unread(checkpoint, &model.read_keys, strict));
+            Some(model)
         }
         Err(errors) => {
-            // Without a model rules cannot be resolved; what is wrong with their formats can be said all the same.
-            diagnostics.extend(check_formats(&spec));
             diagnostics.extend(errors);
-            return Err(CompileError::Diagnostics(diagnostics));
+            None
         }
-    };
-    diagnostics.extend(unread(checkpoint, &model.read_keys, strict));
-    match resolve(&spec, &model, checkpoint) {
-        Err(errors) => {
-            diagnostics.extend(errors);
-            Err(CompileError::Diagnostics(diagnostics))
+    }
+}
+
+impl Planned {
+    /// Decides what only stored values can tell: reads tables that may be tied, until they differ.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read, or what was found contradicts the spec.
+    pub fn probe(&mut self, checkpoint: &Checkpoint) -> Result<TensorReader, CompileError> {
+        let mut reader = TensorReader::open(checkpoint)?;
+        let findings = probe(checkpoint, &self.model, &mut reader)?;
+        // Conflicts that were only possible are now settled.
+        self.warnings.retain(|warning| warning.code != "S0301");
+        settle_probed(&mut self.plan, &findings, &self.model, checkpoint, &mut self.warnings);
+        self.warnings.extend(broken_ties(&self.plan, &self.model, checkpoint));
+        if self.warnings.iter().any(Diagnostic::is_error) {
+            return Err(CompileError::Diagnostics(std::mem::take(&mut self.warnings)));
         }
-        Ok((mut plan, warnings)) => {
-            diagnostics.extend(warnings);
-            stop_on_errors(&mut diagnostics)?;
-            let mut reader = TensorReader::open(checkpoint)?;
-            plan.ties = probe(checkpoint, &model, &mut reader)?;
-            diagnostics.extend(broken_ties(&plan, &model, checkpoint));
-            let mut graph = model.graph.clone();
-            let log = passes::run(&mut graph, &plan, options)?;
-            Ok(Rewritten { model, plan, graph, log, warnings: diagnostics, reader })
-        }
+        Ok(reader)
     }
 }
 
@@ -244,20 +306,13 @@ fn report(model: &Elaborated, plan: &Plan, warnings: &[Diagnostic], outcome: Out
         tied: plan
             .ties
             .iter()
-            .filter_map(crate::plan::Tie::shared)
+            .filter_map(crate::plan::Tie::replacement)
             .map(|(head, table)| format!("{} = {}", params[head.index()].name, params[table.index()].name))
             .collect(),
         bytes_read: outcome.bytes_read,
         bytes_written: outcome.bytes_written,
         warnings: warnings.iter().map(|warning| format!("{}: {}", warning.code, warning.message)).collect(),
     }
-}
-
-fn stop_on_errors(diagnostics: &mut Vec<Diagnostic>) -> Result<(), CompileError> {
-    if diagnostics.iter().any(Diagnostic::is_error) {
-        return Err(CompileError::Diagnostics(std::mem::take(diagnostics)));
-    }
-    Ok(())
 }
 
 fn parse(sources: &Sources, source: SourceId, diagnostics: &mut Vec<Diagnostic>) -> Option<File> {
@@ -270,36 +325,30 @@ fn first_model(file: File) -> Option<Model> {
     file.models().next().cloned()
 }
 
-/// The one item that a file holds, of the kind that was asked for.
-fn single<T>(
-    file: Option<File>,
-    what: &str,
-    diagnostics: &mut Vec<Diagnostic>,
-    pick: impl Fn(ItemKind) -> Result<Option<T>, Spanned<String>>,
-) -> Option<T> {
+/// The one model that a file of a definition holds.
+fn only_model(file: Option<File>, diagnostics: &mut Vec<Diagnostic>) -> Option<Model> {
     let file = file?;
-    let version = file.version.span;
-    let (mut found, mut others) = (Vec::new(), Vec::new());
-    for item in file.items {
-        match pick(item.kind) {
-            Ok(item) => found.extend(item),
-            Err(name) => others.push(name),
-        }
-    }
-    // A parse error that swallowed the item has been reported and says more.
+    // A parse error that swallowed the model has been reported and says more.
     if diagnostics.iter().any(Diagnostic::is_error) {
         return None;
     }
-    for name in &others {
-        let message = format!("expected one {what} and nothing else in this file, found `{}`", name.value);
-        diagnostics.push(Diagnostic::error("S0001", message).label(name.span, ""));
+    for item in &file.items {
+        let other = match &item.kind {
+            ItemKind::Model(_) => continue,
+            ItemKind::Spec(spec) => spec.name.span,
+            ItemKind::Let(binding) => binding.span,
+            ItemKind::Use(path) => path.span,
+        };
+        let message = "expected one model and nothing else in the file of a definition";
+        diagnostics.push(Diagnostic::error("S0002", message).label(other, ""));
     }
-    if found.len() != 1 {
-        let message = format!("expected one {what} in this file, found {}", found.len());
-        diagnostics.push(Diagnostic::error("S0001", message).label(version, ""));
-        return None;
+    let models: Vec<&Model> = file.models().collect();
+    if let [only] = models[..] {
+        return Some(only.clone());
     }
-    found.pop()
+    let message = format!("expected one model in this file, found {}", models.len());
+    diagnostics.push(Diagnostic::error("S0002", message).label(file.version.span, ""));
+    None
 }
 
 /// The shipped definition that lists the checkpoint's architecture.

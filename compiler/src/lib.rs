@@ -25,4 +25,6 @@ pub mod plan;
 pub mod probe;
 pub mod reference;
 pub mod resolve;
+pub mod sites;
 pub mod source;
+pub mod spec;

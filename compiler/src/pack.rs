@@ -118,6 +118,15 @@ pub fn check_memory(checkpoint: &Checkpoint, options: PackOptions<'_>) -> Result
     share(checkpoint.header_bytes, options).map(|_| ())
 }
 
+/// Most memory that packing this checkpoint takes, in bytes.
+///
+/// # Errors
+/// As [`check_memory`].
+pub fn peak_memory(checkpoint: &Checkpoint, options: PackOptions<'_>) -> Result<u64, PackError> {
+    let (workers, tile) = share(checkpoint.header_bytes, options)?;
+    Ok(bound(checkpoint.header_bytes, workers as u64, tile))
+}
+
 /// Workers and the size of their tiles under a bound.
 fn share(header_bytes: u64, options: PackOptions<'_>) -> Result<(usize, u64), PackError> {
     let threads = options.threads.clamp(1, MAX_WORKERS) as u64;

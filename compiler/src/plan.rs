@@ -1,39 +1,54 @@
-//! The plan: for every module exactly one decision, with the rule that made it; for every head that may be tied, what
-//! was found. Later stages read decisions here and make none of their own.
+//! The plan: for every module exactly one decision about its weights and one about its inputs, each with the rule that made
+//! it; for every head that may be tied, what was found. Later stages read decisions here and make none of their own.
 
-use std::fmt;
+mod report;
 
+use lathe_grammar::pattern::Kind;
 use lathe_grammar::span::Span;
 
-use crate::elaborate::{Elaborated, ModuleId, TieCandidate};
-use crate::ir::ParamId;
+use crate::elaborate::{Elaborated, Module, ModuleId, TieCandidate};
+use crate::ir::{NodeId, ParamId, Values};
+use crate::model::Checkpoint;
+use crate::spec::{Compute, Format, Rule, Site, Tied, Turn};
 
-/// What a module's weight becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Choice {
-    /// The dtype that the checkpoint stores.
-    Keep {
-        /// `keep(exact)`: the very values; a later stage that would re-express them in another frame must refuse.
-        exact: bool,
-    },
+pub use report::{Folded, ReportedModule, ReportedPlace, ReportedPlan, fold};
+
+/// Index into [`Plan::rules`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId(pub u32);
+
+/// Who decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// No rule: the module is kept as it is.
+    Nobody,
+    /// The last rule that matches and states this attribute.
+    Rule(RuleId),
+    /// The module that it shares a table with.
+    Tie(ModuleId),
 }
 
-impl fmt::Display for Choice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Choice::Keep { exact: false } => "keep",
-            Choice::Keep { exact: true } => "keep(exact)",
-        })
-    }
+/// A format, and who decided it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decided {
+    /// What was decided.
+    pub format: Format,
+    /// By whom.
+    pub by: By,
 }
 
-/// The decision about one module.
+impl Decided {
+    /// What holds without a rule.
+    pub const NOTHING: Decided = Decided { format: Format::KEEP, by: By::Nobody };
+}
+
+/// The decisions about one module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
     /// What its weight becomes.
-    pub choice: Choice,
-    /// The rule that decided; `None` when no rule matched and the module is kept.
-    pub rule: Option<Span>,
+    pub format: Decided,
+    /// What its input activations become; `keep` is no quantization.
+    pub input: Decided,
 }
 
 /// What was found about a head that may be tied.
@@ -41,6 +56,8 @@ pub struct Decision {
 pub enum Finding {
     /// The checkpoint does not store the head: it is the table.
     NotStored,
+    /// Both are stored; whether they are equal is still to be probed.
+    Unprobed,
     /// Both are stored, with equal bytes (decided by probe).
     Equal,
     /// Both are stored and differ (decided by probe).
@@ -54,16 +71,30 @@ pub struct Tie {
     pub candidate: TieCandidate,
     /// What was found.
     pub finding: Finding,
+    /// Whether the head reads the table in place of its own parameter.
+    pub shared: bool,
 }
 
 impl Tie {
-    /// The table that replaces the head's own parameter.
-    pub fn shared(&self) -> Option<(ParamId, ParamId)> {
-        match self.finding {
-            Finding::NotStored | Finding::Equal => Some((self.candidate.head, self.candidate.table)),
-            Finding::Different => None,
-        }
+    /// The head's parameter and the table that replaces it.
+    pub fn replacement(&self) -> Option<(ParamId, ParamId)> {
+        self.shared.then_some((self.candidate.head, self.candidate.table))
     }
+}
+
+/// A rotation and the edges that it acts on.
+#[derive(Debug, Clone)]
+pub struct PlannedRotation {
+    /// Which site.
+    pub site: Site,
+    /// The pattern behind `of`.
+    pub within: Option<String>,
+    /// By what.
+    pub turn: Turn,
+    /// The nodes whose results are rotated.
+    pub edges: Vec<NodeId>,
+    /// The request.
+    pub span: Span,
 }
 
 /// Every decision of a compilation.
@@ -71,24 +102,106 @@ impl Tie {
 pub struct Plan {
     /// Name of the spec.
     pub spec: String,
+    /// The rules that decided, in their order.
+    pub rules: Vec<Rule>,
     /// By [`ModuleId`].
     pub decisions: Vec<Decision>,
     /// The weight format of each parameter, by [`ParamId`].
     pub formats: Vec<&'static str>,
     /// Heads that may be tied.
     pub ties: Vec<Tie>,
+    /// What becomes of shared tables.
+    pub tied: Tied,
+    /// The dtype of activations.
+    pub compute: Compute,
+    /// What cached keys and values become.
+    pub kv_cache: Option<Format>,
+    /// Rotations.
+    pub rotations: Vec<PlannedRotation>,
 }
 
 impl Plan {
-    /// The decision about a module.
+    /// A plan that keeps everything.
+    pub fn keep(spec: &str, modules: usize) -> Self {
+        let nothing = Decision { format: Decided::NOTHING, input: Decided::NOTHING };
+        Plan {
+            spec: spec.to_owned(),
+            rules: Vec::new(),
+            decisions: vec![nothing; modules],
+            formats: Vec::new(),
+            ties: Vec::new(),
+            tied: Tied::Share,
+            compute: Compute::F32,
+            kv_cache: None,
+            rotations: Vec::new(),
+        }
+    }
+
+    /// The decisions about a module.
     pub fn decision(&self, module: ModuleId) -> &Decision {
         &self.decisions[module.0 as usize]
     }
 
+    /// A rule.
+    pub fn rule(&self, id: RuleId) -> &Rule {
+        &self.rules[id.0 as usize]
+    }
+
+    /// The rule behind a decision; that of the other end when it came by a tie.
+    pub fn rule_behind(&self, decided: &Decided) -> Option<&Rule> {
+        match decided.by {
+            By::Nobody => None,
+            By::Rule(id) => Some(self.rule(id)),
+            By::Tie(module) => match self.decision(module).format.by {
+                By::Rule(id) => Some(self.rule(id)),
+                _ => None,
+            },
+        }
+    }
+
+    /// The module whose table this one reads.
+    pub fn tied_to(&self, module: &Module, model: &Elaborated) -> Option<ModuleId> {
+        let weight = module.params.first()?;
+        let (_, table) = self.ties.iter().filter_map(Tie::replacement).find(|(head, _)| head == weight)?;
+        model.module_of(table)
+    }
+
+    /// Bytes of a module's parameters: as stored in the checkpoint, and as they will be packed. A parameter that is read
+    /// from another one's table has none of its own.
+    pub fn bytes(&self, id: ModuleId, model: &Elaborated, checkpoint: &Checkpoint) -> (u64, u64) {
+        let module = &model.modules[id.0 as usize];
+        let stored = |param: ParamId| {
+            let mut param = &model.graph.params()[param.index()];
+            let own = matches!(param.values, Values::Stored(_));
+            let elements = param.shape.iter().fold(1_u64, |product, size| product.saturating_mul(*size));
+            while let Values::Tied(table) = param.values {
+                param = &model.graph.params()[table.index()];
+            }
+            let Values::Stored(slice) = &param.values else { return (own, 0) };
+            let width = checkpoint.tensor(slice.tensor).stored_dtype().map_or(0, crate::model::StoredDtype::bytes);
+            (own, elements.saturating_mul(width))
+        };
+        let (mut before, mut after) = (0_u64, 0_u64);
+        for (index, &param) in module.params.iter().enumerate() {
+            let (own, bytes) = stored(param);
+            before = before.saturating_add(if own { bytes } else { 0 });
+            let shared = index == 0 && self.tied_to(module, model).is_some();
+            after = after.saturating_add(match (index, shared) {
+                (_, true) => 0,
+                (0, false) => {
+                    let (rows, columns) = matrix(&model.graph.params()[param.index()].shape);
+                    self.decision(id).format.format.bytes(rows, columns).unwrap_or(bytes)
+                }
+                _ => bytes,
+            });
+        }
+        (before, after)
+    }
+
     /// The plan as text, one line a module in the order of their paths, without spans, comments or files: what identifies
-    /// a compilation, however its definition is written down.
+    /// a compilation, however its spec and its definition are written down.
     pub fn listing(&self, model: &Elaborated) -> String {
-        use fmt::Write as _;
+        use std::fmt::Write as _;
         let mut text = String::new();
         let mut modules: Vec<_> = model.modules.iter().zip(&self.decisions).collect();
         modules.sort_by_key(|(module, _)| natural_order(&module.path));
@@ -96,11 +209,13 @@ impl Plan {
             .into_iter()
             .map(|(module, decision)| {
                 let shape = module.params.first().map(|id| &model.graph.params()[id.index()].shape);
+                let input = decision.input.format;
+                let input = if input.is_keep() { String::new() } else { format!(" with input {input}") };
                 [
                     module.path.clone(),
                     module.kind.name().to_string(),
                     shape.map(|shape| format!("{shape:?}")).unwrap_or_default(),
-                    decision.choice.to_string(),
+                    format!("{}{input}", decision.format.format),
                 ]
             })
             .collect();
@@ -114,13 +229,57 @@ impl Plan {
         for tie in &self.ties {
             let name = |id: ParamId| &model.graph.params()[id.index()].name;
             let (head, table) = (name(tie.candidate.head), name(tie.candidate.table));
-            let _ = match tie.finding {
-                Finding::NotStored => writeln!(text, "tied {head} = {table} (not stored)"),
-                Finding::Equal => writeln!(text, "tied {head} = {table} (decided by probe: equal)"),
-                Finding::Different => writeln!(text, "not tied {head}, {table} (decided by probe: they differ)"),
+            let found = match tie.finding {
+                Finding::NotStored => "not stored",
+                Finding::Unprobed => "to be decided by probe",
+                Finding::Equal => "decided by probe: equal",
+                Finding::Different => "decided by probe: they differ",
+            };
+            let _ = if tie.shared {
+                writeln!(text, "tied {head} = {table} ({found})")
+            } else {
+                writeln!(text, "not tied {head}, {table} ({found})")
             };
         }
+        for line in self.settings() {
+            let _ = writeln!(text, "{line}");
+        }
         text
+    }
+
+    /// What the spec says about the whole model, where it is not what holds anyway.
+    pub fn settings(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for rotation in &self.rotations {
+            let site = crate::spec::SITES.iter().find(|kind| kind.site == rotation.site).map_or("?", |kind| kind.name);
+            let within = rotation.within.as_ref().map_or_else(String::new, |pattern| format!(" of {pattern}"));
+            lines.push(format!("rotate {site}{within} by {} ({} edges)", rotation.turn, rotation.edges.len()));
+        }
+        lines.extend(self.kv_cache.filter(|format| !format.is_keep()).map(|format| format!("kv_cache => {format}")));
+        if self.tied != Tied::Share {
+            lines.push(format!("tied => {}", self.tied));
+        }
+        if self.compute != Compute::F32 {
+            lines.push(format!("compute => {}", self.compute));
+        }
+        lines
+    }
+}
+
+/// Rows and columns of a weight; a vector is one row.
+pub fn matrix(shape: &[u64]) -> (u64, u64) {
+    match shape {
+        [] => (1, 1),
+        [columns] => (1, *columns),
+        [rows, columns @ ..] => (*rows, columns.iter().fold(1_u64, |product, size| product.saturating_mul(*size))),
+    }
+}
+
+/// Whether modules of this kind multiply activations, which can then be quantized.
+pub fn takes_input(kind: Kind) -> bool {
+    match kind {
+        Kind::Linear | Kind::Head | Kind::Router | Kind::Conv => true,
+        Kind::Embedding | Kind::Norm => false,
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::elaborate::{Elaborated, TieCandidate};
 use crate::ir::{ParamId, Values};
 use crate::model::{Checkpoint, Tensor};
-use crate::plan::{Finding, Tie};
+use crate::plan::Finding;
 use crate::source::{ReadTensorError, TensorReader};
 
 /// First comparison, in bytes; doubled until [`LARGEST`]. Heads that are no table almost always differ in it, and the
@@ -23,7 +23,7 @@ pub fn probe(
     checkpoint: &Checkpoint,
     model: &Elaborated,
     reader: &mut TensorReader,
-) -> Result<Vec<Tie>, ReadTensorError> {
+) -> Result<Vec<Finding>, ReadTensorError> {
     let param = |id: ParamId| &model.graph.params()[id.index()];
     let find = |reader: &mut TensorReader, candidate: TieCandidate| -> Result<Finding, ReadTensorError> {
         let (head, table) = (param(candidate.head), param(candidate.table));
@@ -36,7 +36,7 @@ pub fn probe(
             (Values::Stored(_), _) => Ok(Finding::Different),
         }
     };
-    model.ties.iter().map(|&candidate| Ok(Tie { candidate, finding: find(reader, candidate)? })).collect()
+    model.ties.iter().map(|&candidate| find(reader, candidate)).collect()
 }
 
 /// Whether two stored tensors hold the same bytes in the same dtype.

@@ -1,6 +1,8 @@
 //! The entry: text in either syntax → AST and diagnostics.
 
-use crate::ast::File;
+use std::ops::Range;
+
+use crate::ast::{Expr, File};
 use crate::diag::Diagnostic;
 use crate::pattern::PatternError;
 use crate::span::{SourceId, Sources, Span, Spanned};
@@ -33,9 +35,8 @@ pub fn parse(sources: &Sources, source: SourceId) -> Parsed {
         let diagnostics = vec![Diagnostic::error("P0001", message).label(Span::new(source, 0..0), "")];
         return Parsed { file: None, diagnostics };
     }
-    let extension = std::path::Path::new(&entry.name).extension();
-    let is_yaml = extension.is_some_and(|extension| extension == "yaml" || extension == "yml");
-    let mut parsed = if is_yaml { yaml::parse_file(&entry.text, source) } else { dsl::parse_file(&entry.text, source) };
+    let parse_file = if is_yaml(&entry.name) { yaml::parse_file } else { dsl::parse_file };
+    let mut parsed = parse_file(&entry.text, source);
     let position = |fault: &Diagnostic| fault.labels.first().map_or(0, |label| label.span.start);
     parsed.diagnostics.sort_by_key(position);
     let hidden = parsed.diagnostics.len().saturating_sub(MAX_DIAGNOSTICS);
@@ -44,6 +45,21 @@ pub fn parse(sources: &Sources, source: SourceId) -> Parsed {
         last.notes.push(format!("{hidden} more mistakes are not shown"));
     }
     parsed
+}
+
+/// Whether the text of this name is in YAML.
+pub(crate) fn is_yaml(name: &str) -> bool {
+    let extension = std::path::Path::new(name).extension();
+    extension.is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+/// Parses a value alone, as stands behind `let NAME =`: the part of a source at `range`.
+///
+/// # Panics
+/// When `range` is not one of the source, or cuts a character.
+pub fn parse_value(sources: &Sources, source: SourceId, range: Range<usize>) -> (Option<Expr>, Vec<Diagnostic>) {
+    let text = &sources.get(source).text[range.clone()];
+    dsl::parse_expression(text, dsl::Origin::exact(Span::new(source, range)))
 }
 
 /// Whether a spec or model can have this name: a letter or `_`, then letters, digits, `_`, `-`, `.`.

@@ -11,35 +11,31 @@ use lathe_grammar::span::Sources;
 use lathe_runtime::program::Layers;
 
 use super::render::Messages;
-use super::texts::{load_file, load_spec};
+use super::subject::{Subject, open_checkpoint};
+use super::texts::load_entry;
 use super::{Failure, bytes, print};
-use crate::compile::{Input, rewrite, write};
-use crate::model::Checkpoint;
+use crate::compile::{rewrite, write};
 use crate::pack::{PackOptions, check_memory};
 use crate::passes;
 
 /// Check a spec against a checkpoint, pack its weights and write a program.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Spec: a file, or the name of a shipped one (`lathe list specs`).
+    /// Spec: a file, FILE#NAME, or the name of a shipped one (`lathe list specs`).
     spec: String,
     /// Checkpoint: a folder with config.json and safetensors files.
     checkpoint: PathBuf,
     /// Write the compiled model to this folder; an older one in its place is replaced.
     #[arg(short, long, value_name = "OUT", required_unless_present = "dump")]
     output: Option<PathBuf>,
-    /// Use this model definition in place of the shipped ones.
-    #[arg(long, value_name = "FILE")]
-    model_def: Option<PathBuf>,
+    #[command(flatten)]
+    subject: Subject,
     /// Bound the memory of the whole process, as in 512M or 4G (powers of 1024) [default: unbounded, 4 MiB per thread].
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     memory: Option<u64>,
     /// Pack with this many threads, at most 1024 [default: one for each processor].
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Treat keys of config.json that nobody reads as errors.
-    #[arg(long)]
-    strict: bool,
     /// Print a stage: plan, ir, program, ir-after=PASS.
     #[arg(long, value_name = "STAGE", value_parser = parse_dump)]
     dump: Option<Dump>,
@@ -79,7 +75,7 @@ fn parse_dump(text: &str) -> Result<Dump, String> {
     }
 }
 
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor: u64 = match &text[digits.len()..] {
         "" | "B" => 1,
@@ -96,12 +92,9 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failure> {
     let started = Instant::now();
     let mut sources = Sources::new();
-    let spec = load_spec(&arguments.spec, &mut sources)?;
-    let model = arguments.model_def.as_deref().map(|path| load_file(path, &mut sources)).transpose()?;
-    let checkpoint = match Checkpoint::open(&arguments.checkpoint) {
-        Ok(checkpoint) => checkpoint,
-        Err(diagnostics) => return Err(Failure::Input(sources, diagnostics)),
-    };
+    let spec = load_entry(&arguments.spec, &mut sources)?;
+    let model = arguments.subject.definition(&mut sources)?;
+    let checkpoint = open_checkpoint(&arguments.checkpoint, &mut sources)?;
     let threads = arguments.threads.map_or_else(available, usize::from);
     let packing = PackOptions { memory: arguments.memory, threads, interrupted: &INTERRUPTED };
     check_memory(&checkpoint, packing).map_err(|error| Failure::Run(error.to_string()))?;
@@ -112,8 +105,8 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
             _ => None,
         },
     };
-    let input = Input { sources: &mut sources, spec, model, checkpoint: &checkpoint, strict: arguments.strict };
-    let rewritten = match rewrite(input, &options) {
+    let input = arguments.subject.input(&spec, model, &checkpoint);
+    let rewritten = match rewrite(input, &mut sources, &options) {
         Ok(rewritten) => rewritten,
         Err(error) => return Err(Failure::of(error, sources)),
     };
@@ -156,7 +149,7 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
 /// Set by Ctrl-C and its like once weights are being packed; what was written so far is then removed.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-fn available() -> usize {
+pub(super) fn available() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 

@@ -1,13 +1,18 @@
 //! The command line: typed arguments in, exit codes out. Nothing outside this folder reads clap types or prints.
 
+mod check;
 mod compile;
 mod completions;
 mod convert;
+mod diff;
 mod explain;
 mod inspect;
 mod layout;
 mod list;
+mod plan;
 mod render;
+mod subject;
+mod table;
 mod texts;
 
 use std::io::{self, Write};
@@ -56,6 +61,9 @@ Exit codes:
 /// Each verb; its help stands with its arguments.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Arguments),
+    Plan(plan::Arguments),
+    Diff(diff::Arguments),
     Compile(compile::Arguments),
     Inspect(inspect::Arguments),
     Explain(explain::Arguments),
@@ -121,9 +129,12 @@ pub fn main() -> ExitCode {
     };
     let messages = Messages::new(cli.message_format, cli.color);
     let result = match cli.command {
+        Command::Check(arguments) => check::run(&arguments, messages),
+        Command::Plan(arguments) => plan::run(&arguments, messages),
+        Command::Diff(arguments) => diff::run(&arguments, messages),
         Command::Compile(arguments) => compile::run(arguments, messages),
         Command::Inspect(arguments) => inspect::run(&arguments),
-        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments, messages),
         Command::Convert(arguments) => convert::run(&arguments, messages),
         Command::List(arguments) => list::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),

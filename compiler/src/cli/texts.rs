@@ -2,14 +2,18 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lathe_grammar::MAX_SOURCE_LENGTH;
 use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::span::{SourceId, Sources, Span};
-use lathe_runtime::files::read_bounded;
+use lathe_runtime::files::{read_bounded, read_regular};
 
 use super::Failure;
+use crate::spec::{Entry, FileError, Files, Place};
+
+/// Begins the names of texts that ship inside the binary.
+const LIBRARY: &str = "library:";
 
 /// A spec by file or library name.
 pub(super) fn load_spec(name: &str, sources: &mut Sources) -> Result<SourceId, Failure> {
@@ -18,7 +22,7 @@ pub(super) fn load_spec(name: &str, sources: &mut Sources) -> Result<SourceId, F
         return load_file(path, sources);
     }
     if let Some(entry) = lathe_specs::spec(name) {
-        return Ok(sources.add(format!("library:{}", entry.path), entry.text));
+        return Ok(sources.add(format!("{LIBRARY}{}", entry.path), entry.text));
     }
     let help = match nearest(name, lathe_specs::SPECS.iter().map(|entry| entry.name)) {
         Some(near) => format!("did you mean `{near}`? `lathe list specs` shows all"),
@@ -26,6 +30,40 @@ pub(super) fn load_spec(name: &str, sources: &mut Sources) -> Result<SourceId, F
     };
     let diagnostic = Diagnostic::error("S0001", format!("`{name}` is neither a file nor a shipped spec"));
     Err(Failure::input(sources, diagnostic.help(help)))
+}
+
+/// A spec by file or library name; `FILE#NAME` is one of several in a file.
+pub(super) fn load_entry(name: &str, sources: &mut Sources) -> Result<Entry, Failure> {
+    let (file, spec) = match name.rsplit_once('#') {
+        Some((file, spec)) if !Path::new(name).is_file() => (file, Some(spec.to_owned())),
+        _ => (name, None),
+    };
+    let source = load_spec(file, sources)?;
+    let place = match sources.get(source).name.strip_prefix(LIBRARY) {
+        Some(path) if lathe_specs::SPECS.iter().any(|entry| entry.path == path) => Place::Library(path.to_owned()),
+        _ => Place::File(PathBuf::from(file)),
+    };
+    Ok(Entry { source, place, name: spec })
+}
+
+/// Files that specs name, from the disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &Path, root: &Path) -> Result<String, FileError> {
+        let missing = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => FileError::NotFound,
+            _ => FileError::Io(error),
+        };
+        let folder = if root.as_os_str().is_empty() { Path::new(".") } else { root };
+        let folder = fs::canonicalize(folder).map_err(missing)?;
+        if !fs::canonicalize(path).map_err(missing)?.starts_with(&folder) {
+            return Err(FileError::Outside(root.to_path_buf()));
+        }
+        let bytes = read_regular(path, MAX_SOURCE_LENGTH as u64).map_err(missing)?;
+        String::from_utf8(bytes).map_err(|error| FileError::NoText(format!("not UTF-8: {}", error.utf8_error())))
+    }
 }
 
 /// A file of the user; a pipe is as good as one.

@@ -16,7 +16,7 @@ use crate::plan::{Plan, Tie};
 pub(super) fn run(graph: &Graph, plan: &Plan) -> Vec<Edit> {
     let name = |id: ParamId| graph.param(id).map_or("?", |param| &param.name);
     let mut edits = Vec::new();
-    for (head, table) in plan.ties.iter().filter_map(Tie::shared) {
+    for (head, table) in plan.ties.iter().filter_map(Tie::replacement) {
         for (id, node) in graph.nodes().filter(|(_, node)| node.op == Op::Param(head)) {
             let mut edit = Edit::new(format!("tie {} to {}", name(head), name(table)));
             let shared = edit.add(NewNode {

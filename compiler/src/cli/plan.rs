@@ -1,0 +1,176 @@
+//! `lathe plan`
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use clap::value_parser;
+use lathe_grammar::span::Sources;
+
+use super::compile::{available, parse_bytes};
+use super::layout::terminal_columns;
+use super::render::Messages;
+use super::subject::{Subject, open_checkpoint};
+use super::table::{Column, table};
+use super::texts::load_entry;
+use super::{Failure, bytes, print};
+use crate::compile::plan;
+use crate::pack::{PackOptions, peak_memory};
+use crate::plan::{Folded, ReportedModule, ReportedPlace, ReportedPlan, fold};
+
+/// Show what would become of each module, and what it would cost, without reading a weight.
+///
+/// What this version cannot build is shown too, and ends the run with exit code 1.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Spec: a file, FILE#NAME, or the name of a shipped one (`lathe list specs`).
+    spec: String,
+    /// Checkpoint: a folder with config.json and safetensors files.
+    checkpoint: PathBuf,
+    #[command(flatten)]
+    subject: Subject,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Read the tables that a decision depends on: are a head and an embedding that are both stored equal?
+    #[arg(long)]
+    probe: bool,
+    /// Show every layer, also those that differ in their index only.
+    #[arg(long, conflicts_with = "json")]
+    all_layers: bool,
+    /// Draw the model with its formats to this file; .svg or .dot says how.
+    #[arg(long, value_name = "OUT")]
+    graph: Option<PathBuf>,
+    /// Plan for this bound on the memory of `lathe compile`, as in 512M or 4G (powers of 1024).
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    memory: Option<u64>,
+    /// Plan for this many threads of `lathe compile` [default: one for each processor].
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failure> {
+    let mut sources = Sources::new();
+    let spec = load_entry(&arguments.spec, &mut sources)?;
+    let definition = arguments.subject.definition(&mut sources)?;
+    let checkpoint = open_checkpoint(&arguments.checkpoint, &mut sources)?;
+    let threads = arguments.threads.map_or_else(available, usize::from);
+    let never = AtomicBool::new(false);
+    let packing = PackOptions { memory: arguments.memory, threads, interrupted: &never };
+    let memory = peak_memory(&checkpoint, packing).map_err(|error| Failure::Run(error.to_string()))?;
+    let mut planned = match plan(arguments.subject.input(&spec, definition, &checkpoint), &mut sources) {
+        Ok(planned) => planned,
+        Err(diagnostics) => return Err(Failure::Input(sources, diagnostics)),
+    };
+    if arguments.probe
+        && let Err(error) = planned.probe(&checkpoint)
+    {
+        return Err(Failure::of(error, sources));
+    }
+    let report = ReportedPlan::new(&planned.plan, &planned.model, &checkpoint, &sources, memory);
+    if arguments.json {
+        let text = serde_json::to_string_pretty(&report);
+        print(&(text.expect("invariant: a plan holds strings and numbers only") + "\n"))?;
+    } else {
+        print(&listing(&report, arguments.all_layers, terminal_columns()))?;
+    }
+    let failed = !planned.unbuilt.is_empty();
+    let diagnostics = [planned.warnings, planned.unbuilt].concat();
+    if failed {
+        return Err(Failure::Input(sources, diagnostics));
+    }
+    messages.diagnostics(&sources, &diagnostics);
+    Ok(())
+}
+
+const COLUMNS: [Column; 8] = [
+    Column::left("module", 0),
+    Column::left("kind", 3),
+    Column::left("shape", 4),
+    Column::left("format", 0),
+    Column::left("input", 1),
+    Column::right("before", 2),
+    Column::right("after", 0),
+    Column::left("decided by", 1),
+];
+
+/// The plan for people.
+fn listing(report: &ReportedPlan, all_layers: bool, width: Option<usize>) -> String {
+    let modules = report.modules.iter().cloned().map(|mut module| (std::mem::take(&mut module.path), module));
+    let folded: Vec<Folded<ReportedModule>> = if all_layers {
+        modules.map(|(path, common)| Folded { path, count: 1, common }).collect()
+    } else {
+        fold(modules)
+    };
+    let files: BTreeSet<&str> =
+        report.modules.iter().filter_map(|module| Some(module.rule.as_ref()?.file.as_str())).collect();
+    let rows: Vec<Vec<String>> = folded.iter().map(|row| cells(row, files.len() > 1)).collect();
+    let (text, left_out) = table(&COLUMNS, &rows, width);
+    let (before, after) = (report.bytes_before, report.bytes_after);
+    let mut out = format!("spec {} on model {}: {}\n\n{text}", report.spec, report.model, change(before, after));
+    if !report.settings.is_empty() || !report.ties.is_empty() {
+        out.push('\n');
+    }
+    for tie in &report.ties {
+        let (head, table) = (&tie.head, &tie.table);
+        // Writing to a string cannot fail.
+        let _ = match (tie.shared, tie.found) {
+            (true, "to be decided by probe") => {
+                writeln!(out, "{head} shares {table} if they are equal: decided by probe (--probe)")
+            }
+            (false, "to be decided by probe") => {
+                writeln!(out, "{head} and {table} are two tables unless they are equal: decided by probe (--probe)")
+            }
+            (true, found) => writeln!(out, "{head} shares {table} ({found})"),
+            (false, found) => writeln!(out, "{head} and {table} are two tables ({found})"),
+        };
+    }
+    for setting in &report.settings {
+        let _ = writeln!(out, "{setting}");
+    }
+    let undecided = report.modules.iter().filter(|module| module.rule.is_none()).count();
+    if undecided > 0 {
+        let _ = writeln!(out, "\n{undecided} modules are matched by no rule: they keep their dtype");
+    }
+    let _ = writeln!(out, "\ncompiling takes at most {} of memory", bytes(report.peak_memory_bytes));
+    if !left_out.is_empty() {
+        let _ = writeln!(out, "left out, as the terminal is narrow: {}", left_out.join(", "));
+    }
+    out
+}
+
+/// `1.20 GB → 0.60 GB (50 %)`
+pub(super) fn change(before: u64, after: u64) -> String {
+    let percent = if before == 0 { 100.0 } else { after as f64 / before as f64 * 100.0 };
+    format!("{} → {} ({percent:.0} %)", bytes(before), bytes(after))
+}
+
+fn cells(row: &Folded<ReportedModule>, many_files: bool) -> Vec<String> {
+    let module = &row.common;
+    let count = row.count as u64;
+    let place = |place: &ReportedPlace| {
+        let name = Path::new(&place.file).file_name().map_or(place.file.clone(), |name| name.display().to_string());
+        if many_files { format!("{name}:{}", place.line) } else { format!("line {}", place.line) }
+    };
+    let decided = match (&module.rule, &module.input_rule) {
+        (None, None) => "no rule".to_owned(),
+        (Some(rule), Some(input)) if input != rule => format!("{}, input {}", place(rule), place(input)),
+        (None, Some(input)) => format!("input {}", place(input)),
+        (Some(rule), _) => place(rule),
+    };
+    let after = match &module.tied_to {
+        Some(_) => "shared".to_owned(),
+        None => bytes(module.bytes_after.saturating_mul(count)),
+    };
+    vec![
+        row.path.clone(),
+        module.kind.to_owned(),
+        format!("{:?}", module.shape),
+        module.format.clone(),
+        module.input.clone().unwrap_or_default(),
+        bytes(module.bytes_before.saturating_mul(count)),
+        after,
+        decided,
+    ]
+}

@@ -1,0 +1,254 @@
+//! The plan as rows, for tables and JSON: what each module becomes, who decided it, and what it costs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use lathe_grammar::span::{Sources, Span};
+use serde::Serialize;
+
+use super::{Finding, Plan};
+use crate::elaborate::{Elaborated, ModuleId};
+use crate::model::Checkpoint;
+
+/// A place in a text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ReportedPlace {
+    /// The file, or `library:NAME`.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+}
+
+impl ReportedPlace {
+    /// Where a span begins.
+    pub fn of(span: Span, sources: &Sources) -> Self {
+        let (line, column) = sources.line_column(span);
+        ReportedPlace { file: sources.get(span.source).name.clone(), line, column }
+    }
+}
+
+/// What becomes of one module.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ReportedModule {
+    /// Logical path.
+    pub path: String,
+    /// What it is.
+    pub kind: &'static str,
+    /// Of its weight: `[out, in]`, `[vocab, n]` or `[n]`.
+    pub shape: Vec<u64>,
+    /// What its weight becomes, in canonical form.
+    pub format: String,
+    /// What its input activations become; absent when they are not quantized.
+    pub input: Option<String>,
+    /// The rule that decided about the weight; absent when none did.
+    pub rule: Option<ReportedPlace>,
+    /// The rule that decided about the input; absent when none did.
+    pub input_rule: Option<ReportedPlace>,
+    /// Bytes of its parameters in the checkpoint.
+    pub bytes_before: u64,
+    /// Bytes of its parameters when packed.
+    pub bytes_after: u64,
+    /// The module whose table it reads.
+    pub tied_to: Option<String>,
+}
+
+/// A head that may share the table of an embedding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReportedTie {
+    /// The head's parameter.
+    pub head: String,
+    /// The table.
+    pub table: String,
+    /// `not stored`, `to be decided by probe`, `equal` or `different`.
+    pub found: &'static str,
+    /// Whether one table is packed for both.
+    pub shared: bool,
+}
+
+/// A plan with its costs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReportedPlan {
+    /// Name of the spec.
+    pub spec: String,
+    /// Name of the model definition.
+    pub model: String,
+    /// Every module, in the order of the definition.
+    pub modules: Vec<ReportedModule>,
+    /// Heads that may be tied.
+    pub ties: Vec<ReportedTie>,
+    /// Rotations and settings, as text.
+    pub settings: Vec<String>,
+    /// Bytes of all parameters in the checkpoint.
+    pub bytes_before: u64,
+    /// Bytes of all parameters when packed.
+    pub bytes_after: u64,
+    /// Most memory that compiling takes, in bytes.
+    pub peak_memory_bytes: u64,
+}
+
+impl ReportedPlan {
+    /// Puts a plan into rows.
+    pub fn new(
+        plan: &Plan,
+        model: &Elaborated,
+        checkpoint: &Checkpoint,
+        sources: &Sources,
+        peak_memory_bytes: u64,
+    ) -> Self {
+        let row = |(index, module): (usize, &crate::elaborate::Module)| {
+            let id = ModuleId(index as u32);
+            let decision = plan.decision(id);
+            let (bytes_before, bytes_after) = plan.bytes(id, model, checkpoint);
+            let place = |decided| plan.rule_behind(decided).map(|rule| ReportedPlace::of(rule.span, sources));
+            let weight = module.params.first().map(|param| &model.graph.params()[param.index()]);
+            ReportedModule {
+                path: module.path.clone(),
+                kind: module.kind.name(),
+                shape: weight.map(|weight| weight.shape.clone()).unwrap_or_default(),
+                format: decision.format.format.to_string(),
+                input: Some(decision.input.format).filter(|input| !input.is_keep()).map(|input| input.to_string()),
+                rule: place(&decision.format),
+                input_rule: place(&decision.input),
+                bytes_before,
+                bytes_after,
+                tied_to: plan.tied_to(module, model).map(|table| model.modules[table.0 as usize].path.clone()),
+            }
+        };
+        let modules: Vec<ReportedModule> = model.modules.iter().enumerate().map(row).collect();
+        let total = |bytes: fn(&ReportedModule) -> u64| modules.iter().map(bytes).fold(0_u64, u64::saturating_add);
+        let name = |param: crate::ir::ParamId| model.graph.params()[param.index()].name.clone();
+        let ties = plan.ties.iter().map(|tie| ReportedTie {
+            head: name(tie.candidate.head),
+            table: name(tie.candidate.table),
+            found: match tie.finding {
+                Finding::NotStored => "not stored",
+                Finding::Unprobed => "to be decided by probe",
+                Finding::Equal => "equal",
+                Finding::Different => "different",
+            },
+            shared: tie.shared,
+        });
+        ReportedPlan {
+            spec: plan.spec.clone(),
+            model: model.name.clone(),
+            ties: ties.collect(),
+            settings: plan.settings(),
+            bytes_before: total(|module| module.bytes_before),
+            bytes_after: total(|module| module.bytes_after),
+            peak_memory_bytes,
+            modules,
+        }
+    }
+}
+
+/// Modules that differ in indices of their paths only, as one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folded<T> {
+    /// The paths as one pattern: `model.layers[0..32].mlp.up_proj`.
+    pub path: String,
+    /// How many modules.
+    pub count: usize,
+    /// What they have in common.
+    pub common: T,
+}
+
+/// Folds rows, keeping the order of their first ones. Rows are folded when `T` is equal and their paths differ in numbers
+/// only.
+pub fn fold<T: Clone + Ord>(rows: impl IntoIterator<Item = (String, T)>) -> Vec<Folded<T>> {
+    // The numbers of a path become sets of numbers, the last one first.
+    let mut folded: Vec<(Vec<String>, usize, T)> =
+        rows.into_iter().map(|(path, common)| (path.split('.').map(str::to_owned).collect(), 1, common)).collect();
+    let is_number = |segment: &String| !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
+    loop {
+        let mut groups: BTreeMap<(Vec<String>, T, usize), usize> = BTreeMap::new();
+        let mut next: Vec<(Vec<String>, usize, T, Vec<u64>, Option<usize>)> = Vec::new();
+        let mut changed = false;
+        for (path, count, common) in folded {
+            let Some(at) = path.iter().rposition(is_number) else {
+                next.push((path, count, common, Vec::new(), None));
+                continue;
+            };
+            changed = true;
+            let mut template = path.clone();
+            template[at].clear();
+            let index: u64 = path[at].parse().unwrap_or(u64::MAX);
+            match groups.get(&(template.clone(), common.clone(), count)) {
+                Some(&known) => next[known].3.push(index),
+                None => {
+                    groups.insert((template, common.clone(), count), next.len());
+                    next.push((path, count, common, vec![index], Some(at)));
+                }
+            }
+        }
+        folded = next
+            .into_iter()
+            .map(|(mut path, count, common, indices, at)| {
+                if let Some(at) = at {
+                    path[at] = ranges(&indices);
+                }
+                (path, count * indices.len().max(1), common)
+            })
+            .collect();
+        if !changed {
+            break;
+        }
+    }
+    folded.into_iter().map(|(path, count, common)| Folded { path: joined(&path), count, common }).collect()
+}
+
+/// `[0..4, 7]`: what the numbers are, as an index of a pattern.
+fn ranges(indices: &[u64]) -> String {
+    let mut text = String::from("[");
+    let mut at = 0;
+    while let Some(&first) = indices.get(at) {
+        let length = indices[at..].iter().zip(first..).take_while(|(index, expected)| *index == expected).count();
+        let separator = if at == 0 { "" } else { ", " };
+        // Writing to a string cannot fail.
+        let _ = match length {
+            1 => write!(text, "{separator}{first}"),
+            _ => write!(text, "{separator}{first}..{}", first + length as u64),
+        };
+        at += length;
+    }
+    text.push(']');
+    text
+}
+
+fn joined(path: &[String]) -> String {
+    let mut text = String::new();
+    for segment in path {
+        if !text.is_empty() && !segment.starts_with('[') {
+            text.push('.');
+        }
+        text.push_str(segment);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_rows_fold_to_a_pattern() {
+        let mut rows = vec![("embed".to_owned(), "a")];
+        for layer in 0..5 {
+            rows.push((format!("layers.{layer}.up"), if layer == 0 || layer == 4 { "b" } else { "a" }));
+            rows.extend((0..3).map(|expert| (format!("layers.{layer}.experts.{expert}.down"), "a")));
+        }
+        let folded = fold(rows);
+        let shown: Vec<(&str, usize, &str)> =
+            folded.iter().map(|row| (row.path.as_str(), row.count, row.common)).collect();
+        assert_eq!(
+            shown,
+            [
+                ("embed", 1, "a"),
+                ("layers[0, 4].up", 2, "b"),
+                ("layers[0..5].experts[0..3].down", 15, "a"),
+                ("layers[1..4].up", 3, "a"),
+            ]
+        );
+    }
+}

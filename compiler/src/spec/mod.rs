@@ -1,0 +1,388 @@
+//! Specs as the rest of the compiler reads them: loaded with all that they use and extend, names resolved, formats and
+//! rotations checked against their tables. Everything here needs no model.
+//!
+//! ```text
+//! text ─ grammar ─▶ ast::Spec ─ load ─▶ Loaded (bases first) ─ overrides ─▶ Loaded ─ check ─▶ Spec
+//! ```
+//!
+//! A spec that extends another has the rules of its base before its own, so that its own decide; its `let`s replace those
+//! of the base, also in the base's rules; so do its settings, and its rotations those of the same site.
+
+mod formats;
+mod load;
+mod names;
+mod overrides;
+mod parameters;
+mod rotations;
+mod shadow;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use lathe_grammar::ast::{self, Call};
+use lathe_grammar::diag::{Diagnostic, nearest};
+use lathe_grammar::pattern::Pattern;
+use lathe_grammar::span::{Span, Spanned};
+
+pub use formats::{FORMATS, Format, FormatKind, Granularity, Role};
+pub use load::{Entry, FileError, Files, Loaded, NoFiles, Place, load};
+pub use overrides::apply as apply_overrides;
+pub use parameters::{Parameter, Type};
+pub use rotations::{ROTATIONS, RotationKind, SITES, Site, SiteKind, Turn};
+
+use names::Names;
+
+/// What becomes of tables that several modules share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Tied {
+    /// One packed table for all of its readers.
+    #[default]
+    Share,
+    /// A table for each reader.
+    Split,
+    /// Whichever is cheaper.
+    Auto,
+}
+
+/// The dtype of activations between operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Compute {
+    /// IEEE 754 binary32.
+    #[default]
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// IEEE 754 binary16.
+    F16,
+}
+
+/// A setting that is one of a few words.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// Its values with what they mean, the default first; whether this version can build each.
+    pub values: &'static [(&'static str, &'static str, bool)],
+}
+
+/// The settings that are words, in the order in which listings show them.
+pub static SETTINGS: &[Setting] = &[
+    Setting {
+        name: "tied",
+        values: &[
+            ("share", "a table that several modules read is stored once", true),
+            ("split", "it is stored once for each of them", false),
+            ("auto", "whichever is cheaper", false),
+        ],
+    },
+    Setting {
+        name: "compute",
+        values: &[
+            ("f32", "activations between operations are binary32", true),
+            ("bf16", "they are bfloat16", false),
+            ("f16", "they are binary16", false),
+        ],
+    },
+];
+
+/// What a rule states about one attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stated {
+    /// The format; `None` when it had a mistake, which was reported.
+    pub format: Option<Format>,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// A rule, checked.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Which modules.
+    pub pattern: Spanned<Pattern>,
+    /// What their weights become.
+    pub format: Option<Stated>,
+    /// What their inputs become.
+    pub input: Option<Stated>,
+    /// Whether it may match nothing.
+    pub optional: bool,
+    /// The whole rule.
+    pub span: Span,
+    /// Which layer of the spec it stands in: 0 is the base of all.
+    pub layer: usize,
+    /// Whether it decides nothing for any model, which was reported.
+    pub shadowed: bool,
+}
+
+/// A request for a rotation, checked.
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    /// Which edges.
+    pub site: Spanned<Site>,
+    /// Only those in, or into, what matches.
+    pub within: Option<Spanned<Pattern>>,
+    /// By what.
+    pub turn: Turn,
+    /// Whether an operation at run time is refused.
+    pub offline: bool,
+    /// Whether there may be no such edge.
+    pub optional: bool,
+    /// The whole request.
+    pub span: Span,
+}
+
+/// A spec that is right as far as can be said without a model.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Definitions and model types that it is meant for; all when absent.
+    pub models: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Those of the bases first. The last one that matches decides.
+    pub rules: Vec<Rule>,
+    /// Those of the bases first, without those that a later one of the same site and pattern replaces.
+    pub rotations: Vec<Rotation>,
+    /// What cached keys and values become.
+    pub kv_cache: Option<Stated>,
+    /// What becomes of shared tables.
+    pub tied: Tied,
+    /// The dtype of activations.
+    pub compute: Compute,
+    /// What the spec asks for and this version cannot build: an error for each.
+    pub unbuilt: Vec<Diagnostic>,
+}
+
+/// Checks a loaded spec. Mistakes are added to `diagnostics`; the spec is returned as far as it is right.
+pub fn check(loaded: &Loaded, diagnostics: &mut Vec<Diagnostic>) -> Spec {
+    let names = Names::of(loaded);
+    let mut found = Vec::new();
+    let mut rules = Vec::new();
+    let mut rotations: Vec<Rotation> = Vec::new();
+    let (mut models, mut kv_cache, mut tied, mut compute) = (None, None, None, None);
+    for (index, layer) in loaded.layers.iter().enumerate() {
+        models = layer.models.clone().or(models);
+        let before = rules.len();
+        for rule in layer.rules.iter().flat_map(|rules| &rules.value) {
+            let mut stated = |call: &Spanned<Call>, role: Role| Stated {
+                format: formats::format(call, role, &names, &mut found),
+                span: call.span,
+            };
+            rules.push(Rule {
+                pattern: rule.pattern.clone(),
+                format: rule.format.as_ref().map(|call| stated(call, Role::Weight)),
+                input: rule.input.as_ref().map(|call| stated(call, Role::Input)),
+                optional: rule.optional,
+                span: rule.span,
+                layer: index,
+                shadowed: false,
+            });
+        }
+        for (at, diagnostic) in shadow::shadowed(layer) {
+            rules[before + at].shadowed = true;
+            found.push(diagnostic);
+        }
+        let own = layer.rotate.iter().flat_map(|rotate| &rotate.value);
+        let own: Vec<Rotation> = own.filter_map(|request| rotation(request, &names, &mut found)).collect();
+        found.extend(requested_twice(&own));
+        let replaced = |old: &Rotation| own.iter().any(|new| same_place(old, new));
+        rotations.retain(|old| !replaced(old));
+        rotations.extend(own);
+        if let Some(call) = &layer.kv_cache {
+            kv_cache = Some(Stated { format: formats::format(call, Role::Cache, &names, &mut found), span: call.span });
+        }
+        tied = layer.tied.as_ref().or(tied);
+        compute = layer.compute.as_ref().or(compute);
+    }
+    rotations.retain(|request| !request.turn.is_none());
+    for binding in names.lets() {
+        check_unused(binding, &names, &mut found);
+    }
+    let tied_word = tied.and_then(|word| setting("tied", word, &mut found));
+    let compute_word = compute.and_then(|word| setting("compute", word, &mut found));
+    let mut spec = Spec {
+        name: loaded.spec().name.clone(),
+        models,
+        rules,
+        rotations,
+        kv_cache,
+        tied: match tied_word {
+            Some("split") => Tied::Split,
+            Some("auto") => Tied::Auto,
+            _ => Tied::Share,
+        },
+        compute: match compute_word {
+            Some("bf16") => Compute::Bf16,
+            Some("f16") => Compute::F16,
+            _ => Compute::F32,
+        },
+        unbuilt: Vec::new(),
+    };
+    spec.unbuilt = unbuilt(&spec, tied_word.zip(tied), compute_word.zip(compute));
+    // One `let` can be used many times.
+    let mut known = BTreeSet::new();
+    found.retain(|fault| {
+        let label = fault.labels.first();
+        known.insert((fault.code, label.map(|label| label.span), fault.message.clone()))
+    });
+    diagnostics.extend(found);
+    spec
+}
+
+fn same_place(a: &Rotation, b: &Rotation) -> bool {
+    let within = |request: &Rotation| request.within.as_ref().map(|pattern| pattern.value.to_string());
+    a.site.value == b.site.value && within(a) == within(b)
+}
+
+/// A request of one spec for the same site and pattern as an earlier one.
+fn requested_twice(requests: &[Rotation]) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for (i, request) in requests.iter().enumerate() {
+        if let Some(first) = requests[..i].iter().find(|earlier| same_place(earlier, request)) {
+            let message = "two rotations are asked for on the same edges";
+            let diagnostic = Diagnostic::error("S0403", message).label(request.span, "");
+            found.push(diagnostic.label(first.span, "the first one").help("write one request, or drop one of them"));
+        }
+    }
+    found
+}
+
+fn rotation(request: &ast::Rotation, names: &Names<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Rotation> {
+    let turn = rotations::rotation(&request.by, names, diagnostics);
+    let written = &request.site;
+    let Some(kind) = SiteKind::find(&written.value) else {
+        let known: Vec<&str> = SITES.iter().map(|kind| kind.name).collect();
+        let diagnostic = Diagnostic::error("S0401", format!("`{}` is no site", written.value)).label(written.span, "");
+        let also = SITES.iter().find(|kind| !kind.also.is_empty() && kind.also.eq_ignore_ascii_case(&written.value));
+        let near = also.map(|kind| kind.name).or_else(|| nearest(&written.value, known.iter().copied()));
+        diagnostics.push(diagnostic.help(match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the sites are {}", known.join(", ")),
+        }));
+        return None;
+    };
+    match (kind.pattern, &request.within) {
+        (Some(true), None) => {
+            let message = format!("`{}` needs a pattern: the input of which modules?", kind.name);
+            let help = format!("write `{} of PATTERN by {}`", kind.name, request.by.value);
+            diagnostics.push(Diagnostic::error("S0206", message).label(written.span, "").help(help));
+            return None;
+        }
+        (None, Some(pattern)) => {
+            let message = format!("`{}` takes no pattern: it is one stream through the whole model", kind.name);
+            diagnostics.push(Diagnostic::error("S0203", message).label(pattern.span, ""));
+            return None;
+        }
+        _ => {}
+    }
+    Some(Rotation {
+        site: Spanned::new(kind.site, written.span),
+        within: request.within.clone(),
+        turn: turn?,
+        offline: request.offline,
+        optional: request.optional,
+        span: request.span,
+    })
+}
+
+fn setting(name: &'static str, word: &Spanned<String>, diagnostics: &mut Vec<Diagnostic>) -> Option<&'static str> {
+    let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
+    let listed: Vec<&'static str> = setting.values.iter().map(|(value, ..)| *value).collect();
+    let found = listed.iter().copied().find(|value| *value == word.value);
+    if found.is_none() {
+        let message = format!("`{name}` is {}, found `{}`", parameters::one_of(&listed), word.value);
+        let diagnostic = Diagnostic::error("S0501", message).label(word.span, "");
+        diagnostics.push(match nearest(&word.value, listed) {
+            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+            None => diagnostic,
+        });
+    }
+    found
+}
+
+/// A `let` that nothing uses is looked at too.
+fn check_unused(binding: &ast::Let, names: &Names<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    let Some(call) = names::as_call(&binding.value) else { return };
+    let mut silent = Vec::new();
+    let Some((meant, _)) = names.call(&call, diagnostics) else { return };
+    let name = &meant.value.name.value;
+    if RotationKind::find(name).is_some() {
+        rotations::rotation(&call, names, diagnostics);
+        return;
+    }
+    if FormatKind::find(name).is_none() && meant.value.args.is_empty() {
+        // A word for an argument, such as `let how = mse`.
+        return;
+    }
+    // It is right when it can stand in one role.
+    let roles = [Role::Weight, Role::Input, Role::Cache];
+    if roles.iter().all(|role| formats::format(&call, *role, names, &mut silent).is_none()) {
+        formats::format(&call, Role::Weight, names, diagnostics);
+    }
+}
+
+/// What this version cannot build, each named once.
+fn unbuilt(
+    spec: &Spec,
+    tied: Option<(&'static str, &Spanned<String>)>,
+    compute: Option<(&'static str, &Spanned<String>)>,
+) -> Vec<Diagnostic> {
+    let mut found: Vec<(String, Span, usize)> = Vec::new();
+    let mut add = |what: String, span: Span| match found.iter_mut().find(|(known, ..)| *known == what) {
+        Some((.., more)) => *more += 1,
+        None => found.push((what, span, 0)),
+    };
+    let mut format = |stated: &Option<Stated>, role: Role| {
+        if let Some(Stated { format: Some(format), span }) = stated
+            && !format.kind().built.contains(&role)
+        {
+            add(format!("the format `{}` for {}", format.kind().name, role.name()), *span);
+        }
+    };
+    for rule in &spec.rules {
+        format(&rule.format, Role::Weight);
+        format(&rule.input, Role::Input);
+    }
+    format(&spec.kv_cache, Role::Cache);
+    for request in &spec.rotations {
+        if RotationKind::find(request.turn.kind).is_some_and(|kind| !kind.built) {
+            add("a rotation".to_owned(), request.span);
+        }
+    }
+    for (name, stated) in [("tied", tied), ("compute", compute)] {
+        let values = SETTINGS.iter().filter(|setting| setting.name == name).flat_map(|setting| setting.values);
+        if let Some((word, written)) = stated
+            && values.into_iter().any(|(value, _, built)| *value == word && !built)
+        {
+            add(format!("`{name} => {word}`"), written.span);
+        }
+    }
+    let diagnostic = |(what, span, more): (String, Span, usize)| {
+        let message = format!("{what} is part of the language, but this version cannot build it");
+        let diagnostic = Diagnostic::error("S0202", message).label(span, "");
+        match more {
+            0 => diagnostic,
+            1 => diagnostic.note("it is asked for once more"),
+            _ => diagnostic.note(format!("it is asked for {more} times more")),
+        }
+    };
+    found.into_iter().map(diagnostic).collect()
+}
+
+impl fmt::Display for Tied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tied::Share => "share",
+            Tied::Split => "split",
+            Tied::Auto => "auto",
+        })
+    }
+}
+
+impl fmt::Display for Compute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Compute::F32 => "f32",
+            Compute::Bf16 => "bf16",
+            Compute::F16 => "f16",
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! What a name in a spec stands for: `let`s of the spec and its bases, then those of the file and of the files that it uses.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use lathe_grammar::ast::{Call, Expr, ExprKind, Let};
+use lathe_grammar::diag::Diagnostic;
+use lathe_grammar::span::{SourceId, Span, Spanned};
+
+use super::load::Loaded;
+
+/// The `let`s that the parts of one spec can see.
+#[derive(Debug)]
+pub(super) struct Names<'a> {
+    /// Those of the spec and its bases; of two with one name the one nearer to the spec.
+    spec: BTreeMap<&'a str, &'a Let>,
+    /// Those of each file.
+    files: BTreeMap<SourceId, BTreeMap<&'a str, &'a Let>>,
+    /// The file of the spec, for names in texts of their own such as overrides.
+    root: SourceId,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn of(loaded: &'a Loaded) -> Self {
+        let mut spec = BTreeMap::new();
+        for layer in &loaded.layers {
+            spec.extend(layer.lets.iter().map(|binding| (binding.name.value.as_str(), binding)));
+        }
+        let by_name = |lets: &'a Vec<Let>| lets.iter().map(|binding| (binding.name.value.as_str(), binding)).collect();
+        let files = loaded.file_lets.iter().map(|(source, lets)| (*source, by_name(lets))).collect();
+        Names { spec, files, root: loaded.source }
+    }
+
+    /// The `let` that `name`, written in `source`, stands for.
+    fn find(&self, name: &str, source: SourceId) -> Option<&'a Let> {
+        let file = self.files.get(&source).or_else(|| self.files.get(&self.root));
+        self.spec.get(name).or_else(|| file?.get(name)).copied()
+    }
+
+    /// Every name that can be written in `source`.
+    pub(super) fn names_at(&self, source: SourceId) -> impl Iterator<Item = &'a str> {
+        let file = self.files.get(&source).or_else(|| self.files.get(&self.root));
+        self.spec.keys().copied().chain(file.into_iter().flat_map(|lets| lets.keys().copied()))
+    }
+
+    /// Every `let` in sight of the spec.
+    pub(super) fn lets(&self) -> impl Iterator<Item = &'a Let> {
+        let file = self.files.get(&self.root);
+        let hidden = |name: &str| self.spec.contains_key(name);
+        let of_file = file.into_iter().flatten().filter(move |(name, _)| !hidden(name)).map(|(_, binding)| *binding);
+        self.spec.values().copied().chain(of_file)
+    }
+
+    /// Follows a name through `let`s to the value behind it; any other value, and a name that is none, is itself.
+    pub(super) fn behind<'e>(&self, value: &'e Expr, diagnostics: &mut Vec<Diagnostic>) -> Option<&'e Expr>
+    where
+        'a: 'e,
+    {
+        let mut value = value;
+        let mut followed: Vec<&Let> = Vec::new();
+        while let ExprKind::Name(name) = &value.kind
+            && let Some(binding) = self.find(name, value.span.source)
+        {
+            self.follow(binding, &mut followed, diagnostics)?;
+            value = &binding.value;
+        }
+        Some(value)
+    }
+
+    /// The call that a format or rotation is in the end, and where its first name was used when that is a `let`.
+    pub(super) fn call<'e>(
+        &self,
+        call: &'e Spanned<Call>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<(Cow<'e, Spanned<Call>>, Option<Span>)> {
+        let mut call = Cow::Borrowed(call);
+        let used = call.span;
+        let mut followed: Vec<&Let> = Vec::new();
+        while let Some(binding) = self.find(&call.value.name.value, call.value.name.span.source) {
+            if !call.value.args.is_empty() {
+                let name = &binding.name.value;
+                let diagnostic = Diagnostic::error("S0203", format!("`{name}` is a `let` and takes no arguments"))
+                    .label(call.span, "")
+                    .label(binding.name.span, "bound here")
+                    .help("write the format itself, or give it a `let` of its own");
+                diagnostics.push(diagnostic);
+                return None;
+            }
+            self.follow(binding, &mut followed, diagnostics)?;
+            match as_call(&binding.value) {
+                Some(next) => call = Cow::Owned(next),
+                None => {
+                    let message = format!(
+                        "`{}` stands for {}, which is no format or rotation",
+                        binding.name.value, binding.value
+                    );
+                    diagnostics.push(
+                        Diagnostic::error("S0204", message)
+                            .label(call.span, "")
+                            .label(binding.value.span, "bound here"),
+                    );
+                    return None;
+                }
+            }
+        }
+        let used = (!followed.is_empty()).then_some(used);
+        Some((call, used))
+    }
+
+    /// Remembers that a `let` was followed. One that leads back to itself is reported with the chain.
+    fn follow<'b>(
+        &self,
+        binding: &'b Let,
+        followed: &mut Vec<&'b Let>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<()> {
+        let start = followed.iter().position(|known| std::ptr::eq(*known, binding));
+        if let Some(start) = start {
+            let mut chain: Vec<&str> = followed[start..].iter().map(|known| known.name.value.as_str()).collect();
+            chain.push(&binding.name.value);
+            let message = format!("`{}` stands for itself: {}", binding.name.value, chain.join(" → "));
+            diagnostics.push(Diagnostic::error("S0003", message).label(binding.name.span, ""));
+            return None;
+        }
+        followed.push(binding);
+        Some(())
+    }
+}
+
+/// A name, with or without arguments, as a call.
+pub(super) fn as_call(value: &Expr) -> Option<Spanned<Call>> {
+    let (name, args) = match &value.kind {
+        ExprKind::Name(name) => (Spanned::new(name.clone(), value.span), Vec::new()),
+        ExprKind::Call { callee, args } => match &callee.kind {
+            ExprKind::Name(name) => (Spanned::new(name.clone(), callee.span), args.clone()),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(Spanned::new(Call { name, args }, value.span))
+}

@@ -1,0 +1,162 @@
+//! `--set NAME=VALUE` and `--set NAME.ARGUMENT=VALUE`: a spec with other values, without touching its file.
+
+use lathe_grammar::ast::{Arg, Call, Expr, ExprKind, Let, Spec};
+use lathe_grammar::diag::{Diagnostic, nearest};
+use lathe_grammar::span::{SourceId, Sources, Span, Spanned};
+
+use super::load::Loaded;
+use super::names::as_call;
+use super::rotations::SITES;
+
+/// One override, read.
+#[derive(Debug)]
+struct Override {
+    name: Spanned<String>,
+    argument: Option<Spanned<String>>,
+    value: Expr,
+}
+
+/// Applies overrides to a spec that has been loaded, in their order.
+pub fn apply(overrides: &[String], loaded: &mut Loaded, sources: &mut Sources, diagnostics: &mut Vec<Diagnostic>) {
+    for text in overrides {
+        let source = sources.add("--set", text.clone());
+        let Some(setting) = read(text, source, sources, diagnostics) else { continue };
+        if let Err(diagnostic) = set(setting, loaded) {
+            diagnostics.push(*diagnostic);
+        }
+    }
+}
+
+fn read(text: &str, source: SourceId, sources: &Sources, diagnostics: &mut Vec<Diagnostic>) -> Option<Override> {
+    let Some(equals) = text.find('=') else {
+        let diagnostic = Diagnostic::error("S0007", "expected NAME=VALUE or NAME.ARGUMENT=VALUE, found no `=`");
+        let help = "as in `--set body.group=64` or `--set \"body=int8(per: channel)\"`";
+        diagnostics.push(diagnostic.label(Span::new(source, 0..text.len()), "").help(help));
+        return None;
+    };
+    let part = |start: usize, end: usize| {
+        let written = &text[start..end];
+        let start = start + written.len() - written.trim_start().len();
+        Spanned::new(written.trim().to_owned(), Span::new(source, start..start + written.trim().len()))
+    };
+    let (name, argument) = match text[..equals].rfind('.') {
+        Some(dot) => (part(0, dot), Some(part(dot + 1, equals))),
+        None => (part(0, equals), None),
+    };
+    let (value, faults) = lathe_grammar::parse_value(sources, source, equals + 1..text.len());
+    diagnostics.extend(faults);
+    Some(Override { name, argument, value: value? })
+}
+
+fn set(setting: Override, loaded: &mut Loaded) -> Result<(), Box<Diagnostic>> {
+    let Override { name, argument, value } = setting;
+    if let Some(binding) = binding(loaded, &name.value) {
+        return match argument {
+            None => {
+                binding.value = value;
+                Ok(())
+            }
+            Some(argument) => {
+                let Some(mut call) = as_call(&binding.value) else {
+                    let message = format!("`{}` stands for {}, which takes no arguments", name.value, binding.value);
+                    return Err(fault(message, argument.span).label(binding.value.span, "bound here").into());
+                };
+                replace(&mut call.value, argument, value);
+                binding.value = as_expression(call);
+                Ok(())
+            }
+        };
+    }
+    match (name.value.as_str(), argument) {
+        ("kv_cache", None) => {
+            let call = as_call(&value).ok_or_else(|| not_a("a format", &value))?;
+            last(loaded).kv_cache = Some(call);
+        }
+        ("kv_cache", Some(argument)) => {
+            let stated = loaded.layers.iter().rev().find_map(|layer| layer.kv_cache.clone());
+            let Some(mut call) = stated else {
+                return Err(fault("the spec has no `kv_cache`", name.span)
+                    .help("give it all: `kv_cache=FORMAT`")
+                    .into());
+            };
+            replace(&mut call.value, argument, value);
+            last(loaded).kv_cache = Some(call);
+        }
+        ("tied" | "compute", None) => {
+            let ExprKind::Name(word) = &value.kind else { return Err(not_a("a word", &value)) };
+            let word = Some(Spanned::new(word.clone(), value.span));
+            let spec = last(loaded);
+            *(if name.value == "tied" { &mut spec.tied } else { &mut spec.compute }) = word;
+        }
+        ("tied" | "compute", Some(argument)) => {
+            return Err(fault(format!("`{}` takes no arguments", name.value), argument.span).into());
+        }
+        (site, argument) if SITES.iter().any(|kind| kind.name == site) => {
+            let requests = loaded.layers.iter_mut().flat_map(|layer| layer.rotate.iter_mut());
+            let mut requests =
+                requests.flat_map(|rotate| &mut rotate.value).filter(|request| request.site.value == site);
+            let (Some(request), None) = (requests.next(), requests.next()) else {
+                let message = format!("expected one request for the site `{site}` in the spec");
+                return Err(fault(message, name.span).help("give its rotation a `let`, and set that").into());
+            };
+            match argument {
+                Some(argument) => replace(&mut request.by.value, argument, value),
+                None => request.by = as_call(&value).ok_or_else(|| not_a("a rotation", &value))?,
+            }
+        }
+        (unknown, _) => {
+            let lets: Vec<String> = in_sight(loaded).map(|binding| binding.name.value.clone()).collect();
+            let known = lets.iter().map(String::as_str).chain(["kv_cache", "tied", "compute"]);
+            let diagnostic = fault(format!("the spec has no `let` or setting `{unknown}`"), name.span);
+            return Err(match nearest(unknown, known) {
+                Some(near) => diagnostic.help(format!("did you mean `{near}`?")).into(),
+                None if lets.is_empty() => diagnostic.note("it has no `let`").into(),
+                None => diagnostic.help(format!("its `let`s are {}", lets.join(", "))).into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn fault(message: impl Into<String>, span: Span) -> Diagnostic {
+    Diagnostic::error("S0007", message).label(span, "")
+}
+
+fn not_a(what: &str, value: &Expr) -> Box<Diagnostic> {
+    fault(format!("expected {what}, found {value}"), value.span).into()
+}
+
+fn last(loaded: &mut Loaded) -> &mut Spec {
+    loaded.layers.last_mut().expect("a loaded spec has at least its own layer")
+}
+
+/// The `let`s that rules can name, those that hide others first.
+fn in_sight(loaded: &Loaded) -> impl Iterator<Item = &Let> {
+    let specs = loaded.layers.iter().rev().flat_map(|layer| &layer.lets);
+    specs.chain(loaded.file_lets.values().flatten())
+}
+
+/// The `let` of this name that nothing hides.
+fn binding<'l>(loaded: &'l mut Loaded, name: &str) -> Option<&'l mut Let> {
+    let specs = loaded.layers.iter_mut().rev().flat_map(|layer| &mut layer.lets);
+    specs.chain(loaded.file_lets.values_mut().flatten()).find(|binding| binding.name.value == name)
+}
+
+/// Gives an argument another value, or adds it. What says the same in another way goes.
+fn replace(call: &mut Call, name: Spanned<String>, value: Expr) {
+    const SAME: &[&str] = &["group", "per", "block"];
+    let is_same = |other: &str| other == name.value || (SAME.contains(&other) && SAME.contains(&name.value.as_str()));
+    let found = call.args.iter().position(|arg| arg.name.as_ref().is_some_and(|other| is_same(&other.value)));
+    let arg = Arg { name: Some(name), value };
+    match found {
+        Some(index) => call.args[index] = arg,
+        None => call.args.push(arg),
+    }
+}
+
+fn as_expression(call: Spanned<Call>) -> Expr {
+    let span = call.span;
+    let Call { name, args } = call.value;
+    let callee = Expr { kind: ExprKind::Name(name.value), span: name.span };
+    if args.is_empty() { callee } else { Expr { kind: ExprKind::Call { callee: Box::new(callee), args }, span } }
+}
