@@ -106,7 +106,7 @@ fn tie(text: &str) -> Tie {
         "different" => Finding::Different,
         other => panic!("expected not_stored, equal or different, found {other}"),
     };
-    Tie { candidate, finding }
+    Tie { candidate, finding, shared: finding != Finding::Different }
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn passes() {
         let index = PIPELINE.iter().position(|pass| pass.name == name).unwrap_or_else(|| panic!("no pass {name}"));
         let pass = &PIPELINE[index..=index];
         let ties = head(text, "tie").map(tie).collect();
-        let plan = Plan { spec: "test".into(), decisions: Vec::new(), formats: Vec::new(), ties };
+        let plan = Plan { ties, ..Plan::keep("test", 0) };
         let (mut head, body) = split_head(text, "edit");
         let input = text_of(body.iter().take_while(|line| **line != SEPARATOR));
         let mut graph = ir::read(&input).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

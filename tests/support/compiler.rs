@@ -5,6 +5,7 @@ use std::path::Path;
 use lathe_compiler::compile::{CompileError, Input, Prepared, prepare};
 use lathe_compiler::model::Checkpoint;
 use lathe_compiler::passes;
+use lathe_compiler::spec::{Entry, NoFiles, Place};
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::{SourceId, Sources};
 
@@ -12,7 +13,7 @@ use lathe_grammar::span::{SourceId, Sources};
 pub(crate) struct Texts {
     /// Every text, those of the library too once it has run.
     pub(crate) sources: Sources,
-    spec: SourceId,
+    spec: Entry,
     model: Option<SourceId>,
 }
 
@@ -20,13 +21,16 @@ impl Texts {
     /// A spec by its library name.
     pub(crate) fn library(spec: &str) -> Self {
         let entry = lathe_specs::spec(spec).unwrap_or_else(|| panic!("no spec {spec}"));
-        Self::spec(entry.path, entry.text)
+        let mut texts = Self::spec(entry.path, entry.text);
+        texts.spec.place = Place::Library(entry.path.to_owned());
+        texts
     }
 
     /// A spec by its text.
     pub(crate) fn spec(name: &str, text: &str) -> Self {
         let mut sources = Sources::new();
-        let spec = sources.add(name, text);
+        let source = sources.add(name, text);
+        let spec = Entry { source, place: Place::File(name.into()), name: None };
         Texts { sources, spec, model: None }
     }
 
@@ -39,8 +43,8 @@ impl Texts {
     /// Runs every stage up to packing.
     pub(crate) fn prepare(&mut self, checkpoint: &Checkpoint) -> Result<Prepared, CompileError> {
         let Texts { sources, spec, model } = self;
-        let input = Input { sources, spec: *spec, model: *model, checkpoint, strict: false };
-        prepare(input, &passes::Options::default())
+        let input = Input { spec, overrides: &[], files: &NoFiles, model: *model, checkpoint, strict: false };
+        prepare(input, sources, &passes::Options::default())
     }
 
     /// Runs every stage up to packing, which must succeed.
