@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use lathe_kernels::formats::{self, Matrix};
 use lathe_runtime::program::{StoredTensor, Weight};
 use lathe_runtime::weights::{WeightsWriter, WriteError, weight_file_name};
 
@@ -67,6 +68,22 @@ pub enum PackError {
         column: u64,
         /// NaN, inf or -inf.
         value: f32,
+    },
+    /// A value is too large for the format that it is written in.
+    #[error("{file}: tensor `{tensor}`: {value} at row {row}, column {column} is beyond what {format} can hold")]
+    TooLarge {
+        /// The weight file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// Row of the value.
+        row: u64,
+        /// Its place in the row.
+        column: u64,
+        /// As stored.
+        value: f32,
+        /// The format.
+        format: &'static str,
     },
     /// Somebody asked to stop.
     #[error("interrupted")]
@@ -174,15 +191,15 @@ pub fn pack(
 
     let state = Worker { checkpoint, reader, tile, interrupted: options.interrupted };
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let worker = || -> Result<Vec<(usize, blake3::Hash)>, PackError> {
-        let (mut buffer, mut done) = (Vec::new(), Vec::new());
+    let worker = || -> Result<Vec<(usize, Hashes)>, PackError> {
+        let (mut tiles, mut done) = (Tiles::default(), Vec::new());
         while !stop.load(Ordering::Relaxed) {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(at) else { break };
-            let hash = state
-                .copy(job.recipe, &writers[job.shard], job.index, &mut buffer)
+            let hashes = state
+                .run(job.recipe, &writers[job.shard], job.index, &mut tiles)
                 .inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
-            done.push((at, hash));
+            done.push((at, hashes));
         }
         Ok(done)
     };
@@ -212,8 +229,8 @@ pub fn pack(
     let digest = |name: &str, hash: &blake3::Hash| Digest { name: name.to_string(), blake3: hash.to_string() };
     let source_name = |recipe: &Recipe| checkpoint.tensor(recipe.source.tensor).name.clone();
     Ok(Packed {
-        sources: hashes.iter().map(|(at, hash)| digest(&source_name(jobs[*at].recipe), hash)).collect(),
-        outputs: hashes.iter().map(|(at, hash)| digest(&jobs[*at].recipe.name, hash)).collect(),
+        sources: hashes.iter().map(|(at, hashes)| digest(&source_name(jobs[*at].recipe), &hashes.source)).collect(),
+        outputs: hashes.iter().map(|(at, hashes)| digest(&jobs[*at].recipe.name, &hashes.output)).collect(),
         bytes_written,
     })
 }
@@ -246,38 +263,90 @@ struct Worker<'a> {
     interrupted: &'a AtomicBool,
 }
 
+/// Of the bytes that went in, and of those that came out.
+struct Hashes {
+    source: blake3::Hash,
+    output: blake3::Hash,
+}
+
+/// The memory of a worker, kept from one weight to the next.
+#[derive(Default)]
+struct Tiles {
+    /// As stored.
+    read: Vec<u8>,
+    /// Decoded, where the format changes.
+    values: Vec<f32>,
+    /// As packed, where the format changes.
+    packed: Vec<u8>,
+}
+
 impl Worker<'_> {
-    /// Copies the bytes of a stored tensor whose format keeps them, tile by tile, and hashes them.
-    fn copy(
+    /// Runs one recipe, tile by tile.
+    fn run(
         &self,
         recipe: &Recipe,
         writer: &WeightsWriter,
         index: usize,
-        buffer: &mut Vec<u8>,
-    ) -> Result<blake3::Hash, PackError> {
+        tiles: &mut Tiles,
+    ) -> Result<Hashes, PackError> {
         let tensor = self.checkpoint.tensor(recipe.source.tensor);
         let dtype = tensor.stored_dtype().expect("elaboration refuses dtypes that cannot be read");
-        assert_eq!(dtype.format(), recipe.format, "invariant: this version's recipes keep the stored dtype");
         let (_, columns) = tensor.rows();
         let begin = recipe.source.first_row * columns * dtype.bytes();
         let end = begin + recipe.source.rows * columns * dtype.bytes();
-        let mut hasher = blake3::Hasher::new();
+        let target = StoredDtype::of_format(recipe.format).expect("invariant: this version's recipes write floats");
+        // Read, decoded and packed, at most 1 + 2 + 2 bytes are held for each byte that is read.
+        let step = if target == dtype { self.tile } else { (self.tile / 5).next_multiple_of(8) - 8 };
+        let (mut source, mut output) = (blake3::Hasher::new(), blake3::Hasher::new());
         let mut at = begin;
         while at < end {
             if self.interrupted.load(Ordering::Relaxed) {
                 return Err(PackError::Interrupted);
             }
-            let next = end.min(at + self.tile);
-            self.reader.read(tensor, at..next, buffer)?;
-            if let Some((element, value)) = first_not_finite(dtype, buffer) {
-                let element = at / dtype.bytes() + element as u64;
-                return Err(not_finite(self.checkpoint, tensor, element, columns, value));
+            let next = end.min(at + step);
+            self.reader.read(tensor, at..next, &mut tiles.read)?;
+            let first = at / dtype.bytes();
+            if let Some((element, value)) = first_not_finite(dtype, &tiles.read) {
+                return Err(not_finite(self.checkpoint, tensor, first + element as u64, columns, value));
             }
-            hasher.update(buffer);
-            writer.write_at(index, at - begin, buffer)?;
+            source.update(&tiles.read);
+            if target == dtype {
+                writer.write_at(index, at - begin, &tiles.read)?;
+            } else {
+                tiles.convert(dtype, target);
+                if let Some((element, _)) = first_not_finite(target, &tiles.packed) {
+                    let (value, element) = (tiles.values[element], first + element as u64);
+                    return Err(PackError::TooLarge {
+                        file: self.checkpoint.file_of(tensor),
+                        tensor: tensor.name.clone(),
+                        row: element / columns,
+                        column: element % columns,
+                        value,
+                        format: recipe.format,
+                    });
+                }
+                output.update(&tiles.packed);
+                writer.write_at(index, (at - begin) / dtype.bytes() * target.bytes(), &tiles.packed)?;
+            }
             at = next;
         }
-        Ok(hasher.finalize())
+        let source = source.finalize();
+        Ok(Hashes { source, output: if target == dtype { source } else { output.finalize() } })
+    }
+}
+
+impl Tiles {
+    /// Decodes what was read and packs it as `target`. Every value of f16 and bf16 is one of f32, so values are rounded
+    /// once.
+    fn convert(&mut self, stored: StoredDtype, target: StoredDtype) {
+        let codec = |dtype: StoredDtype| formats::find(dtype.format()).expect("invariant: kernels know every dtype");
+        let elements = self.read.len() / stored.bytes() as usize;
+        self.values.resize(elements, 0.0);
+        let matrix = Matrix::new(codec(stored), 1, elements, &[&self.read]);
+        let matrix = matrix.expect("invariant: a tile is one row of whole elements");
+        codec(stored).decode(&matrix, 0, 0..elements, &mut self.values);
+        self.packed.resize(elements * target.bytes() as usize, 0);
+        codec(target).encode(&self.values, elements, &mut [&mut self.packed]);
     }
 }
 

@@ -103,6 +103,13 @@ pub static CODES: &[Code] = &[
             This version reads F32, F16 and BF16 checkpoints only.",
     },
     Code {
+        code: "C0014",
+        title: "a value that the format cannot hold",
+        explanation: "A weight is larger than the largest value of the format that the spec gives it: f16 ends at 65504. \
+            It would become infinite, and so would what the model computes. Give the module another format, such as \
+            bf16, which has the range of f32.",
+    },
+    Code {
         code: "F0001",
         title: "a file that fmt leaves as it is",
         explanation: "YAML anchors and aliases would be written out by printing what the file says, so such a file is \

@@ -11,6 +11,7 @@ mod layout;
 mod list;
 mod plan;
 mod render;
+mod schema;
 mod subject;
 mod table;
 mod texts;
@@ -69,6 +70,7 @@ enum Command {
     Explain(explain::Arguments),
     Convert(convert::Arguments),
     List(list::Arguments),
+    Schema(schema::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -112,6 +114,10 @@ impl Failure {
                 let diagnostic = Diagnostic::error("C0008", error.to_string()).file(file);
                 Failure::Input(sources, vec![diagnostic])
             }
+            CompileError::Pack(PackError::TooLarge { ref file, .. }) => {
+                let diagnostic = Diagnostic::error("C0014", error.to_string()).file(file);
+                Failure::Input(sources, vec![diagnostic])
+            }
             CompileError::Pack(PackError::Interrupted) => Failure::Interrupted,
             CompileError::Lower(LowerError::TooLarge { .. }) => {
                 Failure::Input(sources, vec![Diagnostic::error("M0009", error.to_string())])
@@ -137,6 +143,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments, messages),
         Command::Convert(arguments) => convert::run(&arguments, messages),
         Command::List(arguments) => list::run(&arguments),
+        Command::Schema(schema::Arguments {}) => schema::run(),
         Command::Completions(arguments) => completions::run(&arguments),
     };
     match result {

@@ -27,6 +27,11 @@ pub enum StoredDtype {
 }
 
 impl StoredDtype {
+    /// The dtype that a weight format keeps.
+    pub fn of_format(format: &str) -> Option<StoredDtype> {
+        [StoredDtype::F32, StoredDtype::F16, StoredDtype::Bf16].into_iter().find(|dtype| dtype.format() == format)
+    }
+
     /// Bytes of an element.
     pub fn bytes(self) -> u64 {
         match self {

@@ -131,7 +131,7 @@ const fn small_float(name: &'static str, summary: &'static str) -> FormatKind {
 
 const fn float(name: &'static str, bits: u32, summary: &'static str) -> FormatKind {
     let (roles, element) = (&[Role::Weight, Role::Cache], Element::Float { bits });
-    FormatKind { name, summary, roles, parameters: &[], element, built: NOWHERE }
+    FormatKind { name, summary, roles, parameters: &[], element, built: &[Role::Weight] }
 }
 
 const fn block(
