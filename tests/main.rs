@@ -2,6 +2,7 @@
 
 mod checkpoint_faults;
 mod definitions;
+mod documents;
 mod end_to_end;
 mod filetests;
 mod lowering;
@@ -9,6 +10,7 @@ mod messages;
 mod outputs;
 mod random_models;
 mod reproducible;
+mod schema;
 mod snapshots;
 mod support;
 mod verbs;

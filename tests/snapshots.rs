@@ -67,7 +67,8 @@ fn help_of_every_verb() {
             snapshot("help", &format!("{name}__{verb}"), &succeed(binary().args([verb, "--help"])));
         }
     };
-    help(lathe, "lathe", &["compile", "inspect", "explain", "convert", "list", "completions"]);
+    let verbs = ["check", "plan", "explain", "diff", "compile", "inspect", "convert", "schema", "list", "completions"];
+    help(lathe, "lathe", &verbs);
     help(lathe_run, "lathe-run", &["generate", "perplexity", "logits", "bench"]);
 }
 

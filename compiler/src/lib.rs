@@ -25,6 +25,7 @@ pub mod plan;
 pub mod probe;
 pub mod reference;
 pub mod resolve;
+pub mod schema;
 pub mod sites;
 pub mod source;
 pub mod spec;

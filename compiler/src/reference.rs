@@ -12,6 +12,8 @@ use lathe_runtime::program::{Binary, Unary};
 use crate::compile::architectures;
 use crate::elaborate::{CONSTRUCTORS, FUNCTIONS, Parameter};
 use crate::ir::{Op, ParamId, Real, RopeId};
+use crate::spec::Parameter as Argument;
+use crate::spec::{FORMATS, ROTATIONS, Role, SETTINGS, SITES};
 
 /// Something that there is a list of.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +44,11 @@ pub static TOPICS: &[Topic] = &[
         table: models,
     },
     Topic { name: "kinds", summary: "kinds of module, as in `:linear`", table: kinds },
+    Topic { name: "formats", summary: "formats of weights, input activations and the KV cache", table: formats },
+    Topic { name: "rotations", summary: "rotations of edges of the graph", table: rotations },
+    Topic { name: "sites", summary: "edges of the graph that rotations act on", table: sites },
+    Topic { name: "arguments", summary: "arguments of formats and rotations", table: arguments },
+    Topic { name: "settings", summary: "settings of a spec that are one of a few words", table: settings },
     Topic { name: "constructors", summary: "modules that a definition can declare", table: constructors },
     Topic { name: "functions", summary: "functions that a definition can call", table: functions },
     Topic { name: "operators", summary: "operators of expressions, loosest first", table: operators },
@@ -95,6 +102,75 @@ fn kinds() -> Table {
         Kind::Conv => "a convolution",
     };
     Table::new(&["kind", "meaning"], Kind::ALL.map(|kind| [format!(":{}", kind.name()), summary(kind).into()]))
+}
+
+fn formats() -> Table {
+    let places = |roles: &[Role]| match roles {
+        [] => "–".to_owned(),
+        roles => roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", "),
+    };
+    let rows = FORMATS.iter().map(|kind| {
+        let arguments = names(kind.parameters);
+        [kind.name.into(), kind.summary.into(), arguments, places(kind.roles), places(kind.built)]
+    });
+    Table::new(&["format", "meaning", "arguments", "for", "built for"], rows)
+}
+
+fn rotations() -> Table {
+    let rows = ROTATIONS
+        .iter()
+        .map(|kind| [kind.name.into(), kind.summary.into(), names(kind.parameters), yes_or_no(kind.built).into()]);
+    Table::new(&["rotation", "meaning", "arguments", "built"], rows)
+}
+
+fn sites() -> Table {
+    let rows = SITES.iter().map(|site| {
+        let of = match site.pattern {
+            Some(true) => "must follow",
+            Some(false) => "may follow",
+            None => "cannot follow",
+        };
+        [site.name.into(), site.summary.into(), site.also.into(), of.into()]
+    });
+    Table::new(&["site", "edges", "also called", "`of PATTERN`"], rows)
+}
+
+/// One row for each meaning that an argument has.
+fn arguments() -> Table {
+    let mut found: Vec<(&Argument, Vec<&str>)> = Vec::new();
+    let formats = FORMATS.iter().map(|kind| (kind.name, kind.parameters));
+    let rotations = ROTATIONS.iter().map(|kind| (kind.name, kind.parameters));
+    for (kind, argument) in formats.chain(rotations).flat_map(|(kind, all)| all.iter().map(move |one| (kind, one))) {
+        let is_same =
+            |known: &Argument| (known.name, known.of, known.summary) == (argument.name, argument.of, argument.summary);
+        match found.iter_mut().find(|(known, _)| is_same(known)) {
+            Some((_, kinds)) => kinds.push(kind),
+            None => found.push((argument, vec![kind])),
+        }
+    }
+    let rows = found.into_iter().map(|(argument, kinds)| {
+        let default = argument.default.unwrap_or("–");
+        [argument.name.into(), argument.summary.into(), argument.of.describe(), default.into(), kinds.join(", ")]
+    });
+    Table::new(&["argument", "meaning", "takes", "default", "of"], rows)
+}
+
+fn settings() -> Table {
+    let rows = SETTINGS.iter().flat_map(|setting| {
+        setting.values.iter().map(|(word, summary, built)| {
+            [format!("{} => {word}", setting.name), (*summary).into(), yes_or_no(*built).into()]
+        })
+    });
+    Table::new(&["setting", "meaning", "built"], rows)
+}
+
+fn names(arguments: &[Argument]) -> String {
+    let names: Vec<&str> = arguments.iter().map(|argument| argument.name).collect();
+    names.join(", ")
+}
+
+fn yes_or_no(flag: bool) -> &'static str {
+    if flag { "yes" } else { "no" }
 }
 
 fn constructors() -> Table {
@@ -259,8 +335,8 @@ mod tests {
         assert_eq!(names.len(), TOPICS.len());
         for topic in TOPICS {
             let table = (topic.table)();
-            let names: BTreeSet<&String> = table.rows.iter().map(|row| &row[0]).collect();
-            assert_eq!(names.len(), table.rows.len(), "{}", topic.name);
+            let rows: BTreeSet<&Vec<String>> = table.rows.iter().collect();
+            assert_eq!(rows.len(), table.rows.len(), "{}", topic.name);
             assert!(table.rows.iter().all(|row| row.len() == table.columns.len()), "{}", topic.name);
         }
     }

@@ -61,6 +61,8 @@ pub enum Compute {
 pub struct Setting {
     /// Its name.
     pub name: &'static str,
+    /// What it decides, in one line.
+    pub summary: &'static str,
     /// Its values with what they mean, the default first; whether this version can build each.
     pub values: &'static [(&'static str, &'static str, bool)],
 }
@@ -69,6 +71,7 @@ pub struct Setting {
 pub static SETTINGS: &[Setting] = &[
     Setting {
         name: "tied",
+        summary: "what becomes of tables that several modules read",
         values: &[
             ("share", "a table that several modules read is stored once", true),
             ("split", "it is stored once for each of them", false),
@@ -77,6 +80,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "compute",
+        summary: "the dtype of activations between operations",
         values: &[
             ("f32", "activations between operations are binary32", true),
             ("bf16", "they are bfloat16", false),
