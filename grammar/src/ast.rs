@@ -41,6 +41,7 @@ impl PartialEq for Item {
 
 /// The kinds of item.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a file has a handful of items")]
 pub enum ItemKind {
     /// `use "PATH"`: the names of another file.
     Use(Spanned<String>),

@@ -2,7 +2,7 @@
 
 mod expression;
 pub(crate) mod line;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::fmt::{Display, Write as _};
 

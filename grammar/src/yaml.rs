@@ -1,4 +1,4 @@
-//! Specs in YAML → the same AST. The only file that names a YAML crate.
+//! Specs in YAML → the same AST.
 //!
 //! ```yaml
 //! lathe: 1
@@ -12,189 +12,94 @@
 //! The text is first read into a tree of values with their places, whatever the keys: so every mistake is found in one
 //! run, and not only the first.
 
-use std::fmt;
+mod entry;
+mod mend;
+mod spec;
+mod value;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::budget::BudgetBreach;
-use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
-use serde_saphyr::{Error, Location, Spanned as Located, UserMessageFormatter};
-
-use crate::ast::{Call, File, Item, ItemKind, Rule, Spec};
+use crate::ast::{Call, Expr, ExprKind, File, Item, ItemKind, Let, UnaryOp};
 use crate::diag::{Diagnostic, nearest};
 use crate::dsl::{self, Origin};
-use crate::parse::{LANGUAGE_VERSION, Parsed, is_item_name, pattern_diagnostic};
-
-/// Sections of a spec that YAML cannot say yet.
-const LATER_SECTIONS: &[&str] = &["models", "let", "rotate", "kv_cache", "tied", "compute", "use", "extends"];
-
-fn unsupported(code: &'static str, what: &str, span: Span) -> Diagnostic {
-    Diagnostic::error(code, format!("`{what}` is part of the language, but this version cannot build it"))
-        .label(span, "")
-}
-
+use crate::parse::{LANGUAGE_VERSION, Parsed, check_path, is_item_name, pattern_diagnostic, unknown_version};
 use crate::pattern::Pattern;
 use crate::span::{SourceId, Span, Spanned};
 
-/// Deepest nesting: a spec needs three levels.
-const MAX_DEPTH: usize = 16;
+use mend::Mended;
+use value::{Key, Node, Value};
+
+/// The keys that only a spec has.
+const SECTIONS: &[&str] = &["extends", "models", "rules", "rotate", "kv_cache", "tied", "compute"];
+
+/// The keys of a file, in the order in which they are documented.
+const KEYS: &[&str] =
+    &["lathe", "use", "spec", "extends", "models", "let", "rules", "rotate", "kv_cache", "tied", "compute"];
 
 /// Parses a whole file.
 pub(crate) fn parse_file(text: &str, source: SourceId) -> Parsed {
-    let mut reader = Reader { text, source, diagnostics: Vec::new() };
-    let file = match serde_saphyr::from_str_with_options::<Located<Value>>(text, options()) {
-        Ok(root) => reader.file(&root),
-        Err(error) => {
-            reader.not_yaml(&error);
-            None
-        }
-    };
+    if let Some(fault) = other_language(text, source) {
+        return Parsed { file: None, diagnostics: vec![fault] };
+    }
+    let mut mended = Mended::new(text, source);
+    let root = mended.read();
+    let diagnostics = std::mem::take(&mut mended.faults);
+    let mut reader = Reader { text, mended, diagnostics };
+    let file = root.and_then(|root| reader.file(&root));
     Parsed { file, diagnostics: reader.diagnostics }
 }
 
-/// YAML 1.2 booleans only, and bounds on everything that a short text could make long.
-fn options() -> serde_saphyr::Options {
-    serde_saphyr::options! {
-        budget: serde_saphyr::budget! {
-            max_depth: MAX_DEPTH,
-            flow_nesting_limit: MAX_DEPTH,
-            max_nodes: 20_000,
-            max_aliases: 256,
-            max_anchors: 256,
-            max_documents: 1,
-        },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 10_000 },
-        // Seen by the reader, which can point at both.
-        duplicate_keys: DuplicateKeyPolicy::PassThrough,
-        merge_keys: MergeKeyPolicy::Error,
-        reject_unsupported_tags: true,
-        strict_booleans: true,
+/// What is said of a text that begins like one in the Lathe language.
+fn other_language(text: &str, source: SourceId) -> Option<Diagnostic> {
+    let is_comment = |line: &&str| line.trim().is_empty() || line.starts_with("//") || line.starts_with('#');
+    let first = text.lines().find(|line| !is_comment(line))?;
+    let version = first.strip_prefix("lathe")?.strip_prefix([' ', '\t'])?;
+    if version.trim_start().starts_with(':') {
+        return None;
     }
-}
-
-/// A YAML value; what it means is decided by who asks for it.
-#[derive(Debug)]
-enum Value {
-    Null,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Text(String),
-    List(Vec<Located<Value>>),
-    Map(Vec<(Located<String>, Located<Value>)>),
-}
-
-impl Value {
-    fn describe(&self) -> String {
-        match self {
-            Value::Null => "nothing".to_owned(),
-            Value::Bool(value) => format!("`{value}`"),
-            Value::Int(value) => format!("the number {value}"),
-            Value::Float(value) => format!("the number {value}"),
-            Value::Text(text) if text.len() <= 40 => format!("`{text}`"),
-            Value::Text(_) => "a long text".to_owned(),
-            Value::List(_) => "a list".to_owned(),
-            Value::Map(_) => "a mapping".to_owned(),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
-    }
-}
-
-struct ValueVisitor;
-
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        Value::deserialize(deserializer)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Int(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(i64::try_from(value).map_or(Value::Float(value as f64), Value::Int))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Float(value))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::Text(value.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = list.next_element()? {
-            values.push(value);
-        }
-        Ok(Value::List(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
-        }
-        Ok(Value::Map(entries))
-    }
+    let start = first.as_ptr() as usize - text.as_ptr() as usize;
+    let message = "this text is in the Lathe language, which stands in a file whose name ends in `.lathe`";
+    let help = format!("rename the file, or write it in YAML, which begins with `lathe: {LANGUAGE_VERSION}`");
+    let span = Span::new(source, start..start + first.trim_end().len());
+    Some(Diagnostic::error("P0002", message).label(span, "").help(help))
 }
 
 struct Reader<'a> {
     text: &'a str,
-    source: SourceId,
+    mended: Mended<'a>,
     diagnostics: Vec<Diagnostic>,
 }
 
+/// The entries of a mapping, each key once.
+struct Entries<'v> {
+    entries: Vec<(&'v str, Span, &'v Node)>,
+    /// A key is not known: it may stand for one that is missing.
+    has_unknown: bool,
+}
+
+impl<'v> Entries<'v> {
+    fn find(&self, name: &str) -> Option<(Span, &'v Node)> {
+        self.entries.iter().find(|(key, ..)| *key == name).map(|(_, span, value)| (*span, *value))
+    }
+
+    fn get(&self, name: &str) -> Option<&'v Node> {
+        self.find(name).map(|(_, value)| value)
+    }
+}
+
 impl Reader<'_> {
-    fn report(&mut self, span: Span, message: impl Into<String>) -> &mut Diagnostic {
+    fn report(&mut self, code: &'static str, span: Span, message: impl Into<String>) -> &mut Diagnostic {
         let at = self.diagnostics.len();
-        self.diagnostics.push(Diagnostic::error("P0001", message).label(span, ""));
+        self.diagnostics.push(Diagnostic::error(code, message).label(span, ""));
         &mut self.diagnostics[at]
     }
 
-    fn place(&self, location: Location) -> Span {
-        let span = location.span();
-        let start = match span.byte_offset() {
-            Some(offset) => offset as usize,
-            None => self.offset(location.line() as usize, location.column() as usize),
-        };
-        let start = start.min(self.text.len());
-        let end = (start + span.byte_len().unwrap_or(0) as usize).min(self.text.len());
-        Span::new(self.source, start..start + self.text.get(start..end).map_or(0, |text| text.trim_end().len()))
+    fn span(&self, value: &Node) -> Span {
+        self.mended.place(&value.at)
     }
 
-    /// Byte offset of a line and column, both counted from 1, columns in characters.
-    fn offset(&self, line: usize, column: usize) -> usize {
-        let Some(text) = self.text.split_inclusive('\n').nth(line.saturating_sub(1)) else { return self.text.len() };
-        let start = text.as_ptr() as usize - self.text.as_ptr() as usize;
-        start + text.char_indices().nth(column.saturating_sub(1)).map_or(text.len(), |(at, _)| at)
-    }
-
-    fn span<T>(&self, value: &Located<T>) -> Span {
-        self.place(value.referenced)
+    /// The whole of a key and its value.
+    fn whole(&self, key: Span, value: &Node) -> Span {
+        let value = self.span(value);
+        if value.start < key.start { key } else { key.to(value) }
     }
 
     /// Where the characters of a text stand, and whether they stand there literally: without quotes, escapes, folds.
@@ -209,198 +114,263 @@ impl Reader<'_> {
         }
     }
 
-    fn not_yaml(&mut self, error: &serde_saphyr::Error) {
-        let error = error.without_snippet();
-        let span = error.location().map_or(Span::new(self.source, 0..0), |location| self.place(location));
-        let message = match error {
-            Error::Budget { breach: BudgetBreach::Documents { .. }, .. } | Error::MultipleDocuments { .. } => {
-                "a spec is one YAML document; another one begins here".to_owned()
-            }
-            // Values of any type are taken, so what fails in an alias is a limit.
-            Error::AliasError { .. }
-            | Error::Budget { .. }
-            | Error::AliasReplayLimitExceeded { .. }
-            | Error::AliasExpansionLimitExceeded { .. }
-            | Error::AliasReplayStackDepthExceeded { .. } => {
-                "this YAML is too large, nests too deep or repeats too much by aliases".to_owned()
-            }
-            other => {
-                let reason = other.render_with_formatter(&UserMessageFormatter);
-                let reason = reason.lines().next().unwrap_or_default();
-                format!("this is not YAML: {}", reason.split(" at line ").next().unwrap_or(reason))
-            }
-        };
-        let help = self.quoting_help(span);
-        self.report(span, message).help = help;
+    /// Reports a value of the wrong type, unless what stood there has been reported.
+    /// `key` is where to point when there is no value.
+    fn wrong_type(&mut self, key: Span, value: &Node, expected: &str, help: Option<String>) {
+        let span = if matches!(value.value, Value::Null) { key } else { self.span(value) };
+        if !self.is_reported(span) {
+            self.report("P0008", span, format!("expected {expected}, found {}", value.value.describe())).help = help;
+        }
     }
 
-    /// Help when the line of `span` holds a pattern whose first character means something in YAML.
-    fn quoting_help(&self, span: Span) -> Option<String> {
-        let start = self.text[..span.range().start].rfind('\n').map_or(0, |newline| newline + 1);
-        let line = self.text[start..].lines().next()?;
-        let value = line.split_once("match:")?.1.trim();
-        value
-            .starts_with(['*', '{', '[', '&', '!', '%', '@', '|', '>', '`'])
-            .then(|| format!("quote this pattern: match: \"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")))
+    /// Whether this value stands in for one that was reported.
+    fn is_reported(&self, span: Span) -> bool {
+        self.mended.replaced.iter().any(|replaced| replaced.start <= span.start && span.end <= replaced.end)
+    }
+
+    /// Help when the value behind this key should be quoted.
+    fn quoting_help(&self, key: Span) -> Option<String> {
+        let entry = entry::entries(self.text, key.range().start).into_iter().find(|entry| entry.key == key.range())?;
+        let slip = entry.slip(self.text)?;
+        Some(entry.help(self.text, slip))
     }
 
     /// The entries of a mapping. A key that is not in `known` or stands twice is reported.
-    fn entries<'v>(
-        &mut self,
-        value: &'v Located<Value>,
-        what: &str,
-        known: &[&str],
-        later: &[&str],
-    ) -> Option<Vec<(&'v str, Span, &'v Located<Value>)>> {
-        let Value::Map(map) = &value.value else {
-            let span = self.span(value);
-            self.report(
-                span,
-                format!(
-                    "expected {what}: a mapping with the keys {}; found {}",
-                    known.join(", "),
-                    value.value.describe()
-                ),
-            );
-            return None;
-        };
-        let mut entries: Vec<(&str, Span, &Located<Value>)> = Vec::new();
+    fn entries<'v>(&mut self, map: &'v [(Key, Node)], what: &str, known: &[&str]) -> Entries<'v> {
+        let mut found = Entries { entries: Vec::new(), has_unknown: false };
         for (key, value) in map {
-            let (name, span) = (key.value.as_str(), self.span(key));
-            if let Some((_, first, _)) = entries.iter().find(|(other, ..)| *other == name) {
-                let fault = Diagnostic::error("P0001", format!("the key `{name}` stands twice"))
-                    .label(span, "")
-                    .label(*first, "first here");
-                self.diagnostics.push(fault);
-            } else if later.contains(&name) {
-                self.diagnostics.push(unsupported("S0202", name, span));
+            let (name, span) = (key.name.as_str(), self.mended.place(&key.at));
+            if let Some((first, _)) = found.find(name) {
+                self.twice(name, span, first);
             } else if known.contains(&name) {
-                entries.push((name, span, value));
+                found.entries.push((name, span, value));
             } else {
-                let help = match nearest(name, known.iter().chain(later).copied()) {
+                found.has_unknown = true;
+                let help = match nearest(name, known.iter().copied()) {
                     Some(nearest) => format!("did you mean `{nearest}`?"),
                     None => format!("the keys of {what} are {}", known.join(", ")),
                 };
-                self.report(span, format!("{what} has no key `{name}`")).help = Some(help);
+                self.report("P0004", span, format!("{what} has no key `{name}`")).help = Some(help);
             }
         }
-        Some(entries)
+        found
     }
 
-    fn file(&mut self, root: &Located<Value>) -> Option<File> {
-        let entries = self.entries(root, "a spec", &["lathe", "spec", "rules"], LATER_SECTIONS)?;
-        let find = |name: &str| entries.iter().find(|(key, ..)| *key == name).map(|(_, _, value)| *value);
-        let start = Span::new(self.source, 0..0);
-        let version = if let Some(value) = find("lathe") {
-            let Some(known) = self.version(value) else {
-                // The rest could mean anything.
-                self.diagnostics.retain(|fault| fault.code == "P0002");
-                return None;
-            };
-            Some(known)
+    fn twice(&mut self, name: &str, again: Span, first: Span) {
+        let fault = Diagnostic::error("P0005", format!("the key `{name}` stands twice"))
+            .label(again, "")
+            .label(first, "the first one is here");
+        self.diagnostics.push(fault);
+    }
+
+    fn file(&mut self, root: &Node) -> Option<File> {
+        let Value::Map(map) = &root.value else {
+            self.wrong_type(self.span(root), root, "a spec (a mapping with keys such as lathe, spec, rules)", None);
+            return None;
+        };
+        let entries = self.entries(map, "a spec", KEYS);
+        let start = Span::new(self.mended.source(), 0..0);
+        let version = match entries.get("lathe") {
+            Some(value) => Some(self.version(value)?),
+            None => {
+                if !self.mended.lost_block {
+                    self.report("P0002", start, "the version is missing").help =
+                        Some(format!("begin the file with `lathe: {LANGUAGE_VERSION}`"));
+                }
+                None
+            }
+        };
+        let mut items: Vec<Item> = self.uses(&entries);
+        if let Some(spec) = entries.get("spec") {
+            let span = self.span(root);
+            let name = self.item_name(spec, "the name of the spec");
+            items.extend(self.spec(name, &entries).map(|spec| Item { kind: ItemKind::Spec(spec), span }));
+        } else if SECTIONS.iter().any(|section| entries.get(section).is_some()) {
+            if !self.mended.lost_block && !entries.has_unknown {
+                self.report("P0001", start, "the name of the spec is missing").help =
+                    Some("add a line `spec: NAME`".into());
+            }
+            self.spec(None, &entries);
         } else {
-            self.diagnostics.push(
-                Diagnostic::error("P0002", "the version is missing")
-                    .label(start, "")
-                    .help(format!("begin the file with `lathe: {LANGUAGE_VERSION}`")),
-            );
-            None
-        };
-        let name = if let Some(value) = find("spec") {
-            self.item_name(value)
-        } else {
-            self.report(start, "the name of the spec is missing").help = Some("add a line `spec: NAME`".into());
-            None
-        };
-        let rules = find("rules").map_or_else(Vec::new, |value| self.rules(value));
-        let rules = find("rules").map(|value| Spanned::new(rules, self.span(value)));
-        let span = self.span(root);
-        let spec = |name| Spec {
-            name,
-            extends: None,
-            models: None,
-            lets: Vec::new(),
-            rules,
-            rotate: None,
-            kv_cache: None,
-            tied: None,
-            compute: None,
-        };
-        let items = name.map(|name| Item { kind: ItemKind::Spec(spec(name)), span }).into_iter().collect();
+            let lets = self.lets(&entries);
+            items.extend(lets.into_iter().map(|binding| Item { span: binding.span, kind: ItemKind::Let(binding) }));
+        }
         Some(File { version: version?, items })
     }
 
-    /// None when the version is not known.
-    fn version(&mut self, value: &Located<Value>) -> Option<Spanned<u32>> {
+    /// None when the version is not known: then nothing else is reported, as the rest could mean anything.
+    fn version(&mut self, value: &Node) -> Option<Spanned<u32>> {
         let span = self.span(value);
-        if matches!(value.value, Value::Int(number) if number == i64::from(LANGUAGE_VERSION)) {
+        if matches!(value.value, Value::Int(number) if number == i128::from(LANGUAGE_VERSION)) {
             return Some(Spanned::new(LANGUAGE_VERSION, span));
         }
-        let message = format!("version `{}` of the language is not known", &self.text[span.range()]);
-        let help = format!("this compiler reads `lathe: {LANGUAGE_VERSION}`");
-        self.diagnostics.push(Diagnostic::error("P0002", message).label(span, "").help(help));
+        let fault = unknown_version(&self.text[span.range()], span);
+        self.diagnostics = vec![fault.help(format!("this compiler reads `lathe: {LANGUAGE_VERSION}`"))];
         None
     }
 
-    fn item_name(&mut self, value: &Located<Value>) -> Option<Spanned<String>> {
-        let (name, span) = self.text(value, "the name of the spec")?;
+    fn uses(&mut self, entries: &Entries) -> Vec<Item> {
+        let Some((key, value)) = entries.find("use") else { return Vec::new() };
+        let help = "write a list: `use: [\"PATH\"]`";
+        let paths = self.list(key, value, "a list of paths", help, |reader, value| reader.path(key, value));
+        let item = |path: Spanned<String>| Item { span: path.span, kind: ItemKind::Use(path) };
+        paths.into_iter().map(item).collect()
+    }
+
+    /// The items of a list that could be read.
+    fn list<T>(
+        &mut self,
+        key: Span,
+        value: &Node,
+        what: &str,
+        help: &str,
+        read: impl Fn(&mut Self, &Node) -> Option<T>,
+    ) -> Vec<T> {
+        match &value.value {
+            Value::List(items) => items.iter().filter_map(|item| read(self, item)).collect(),
+            // All that stood there has been reported.
+            Value::Null if self.mended.lost_item => Vec::new(),
+            _ => {
+                self.wrong_type(key, value, what, Some(help.to_owned()));
+                Vec::new()
+            }
+        }
+    }
+
+    /// The text of a value, which is called `what`.
+    fn text<'v>(&mut self, key: Span, value: &'v Node, what: &str) -> Option<(&'v str, Span)> {
+        let span = self.span(value);
+        match &value.value {
+            _ if self.is_reported(span) => None,
+            Value::Text(text) => Some((text, span)),
+            _ => {
+                let help = self.quoting_help(key);
+                self.wrong_type(key, value, what, help);
+                None
+            }
+        }
+    }
+
+    fn path(&mut self, key: Span, value: &Node) -> Option<Spanned<String>> {
+        let (path, span) = self.text(key, value, "a path")?;
+        let path = Spanned::new(path.to_owned(), span);
+        let fault = check_path(&path);
+        let is_good = fault.is_none();
+        self.diagnostics.extend(fault);
+        is_good.then_some(path)
+    }
+
+    fn item_name(&mut self, value: &Node, what: &str) -> Option<Spanned<String>> {
+        let (name, span) = self.text(self.span(value), value, what)?;
         if is_item_name(name) {
             return Some(Spanned::new(name.to_owned(), span));
         }
-        self.report(span, format!("`{name}` cannot be the name of a spec")).help =
+        self.report("P0001", span, format!("`{}` cannot be {what}", name.escape_debug())).help =
             Some("a name begins with a letter; letters, digits, `_`, `-` and `.` follow".into());
         None
     }
 
-    fn text<'v>(&mut self, value: &'v Located<Value>, what: &str) -> Option<(&'v str, Span)> {
-        let span = self.span(value);
-        if let Value::Text(text) = &value.value {
-            return Some((text, span));
+    /// A word of the language.
+    fn name(&mut self, key: Span, value: &Node, what: &str) -> Option<Spanned<String>> {
+        let (name, span) = self.text(key, value, what)?;
+        if dsl::is_name(name) {
+            return Some(Spanned::new(name.to_owned(), span));
         }
-        let help = if what == "a pattern" { self.quoting_help(span) } else { None };
-        self.report(span, format!("expected {what}, found {}", value.value.describe())).help = help;
+        self.report("P0001", span, format!("expected {what}, found `{}`", name.escape_debug()));
         None
     }
 
-    fn rules(&mut self, value: &Located<Value>) -> Vec<Rule> {
-        let Value::List(rules) = &value.value else {
-            let span = self.span(value);
-            self.report(span, format!("expected a list of rules, found {}", value.value.describe())).help =
-                Some("write each rule as `- match: PATTERN`, and `format: FORMAT` below it".into());
-            return Vec::new();
+    fn flag(&mut self, value: Option<(Span, &Node)>) -> bool {
+        match value.map(|(key, value)| (key, value, &value.value)) {
+            None => false,
+            Some((_, _, Value::Bool(flag))) => *flag,
+            Some((key, value, _)) => {
+                self.wrong_type(key, value, "`true` or `false`", None);
+                false
+            }
+        }
+    }
+
+    /// The `let`s of the spec, or of the file.
+    fn lets(&mut self, entries: &Entries) -> Vec<Let> {
+        let Some((key, value)) = entries.find("let") else { return Vec::new() };
+        let map = match &value.value {
+            Value::Map(map) => map,
+            Value::Null if self.mended.lost_item => return Vec::new(),
+            _ => {
+                let help = "write `NAME: VALUE` on lines of their own below `let:`".to_owned();
+                self.wrong_type(key, value, "a mapping of names to values", Some(help));
+                return Vec::new();
+            }
         };
-        rules.iter().filter_map(|rule| self.rule(rule)).collect()
-    }
-
-    fn rule(&mut self, value: &Located<Value>) -> Option<Rule> {
-        let entries = self.entries(value, "a rule", &["match", "format", "optional"], &["input"])?;
-        let at = self.span(value);
-        let span = entries.iter().fold(at, |span, (_, key, value)| span.to(*key).to(self.span(value)));
-        let first = entries.first().map_or(at, |(_, key, _)| *key);
-        let (mut pattern, mut format, mut optional) = (None, None, false);
-        for (key, _, value) in &entries {
-            match *key {
-                "match" => pattern = Some(self.pattern(value)),
-                "format" => format = Some(self.format(value)),
-                _ => match &value.value {
-                    Value::Bool(flag) => optional = *flag,
-                    other => {
-                        let span = self.span(value);
-                        self.report(span, format!("expected `true` or `false`, found {}", other.describe()));
-                    }
-                },
+        let mut lets: Vec<Let> = Vec::new();
+        let mut seen: Vec<(&str, Span)> = Vec::new();
+        for (key, value) in map {
+            let (name, span) = (key.name.as_str(), self.mended.place(&key.at));
+            if let Some((_, first)) = seen.iter().find(|(seen, _)| *seen == name) {
+                self.twice(name, span, *first);
+                continue;
+            }
+            seen.push((name, span));
+            if !dsl::is_name(name) {
+                self.report("P0001", span, format!("`{}` cannot be the name of a `let`", name.escape_debug()));
+            } else if let Some(read) = self.value(span, value) {
+                let name = Spanned::new(name.to_owned(), span);
+                lets.push(Let { name, value: read, span: self.whole(span, value) });
             }
         }
-        for (name, missing) in [("match", pattern.is_none()), ("format", format.is_none())] {
-            if missing {
-                self.report(first, format!("this rule has no `{name}`"));
-            }
-        }
-        Some(Rule { pattern: pattern??, format: Some(format??), input: None, optional, span })
+        lets
     }
 
-    fn pattern(&mut self, value: &Located<Value>) -> Option<Spanned<Pattern>> {
-        let (text, whole) = self.text(value, "a pattern")?;
+    /// The value of a `let`: a number, `true`, `false`, or an expression of the language as a text.
+    fn value(&mut self, key: Span, value: &Node) -> Option<Expr> {
+        let span = self.span(value);
+        let expr = |kind| Expr { kind, span };
+        let signed = |is_negative: bool, size: ExprKind| {
+            let size = expr(size);
+            if is_negative { expr(ExprKind::Unary(UnaryOp::Neg, Box::new(size))) } else { size }
+        };
+        match value.value {
+            Value::Bool(value) => Some(expr(ExprKind::Bool(value))),
+            Value::Int(number) => {
+                let Ok(size) = i64::try_from(number.unsigned_abs()) else {
+                    self.report("P0001", span, format!("the number `{number}` is larger than {}", i64::MAX));
+                    return None;
+                };
+                Some(signed(number < 0, ExprKind::Int(size)))
+            }
+            Value::Float(_) if self.is_whole_number(span) => {
+                let written = &self.text[span.range()];
+                self.report("P0001", span, format!("the number `{written}` is larger than {}", i64::MAX));
+                None
+            }
+            Value::Float(number) if number.is_finite() => {
+                Some(signed(number.is_sign_negative(), ExprKind::Float(number.abs())))
+            }
+            _ => {
+                let (text, whole) = self.text(key, value, "a value such as `int4(group: 128)`")?;
+                let (span, origin) = self.origin(text, whole);
+                let (value, diagnostics) = dsl::parse_expression(text, origin);
+                self.diagnostics.extend(diagnostics);
+                value.map(|value| Expr { span, ..value })
+            }
+        }
+    }
+
+    /// Whether digits and nothing else stand there, perhaps behind a sign.
+    fn is_whole_number(&self, span: Span) -> bool {
+        let digits = self.text[span.range()].trim_start_matches(['-', '+']);
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_')
+    }
+
+    /// Where a text that is parsed in the language stands.
+    fn origin(&self, text: &str, whole: Span) -> (Span, Origin) {
+        let (span, literal) = self.literal(text, whole);
+        (span, if literal { Origin::exact(span) } else { Origin::whole(whole) })
+    }
+
+    fn pattern(&mut self, key: Span, value: &Node) -> Option<Spanned<Pattern>> {
+        let (text, whole) = self.text(key, value, "a pattern")?;
         match Pattern::parse(text) {
             Ok(pattern) => Some(Spanned::new(pattern, whole)),
             Err(fault) => {
@@ -415,12 +385,21 @@ impl Reader<'_> {
         }
     }
 
-    fn format(&mut self, value: &Located<Value>) -> Option<Spanned<Call>> {
-        let (text, whole) = self.text(value, "a format")?;
-        let (span, literal) = self.literal(text, whole);
-        let origin = if literal { Origin::exact(span) } else { Origin::whole(whole) };
-        let (format, diagnostics) = dsl::parse_format(text, origin);
+    fn format(&mut self, key: Span, value: &Node) -> Option<Spanned<Call>> {
+        self.call(key, value, "a format", dsl::parse_format)
+    }
+
+    fn call(
+        &mut self,
+        key: Span,
+        value: &Node,
+        what: &str,
+        parse: impl Fn(&str, Origin) -> (Option<Call>, Vec<Diagnostic>),
+    ) -> Option<Spanned<Call>> {
+        let (text, whole) = self.text(key, value, what)?;
+        let (span, origin) = self.origin(text, whole);
+        let (call, diagnostics) = parse(text, origin);
         self.diagnostics.extend(diagnostics);
-        format.map(|format| Spanned::new(format, span))
+        call.map(|call| Spanned::new(call, span))
     }
 }

@@ -95,12 +95,9 @@ impl Walker {
             self.diagnostics.push(fault);
             return self.read_as_meant(text, start, word, meant?, place, read);
         }
-        let error = match Grammar::parse(place.rule(), text) {
-            Err(error) => error,
-            Ok(_) => {
-                self.report("P0001", self.span(pair), format!("expected {}", place.expectation()));
-                return None;
-            }
+        let Err(error) = Grammar::parse(place.rule(), text) else {
+            self.report("P0001", self.span(pair), format!("expected {}", place.expectation()));
+            return None;
         };
         self.shifted(start as isize, |walker| {
             let mended = walker.describe_item(&error, text, place)?;

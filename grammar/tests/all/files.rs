@@ -81,6 +81,7 @@ fn spans_point_at_what_was_written() {
         assert_eq!(&text[file.version.span.range()], "1");
         assert_eq!(text[spec.name.span.range()].trim_matches('"'), "a");
         assert!(text[rule.span.range()].starts_with(if name == "a.yaml" { "match" } else { "mlp" }));
+        assert!(text[rule.span.range()].ends_with(if name == "a.yaml" { "optional: true" } else { "optional" }));
     }
 }
 

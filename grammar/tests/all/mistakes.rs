@@ -519,42 +519,36 @@ fn slips_from_other_languages() {
 #[test]
 fn yaml() {
     insta::assert_snapshot!(yaml_rules("- match: **\n  format: keep"), @r#"
-    4:10 P0001: this is not YAML: reference to unknown value
+    4:10 P0006: this is not YAML: a value that begins with `*` must stand in quotes
       | - match: **
-      |          ^
+      |          ^^
       = quote this pattern: match: "**"
     "#);
     insta::assert_snapshot!(yaml_rules("- match: {a,b}\n  format: keep\n- match: [a]\n  format: [keep]"), @r#"
-    4:10 P0001: expected a pattern, found a mapping
+    4:10 P0008: expected a pattern, found a mapping
       | - match: {a,b}
-      |          ^
+      |          ^^^^
       = quote this pattern: match: "{a,b}"
-    6:10 P0001: expected a pattern, found a list
+    6:10 P0008: expected a pattern, found a list
       | - match: [a]
-      |          ^
+      |          ^^
       = quote this pattern: match: "[a]"
-    7:11 P0001: expected a format, found a list
+    7:11 P0008: expected a format, found a list
       |   format: [keep]
-      |           ^
+      |           ^^^^^
     "#);
     insta::assert_snapshot!(yaml_rules("- macth: a\n  format: keep(\n  optional: no\n  input: int8\n- 3\n- match: a..b\n  format: 'keep keep'"), @r"
-    4:3 P0001: a rule has no key `macth`
+    4:3 P0004: a rule has no key `macth`
       | - macth: a
       |   ^^^^^
       = did you mean `match`?
-    5:3 P0001: this rule has no `match`
-      |   format: keep(
-      |   ^^^^^^
     5:15 P0001: this `(` is never closed
       |   format: keep(
       |               ^
-    6:13 P0001: expected `true` or `false`, found `no`
+    6:13 P0008: expected `true` or `false`, found `no`
       |   optional: no
       |             ^^
-    7:3 S0202: `input` is part of the language, but this version cannot build it
-      |   input: int8
-      |   ^^^^^
-    8:3 P0001: expected a rule: a mapping with the keys match, format, optional; found the number 3
+    8:3 P0008: expected a rule (a mapping with the keys match, format, input, optional), found the number 3
       | - 3
       |   ^
     9:12 S0102: an empty segment: a name, `*` or `**` is missing before this dot
@@ -571,14 +565,14 @@ fn yaml() {
     5:11 P0001: expected the end of the line, found `ep`
       |   format: "ke\tep"
       |           ^^^^^^^^
-    6:3 P0001: the key `match` stands twice
+    6:3 P0005: the key `match` stands twice
       |   match: c
       |   ^^^^^
       | - match: "a.\tb"
-      |   ^^^^^ first here
+      |   ^^^^^ the first one is here
     "#);
     insta::assert_snapshot!(diagnose_named("a.yaml", "lathe: 2\nrules: 3"), @r"
-    1:8 P0002: version `2` of the language is not known
+    1:8 P0003: version 2 of the language is newer than this compiler reads
       | lathe: 2
       |        ^
       = this compiler reads `lathe: 1`
@@ -588,42 +582,43 @@ fn yaml() {
       | spec: 3x
       | ^
       = begin the file with `lathe: 1`
-    1:7 P0001: `3x` cannot be the name of a spec
+    1:7 P0001: `3x` cannot be the name of the spec
       | spec: 3x
       |       ^^
       = a name begins with a letter; letters, digits, `_`, `-` and `.` follow
-    2:8 P0001: expected a list of rules, found the number 3
+    2:8 P0008: expected a list of rules, found the number 3
       | rules: 3
       |        ^
       = write each rule as `- match: PATTERN`, and `format: FORMAT` below it
-    3:1 S0202: `rotate` is part of the language, but this version cannot build it
-      | rotate:
-      | ^^^^^^
-    5:1 P0001: a spec has no key `rulse`
+    4:3 P0008: expected a list of requests for rotations, found a mapping
+      |   residual: hadamard
+      |   ^^^^^^^^^^^^^^^^^^
+      = write each request as `- site: SITE`, and `by: ROTATION` below it
+    5:1 P0004: a spec has no key `rulse`
       | rulse: []
       | ^^^^^
       = did you mean `rules`?
     ");
     insta::assert_snapshot!(diagnose_named("a.yaml", "lathe: 1\nspec: a\nspec: b\n"), @r"
-    3:1 P0001: the key `spec` stands twice
+    3:1 P0005: the key `spec` stands twice
       | spec: b
       | ^^^^
       | spec: a
-      | ^^^^ first here
+      | ^^^^ the first one is here
     ");
     insta::assert_snapshot!(diagnose_named("a.yaml", "- a\n"), @r"
-    1:1 P0001: expected a spec: a mapping with the keys lathe, spec, rules; found a list
+    1:1 P0008: expected a spec (a mapping with keys such as lathe, spec, rules), found a list
       | - a
-      | ^
+      | ^^^
     ");
     insta::assert_snapshot!(diagnose_named("a.yaml", "lathe: 1\nspec: [a\n"), @r"
-    2:7 P0001: this is not YAML: unclosed bracket '['
+    2:7 P0006: this is not YAML: unclosed bracket '['
       | spec: [a
       |       ^
     ");
     insta::assert_snapshot!(diagnose_named("a.yaml", "lathe: 1\n---\nlathe: 1\n"), @r"
-    2:1 P0001: a spec is one YAML document; another one begins here
+    2:1 P0006: a spec is one YAML document; another one begins here
       | ---
-      | ^^^
+      | ^
     ");
 }
