@@ -27,6 +27,7 @@ use self::render::{Color, MessageFormat, Messages};
 use crate::compile::CompileError;
 use crate::lower::LowerError;
 use crate::pack::PackError;
+use crate::units::bytes;
 
 /// Compile a Hugging Face checkpoint, on a spec, into a model that lathe-run executes.
 #[derive(Debug, Parser)]
@@ -188,16 +189,4 @@ fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
-}
-
-/// Bytes as people write them.
-fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = count as f64;
-    let mut unit = 0;
-    while value >= 1000.0 && unit < UNITS.len() - 1 {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{count} B") } else { format!("{value:.2} {}", UNITS[unit]) }
 }

@@ -1,0 +1,143 @@
+//! What of a graph is drawn: applications of modules, and operations that compute something.
+
+use std::collections::BTreeMap;
+
+use super::fold::LayerPath;
+use super::{Content, ModuleNote};
+use crate::elaborate::{Elaborated, ModuleId};
+use crate::ir::{Fact, Graph, NodeId, Op, ParamId};
+use lathe_grammar::pattern::Kind;
+use lathe_runtime::program::{Binary, Unary};
+
+/// Something to draw, before layers are folded.
+#[derive(Debug)]
+pub(super) struct Item<'a> {
+    /// Path of the module or of the operation.
+    pub(super) label: &'a str,
+    /// The layer that it is in.
+    pub(super) layer: Option<LayerPath<'a>>,
+    pub(super) op: &'a Op,
+    pub(super) fact: &'a Fact,
+    pub(super) module: Option<ModuleId>,
+    pub(super) content: Content,
+    /// Earlier items whose results it reads, each once.
+    pub(super) operands: Vec<usize>,
+}
+
+/// How a node of the graph is shown.
+enum Shown {
+    /// By a node of its own.
+    Drawn,
+    /// By those that use its result, as if they used its first operand.
+    Through,
+    /// Not at all: what everything reads says nothing.
+    Hidden,
+}
+
+/// The items of a model in topological order. `notes` are by [`ModuleId`].
+pub(super) fn items<'a>(model: &'a Elaborated, notes: &[ModuleNote]) -> Vec<Item<'a>> {
+    let graph = &model.graph;
+    let mut owners: BTreeMap<ParamId, ModuleId> = BTreeMap::new();
+    for (index, module) in model.modules.iter().enumerate() {
+        owners.extend(module.params.iter().map(|&param| (param, ModuleId(index as u32))));
+    }
+    let mut items = Vec::new();
+    let mut item_of: BTreeMap<NodeId, usize> = BTreeMap::new();
+    for id in graph.topological().expect("a graph that was elaborated has no cycle") {
+        let node = graph.node(id);
+        let operands = graph.operands(id);
+        match shown(graph, id) {
+            Shown::Hidden => {}
+            Shown::Through => {
+                if let Some(&item) = operands.first().and_then(|operand| item_of.get(operand)) {
+                    item_of.insert(id, item);
+                }
+            }
+            Shown::Drawn => {
+                let module = operands.iter().find_map(|&operand| match graph.node(operand).op {
+                    Op::Param(param) => owners.get(&param).copied(),
+                    _ => None,
+                });
+                let layer = LayerPath::split(&node.label);
+                let content = match module {
+                    Some(id) => module_content(model, id, layer, &notes[id.0 as usize]),
+                    None => operation_content(graph, id),
+                };
+                let mut read: Vec<usize> = Vec::new();
+                for item in operands.iter().filter_map(|operand| item_of.get(operand)) {
+                    if !read.contains(item) {
+                        read.push(*item);
+                    }
+                }
+                item_of.insert(id, items.len());
+                let (label, op, fact) = (&node.label, &node.op, &node.fact);
+                items.push(Item { label, layer, op, fact, module, content, operands: read });
+            }
+        }
+    }
+    items
+}
+
+fn shown(graph: &Graph, id: NodeId) -> Shown {
+    match &graph.node(id).op {
+        Op::Param(_) | Op::Positions | Op::Selection => Shown::Hidden,
+        Op::SplitHeads { .. } | Op::MergeHeads => Shown::Through,
+        // A norm is one module, though two nodes.
+        Op::Normalize { .. } => match graph.users(id)[..] {
+            [(user, _)] if graph.node(user).op == Op::Gain => Shown::Through,
+            _ => Shown::Drawn,
+        },
+        Op::Tokens
+        | Op::Embed
+        | Op::Linear
+        | Op::Gain
+        | Op::RmsNorm { .. }
+        | Op::Rope(_)
+        | Op::Attention { .. }
+        | Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Gated(_)
+        | Op::Select
+        | Op::Output => Shown::Drawn,
+    }
+}
+
+fn module_content(model: &Elaborated, id: ModuleId, layer: Option<LayerPath<'_>>, note: &ModuleNote) -> Content {
+    let module = &model.modules[id.0 as usize];
+    let name = match layer {
+        Some(LayerPath { rest: "", container, .. }) => container,
+        Some(LayerPath { rest, .. }) => rest,
+        None => &module.path,
+    };
+    let weight = module.params.first().and_then(|&weight| model.graph.param(weight));
+    Content::Module {
+        name: name.to_owned(),
+        kind: module.kind.name(),
+        compact: module.kind == Kind::Norm,
+        shape: weight.map(|weight| weight.shape.clone()).unwrap_or_default(),
+        note: note.clone(),
+    }
+}
+
+fn operation_content(graph: &Graph, id: NodeId) -> Content {
+    let node = graph.node(id);
+    let details = match &node.op {
+        Op::Binary(Binary::Add) => return Content::Sign("+"),
+        Op::Binary(Binary::Mul) => return Content::Sign("×"),
+        Op::Attention { window, .. } => {
+            let heads = |id: NodeId| graph.node(id).fact.shape.get(1).map_or_else(String::new, ToString::to_string);
+            let operands = graph.operands(id);
+            let keys = operands.get(1).map(|&keys| heads(keys)).unwrap_or_default();
+            let heads = format!("{} heads, {keys} of k and v", heads(id));
+            [Some(heads), window.map(|window| format!("window {window}"))].into_iter().flatten().collect()
+        }
+        Op::Output => vec![node.fact.to_string()],
+        _ => Vec::new(),
+    };
+    let name = match &node.op {
+        Op::Output => "logits",
+        Op::Unary(Unary::Silu) => "silu",
+        op => op.name(),
+    };
+    Content::Operation { name, details }
+}
