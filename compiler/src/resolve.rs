@@ -84,6 +84,7 @@ pub fn settle_probed(
 fn settle(plan: &mut Plan, own: &Plan, model: &Elaborated, checkpoint: &Checkpoint, diagnostics: &mut Vec<Diagnostic>) {
     for index in 0..plan.ties.len() {
         let Tie { candidate, finding, .. } = plan.ties[index];
+        plan.ties[index].shared = false;
         let (Some(head), Some(table)) = (model.module_of(candidate.head), model.module_of(candidate.table)) else {
             continue;
         };
