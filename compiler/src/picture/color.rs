@@ -29,17 +29,21 @@ const HUES: [Color; 7] = [
 const NEUTRAL_FAMILIES: [&str; 4] = ["keep", "bf16", "f16", "f32"];
 
 /// Families with a hue of their own, as long as no other family has taken it.
-const PREFERRED: [(&str, usize); 10] = [
+const PREFERRED: [(&str, usize); 14] = [
     ("int8", 0),
     ("int4", 1),
-    ("fp8", 2),
+    ("fp8_e4m3", 2),
     ("nvfp4", 3),
     ("mxfp4", 3),
     ("int2", 4),
     ("int3", 4),
     ("nf4", 5),
-    ("int6", 6),
     ("mxfp8", 6),
+    ("fp8_e5m2", 2),
+    ("mxfp6", 5),
+    ("int7", 6),
+    ("int6", 6),
+    ("int5", 5),
 ];
 
 /// `int4` of `int4(group: 128)`.
@@ -81,7 +85,10 @@ impl<'a> Colors<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::spec::FORMATS;
 
     #[test]
     fn families_have_colors_of_their_own() {
@@ -90,9 +97,18 @@ mod tests {
         assert_eq!(colors.of("int4(group: 128)"), HUES[1]);
         assert_eq!(colors.of("int4(group: 64)"), HUES[1]);
         assert_eq!(colors.of("keep(exact)"), NEUTRAL);
-        let hues: std::collections::BTreeSet<_> =
-            ["int8", "int4", "mxfp4", "nvfp4", "new"].map(|f| colors.of(f).line).into();
+        let hues: BTreeSet<_> = ["int8", "int4", "mxfp4", "nvfp4", "new"].map(|f| colors.of(f).line).into();
         assert_eq!(hues.len(), 5);
+    }
+
+    #[test]
+    fn every_format_is_neutral_or_prefers_a_hue() {
+        let known = NEUTRAL_FAMILIES.into_iter().chain(PREFERRED.into_iter().map(|(family, _)| family));
+        let mut known: Vec<&str> = known.collect();
+        let mut formats: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+        known.sort_unstable();
+        formats.sort_unstable();
+        assert_eq!(known, formats);
     }
 
     #[test]
