@@ -26,7 +26,7 @@ pub struct Topic {
     pub table: fn() -> Table,
 }
 
-/// A list. The first column holds names.
+/// A list. The first column holds names, the last one the longest texts.
 #[derive(Debug, Clone)]
 pub struct Table {
     /// Heads of the columns.
@@ -105,34 +105,40 @@ fn kinds() -> Table {
 }
 
 fn formats() -> Table {
-    let places = |roles: &[Role]| match roles {
-        [] => "–".to_owned(),
-        roles => roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", "),
+    let place = |role: &Role| match role {
+        Role::Weight => "weights",
+        Role::Input => "inputs",
+        Role::Cache => "cache",
     };
     let rows = FORMATS.iter().map(|kind| {
-        let arguments = names(kind.parameters);
-        [kind.name.into(), kind.summary.into(), arguments, places(kind.roles), places(kind.built)]
+        let (built, later): (Vec<&Role>, Vec<&Role>) = kind.roles.iter().partition(|role| kind.built.contains(role));
+        let mut places: Vec<String> = built.into_iter().map(|role| place(role).to_owned()).collect();
+        if !later.is_empty() {
+            places.push(format!("({})", later.into_iter().map(place).collect::<Vec<_>>().join(", ")));
+        }
+        [kind.name.into(), places.join(", "), kind.summary.into()]
     });
-    Table::new(&["format", "meaning", "arguments", "for", "built for"], rows)
+    Table::new(&["format", "for (not built yet)", "meaning"], rows)
 }
 
 fn rotations() -> Table {
-    let rows = ROTATIONS
-        .iter()
-        .map(|kind| [kind.name.into(), kind.summary.into(), names(kind.parameters), yes_or_no(kind.built).into()]);
-    Table::new(&["rotation", "meaning", "arguments", "built"], rows)
+    let rows = ROTATIONS.iter().map(|kind| {
+        let arguments: Vec<&str> = kind.parameters.iter().map(|argument| argument.name).collect();
+        [kind.name.into(), arguments.join(", "), yes_or_no(kind.built).into(), kind.summary.into()]
+    });
+    Table::new(&["rotation", "arguments", "built", "meaning"], rows)
 }
 
 fn sites() -> Table {
     let rows = SITES.iter().map(|site| {
-        let of = match site.pattern {
+        let pattern = match site.pattern {
             Some(true) => "must follow",
             Some(false) => "may follow",
             None => "cannot follow",
         };
-        [site.name.into(), site.summary.into(), site.also.into(), of.into()]
+        [site.name.into(), site.also.into(), pattern.into(), site.summary.into()]
     });
-    Table::new(&["site", "edges", "also called", "`of PATTERN`"], rows)
+    Table::new(&["site", "also called", "a pattern", "edges"], rows)
 }
 
 /// One row for each meaning that an argument has.
@@ -141,32 +147,27 @@ fn arguments() -> Table {
     let formats = FORMATS.iter().map(|kind| (kind.name, kind.parameters));
     let rotations = ROTATIONS.iter().map(|kind| (kind.name, kind.parameters));
     for (kind, argument) in formats.chain(rotations).flat_map(|(kind, all)| all.iter().map(move |one| (kind, one))) {
-        let is_same =
-            |known: &Argument| (known.name, known.of, known.summary) == (argument.name, argument.of, argument.summary);
-        match found.iter_mut().find(|(known, _)| is_same(known)) {
+        let meaning = |argument: &Argument| (argument.name, argument.of, argument.summary);
+        match found.iter_mut().find(|(known, _)| meaning(known) == meaning(argument)) {
             Some((_, kinds)) => kinds.push(kind),
             None => found.push((argument, vec![kind])),
         }
     }
     let rows = found.into_iter().map(|(argument, kinds)| {
         let default = argument.default.unwrap_or("–");
-        [argument.name.into(), argument.summary.into(), argument.of.describe(), default.into(), kinds.join(", ")]
+        let meaning = format!("{} (of {})", argument.summary, kinds.join(", "));
+        [argument.name.into(), argument.of.describe(), default.into(), meaning]
     });
-    Table::new(&["argument", "meaning", "takes", "default", "of"], rows)
+    Table::new(&["argument", "takes", "default", "meaning"], rows)
 }
 
 fn settings() -> Table {
     let rows = SETTINGS.iter().flat_map(|setting| {
         setting.values.iter().map(|(word, summary, built)| {
-            [format!("{} => {word}", setting.name), (*summary).into(), yes_or_no(*built).into()]
+            [format!("{} => {word}", setting.name), yes_or_no(*built).into(), (*summary).into()]
         })
     });
-    Table::new(&["setting", "meaning", "built"], rows)
-}
-
-fn names(arguments: &[Argument]) -> String {
-    let names: Vec<&str> = arguments.iter().map(|argument| argument.name).collect();
-    names.join(", ")
+    Table::new(&["setting", "built", "meaning"], rows)
 }
 
 fn yes_or_no(flag: bool) -> &'static str {
