@@ -131,7 +131,8 @@ impl Reader<'_> {
     /// Help when the value behind this key should be quoted.
     fn quoting_help(&self, key: Span) -> Option<String> {
         let entry = entry::entries(self.text, key.range().start).into_iter().find(|entry| entry.key == key.range())?;
-        let slip = entry.slip(self.text)?;
+        let is_alias = self.text[entry.value.clone()].starts_with('*');
+        let slip = entry.slip(self.text).filter(|_| !is_alias)?;
         Some(entry.help(self.text, slip))
     }
 

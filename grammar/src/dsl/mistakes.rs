@@ -283,22 +283,29 @@ impl Walker {
         let help = match (place, found.text) {
             (Place::Rule, "by") => "a request for a rotation stands in `rotate { … }`",
             (Place::Rule, "=") if leading_word(line) == "let" => "`let` stands in the spec, outside `rules`",
+            (Place::Rotation, "=>") if leading_word(line) != first_word(line) => "a rule stands in `rules { … }`",
             _ => help,
         };
         let span = self.origin.place(found.start..found.start + found.text.len());
         self.diagnostics.push(Diagnostic::error("P0001", message).label(span, "").help(help));
         // With the mark in place of two bytes, all others keep their offsets.
-        let at = wrong_mark.filter(|_| place != Place::Rule || leading_word(line) != "let")?;
+        let at = wrong_mark.filter(|at| place == Place::Rotation || first_word(line) == text[..*at].trim_end())?;
         let replaced = text.get(at..at + mark.len())?;
         let is_whole = replaced.trim_end() == found.text && (mark == "=>" || text[..at].ends_with(' '));
         is_whole.then(|| format!("{}{mark}{}", &text[..at], &text[at + mark.len()..]))
     }
 }
 
+/// Up to the first blank outside brackets, or a colon before it: the pattern that begins this line.
+fn first_word(line: &str) -> &str {
+    let end = find_outside(line, |rest| rest.starts_with([' ', '\t']) || rest.starts_with(": "));
+    &line[..end.unwrap_or(line.len())]
+}
+
 /// Where `=>` or `by` is missing in this line: behind the pattern or the site.
 fn missing_at(line: &str, place: Place) -> usize {
     let next_word = |from: usize| {
-        let end = from + find_outside(&line[from..], |rest| rest.starts_with([' ', '\t'])).unwrap_or(line.len() - from);
+        let end = from + first_word(&line[from..]).len();
         line.len() - line[end..].trim_start().len()
     };
     let second = next_word(0);
@@ -410,7 +417,7 @@ fn hint(positives: &[Rule], text: &str, found: &Found) -> Option<&'static str> {
     let before = text[..found.start].trim_end();
     Some(match found.text {
         _ if positives.contains(&Rule::kw_rules) => outside_its_block(text)?,
-        _ if positives.contains(&Rule::kw_of) => REQUEST,
+        _ if positives.contains(&Rule::kw_of) || positives.contains(&Rule::site) => REQUEST,
         "with_input" => "write `with input FORMAT`",
         "=" if after_value => "write `==` to compare",
         "and" | "&" if after_value => "write `&&`",

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::ast::{ExprKind, File, ItemKind, Let, Rotation, Rule, Spec};
+use crate::ast::{ExprKind, File, ItemKind, Let, Rotation, Rule, Spec, UnaryOp};
 use crate::span::Spanned;
 
 /// Prints a file in YAML. None for what YAML cannot hold: it holds one spec, or the `let`s of a file, and the files that
@@ -67,13 +67,20 @@ fn bindings(text: &mut String, lets: &[&Let]) -> Option<()> {
             return None;
         }
         let value = binding.value.to_string();
-        let value = match binding.value.kind {
-            ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Bool(_) => value,
-            _ => scalar(&value),
-        };
+        let value = if is_yaml_value(&binding.value.kind) { value } else { scalar(&value) };
         let _ = writeln!(text, "  {}: {value}", scalar(&binding.name.value));
     }
     Some(())
+}
+
+/// Whether YAML writes the value as the language does, and takes it for a number, `true` or `false`.
+fn is_yaml_value(value: &ExprKind) -> bool {
+    match value {
+        ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Bool(_) => true,
+        // In YAML, -0 is 0.
+        ExprKind::Unary(UnaryOp::Neg, size) => matches!(size.kind, ExprKind::Int(1..) | ExprKind::Float(_)),
+        _ => false,
+    }
 }
 
 /// A list of mappings.

@@ -108,16 +108,14 @@ impl Entry {
         matches!(&text[self.key.clone()], "match" | "of")
     }
 
-    /// What is wrong with the value, if it is not quoted and should be.
+    /// What is wrong with the value, if it is not quoted and should be. Aliases and anchors look as if they should.
     pub(super) fn slip(&self, text: &str) -> Option<Slip> {
         let value = &text[self.value.clone()];
         let first = value.chars().next()?;
         let is_special = match first {
             '"' | '\'' => return (!closes(value, first)).then_some(Slip::OpenQuote),
-            // Not one that is there.
-            '*' => !text.contains(&format!("&{}", &value[1..])),
             '{' | '[' | '|' | '>' => self.is_pattern(text),
-            '&' | '!' | '%' | '@' | '`' => true,
+            '*' | '&' | '!' | '%' | '@' | '`' => true,
             _ => false,
         };
         if is_special {
@@ -127,10 +125,10 @@ impl Entry {
             .then_some(Slip::Colon)
     }
 
-    /// Whether YAML reads the value, but not as a text.
+    /// Whether YAML may read the value, but not as a text.
     pub(super) fn is_readable(&self, text: &str) -> bool {
         let value = &text[self.value.clone()];
-        value.starts_with(['{', '[']) && is_balanced(value)
+        value.starts_with(['*', '&']) || value.starts_with(['{', '[']) && is_balanced(value)
     }
 
     /// What to write instead.

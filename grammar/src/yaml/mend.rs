@@ -18,7 +18,7 @@ use super::value::{Fault, FaultKind, Node, Value, read};
 const MAX_ROUNDS: usize = 8;
 
 /// How many pieces are looked at.
-const MAX_PIECES: usize = 4096;
+const MAX_PIECES: usize = 1024;
 
 /// A text, as the YAML reader can read it.
 pub(super) struct Mended<'a> {
@@ -216,12 +216,12 @@ impl<'a> Mended<'a> {
                 Err(fault) => Fault { at: piece.start + fault.at, ..fault },
             };
             let is_limit = matches!(fault.kind, FaultKind::Limit | FaultKind::Documents);
-            if !is_limit && self.replace_value(piece, fault.at) {
-                continue;
-            }
             // The anchor may stand in another piece.
             if matches!(fault.kind, FaultKind::UnknownAlias) && self.is_anchored(fault.at) {
                 return true;
+            }
+            if !is_limit && self.replace_value(piece, fault.at) {
+                continue;
             }
             let spoilt = self.faults.iter().any(|known| {
                 let piece = self.place(piece);

@@ -183,7 +183,21 @@ fn node(tree: Located<Tree>, text: &str) -> Node {
             Value::Map(entries)
         }
     };
+    if !is_alias {
+        at.end += closing_bracket(text, &at);
+    }
     Node { value, at }
+}
+
+/// How far behind a list or mapping in flow style its closing bracket ends.
+fn closing_bracket(text: &str, at: &Range<usize>) -> usize {
+    let closing = match text.as_bytes().get(at.start) {
+        Some(b'[') => ']',
+        Some(b'{') => '}',
+        _ => return 0,
+    };
+    let behind = text[at.end..].trim_start_matches(|c: char| c.is_whitespace() || c == ',');
+    if behind.starts_with(closing) { text.len() - at.end - behind.len() + 1 } else { 0 }
 }
 
 impl<'de> Deserialize<'de> for Tree {

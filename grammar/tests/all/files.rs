@@ -1,6 +1,7 @@
 //! Whole files.
 
 use lathe_grammar::ast::{BinaryOp, DeclKind, ExprKind, Spec, StmtKind, UnaryOp};
+use lathe_grammar::span::Span;
 use lathe_grammar::{print, print_yaml};
 
 use crate::{ast, parse_named};
@@ -63,6 +64,59 @@ spec keep {
     assert_eq!(file, ast("keep.lathe", language));
     assert_eq!(file, ast("keep.yml", &print_yaml(&file).expect("one spec")));
     insta::assert_snapshot!(print_yaml(&file).expect("one spec"));
+}
+
+const EVERY_SECTION: &str = include_str!("files/every_section.lathe");
+const EVERY_SECTION_IN_YAML: &str = include_str!("files/every_section.yaml");
+
+#[test]
+fn twins_with_every_section() {
+    let file = ast("a.lathe", EVERY_SECTION);
+    assert_eq!(print(&file), EVERY_SECTION);
+    assert_eq!(ast("a.yaml", EVERY_SECTION_IN_YAML), file);
+    insta::assert_snapshot!(print_yaml(&file).expect("one spec"));
+}
+
+#[test]
+fn lets_of_a_file_have_a_twin() {
+    let yaml = "lathe: 1\nuse: [a]\nlet:\n  x: int4\n  y: 1e-6\n";
+    assert_eq!(ast("a.yaml", yaml), ast("a.lathe", "lathe 1\nuse \"a\"\nlet x = int4\nlet y = 1e-6\n"));
+}
+
+#[test]
+fn spans_of_lines_and_sections_are_whole() {
+    let file = ast("a.lathe", EVERY_SECTION);
+    let text = |span: Span| &EVERY_SECTION[span.range()];
+    assert_eq!(text(file.items[0].span), "use \"common/tables\"");
+    assert!(
+        text(file.items[2].span).starts_with("spec every-section") && text(file.items[2].span).ends_with("bf16\n}")
+    );
+    let spec = file.specs().next().expect("a spec");
+    assert_eq!(text(spec.models.as_ref().expect("models").span), "models llama, qwen2");
+    assert_eq!(text(spec.lets[1].span), "let rate = 0.5");
+    let rules = spec.rules.as_ref().expect("rules");
+    assert!(text(rules.span).starts_with("rules {") && text(rules.span).ends_with('}'));
+    assert_eq!(text(rules.value[3].span), ":router => with input keep");
+    let rotate = spec.rotate.as_ref().expect("rotate");
+    assert!(text(rotate.span).starts_with("rotate {") && text(rotate.span).ends_with('}'));
+    assert_eq!(text(rotate.value[1].span), "value of layers[0..4] by hadamard offline");
+    assert_eq!(text(spec.kv_cache.as_ref().expect("kv_cache").span), "int4(per: head)");
+    assert_eq!(text(spec.compute.as_ref().expect("compute").span), "bf16");
+    assert_eq!(text(spec.extends.as_ref().expect("extends").span), "\"llama/base\"");
+
+    let file = ast("a.yaml", EVERY_SECTION_IN_YAML);
+    let text = |span: Span| &EVERY_SECTION_IN_YAML[span.range()];
+    let spec = file.specs().next().expect("a spec");
+    assert_eq!(text(file.items[0].span), "common/tables");
+    assert!(text(file.items[2].span).starts_with("lathe: 1") && text(file.items[2].span).ends_with("compute: bf16"));
+    assert_eq!(text(spec.models.as_ref().expect("models").span), "models: [llama, \"qwen2\"]");
+    assert_eq!(text(spec.lets[2].span), "offset: -3");
+    let rules = spec.rules.as_ref().expect("rules");
+    assert!(text(rules.span).starts_with("rules:") && text(rules.span).ends_with("format: keep"));
+    assert!(text(rules.value[1].span).starts_with("{match: ") && text(rules.value[1].span).ends_with("true}"));
+    let rotate = spec.rotate.as_ref().expect("rotate");
+    assert_eq!(text(rotate.value[0].span), "site: residual\n    by: \"random_hadamard(seed: 7)\"");
+    assert_eq!(text(spec.kv_cache.as_ref().expect("kv_cache").span), "int4(per: head)");
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! What is said about typical mistakes: where, in which words, with which help.
 
+mod specs;
+mod yaml;
+
 use std::fmt::Write as _;
 
 use crate::parse_named;
 
 /// Every diagnostic of a text, with the line that it points at.
 fn diagnose_named(name: &str, text: &str) -> String {
-    let (sources, _, parsed) = parse_named(name, text);
+    let (sources, source, parsed) = parse_named(name, text);
+    let text = &sources.get(source).text;
     let mut report = String::new();
     for diagnostic in &parsed.diagnostics {
         for (i, label) in diagnostic.labels.iter().enumerate() {
@@ -43,11 +47,6 @@ fn model(lines: &str) -> String {
 /// A graph with these statements.
 fn graph(lines: &str) -> String {
     model(&format!("graph(tokens) {{\n{lines}\n}}"))
-}
-
-/// A YAML spec with these rules.
-fn yaml_rules(lines: &str) -> String {
-    diagnose_named("a.yaml", &format!("lathe: 1\nspec: a\nrules:\n{lines}\n"))
 }
 
 #[test]
@@ -147,16 +146,7 @@ fn misspelt_keywords_do_not_hide_what_is_behind_them() {
 }
 
 #[test]
-fn sections_of_later_versions() {
-    insta::assert_snapshot!(diagnose(
-        "lathe 1\nuse \"common\"\nspec a extends b {\nmodels llama\nlet x = int4(group: 3)\nrotate {\nresidual by hadamard\n}\n\
-         kv_cache => int4\nrotat { }\nrules { a => keep with input int8(per: token) }\n}\n"
-    ), @r"
-    10:1 P0004: a spec has no section `rotat`
-      | rotat { }
-      | ^^^^^
-      = did you mean `rotate`?
-    ");
+fn models_that_extend() {
     insta::assert_snapshot!(diagnose("lathe 1\nmodel a extends b {\n}\n"), @r"
     2:9 M0008: `extends` is part of the language, but this version cannot build it between models
       | model a extends b {
@@ -513,112 +503,5 @@ fn slips_from_other_languages() {
       | } elif b {
       |   ^^^^
       = write `else if`
-    ");
-}
-
-#[test]
-fn yaml() {
-    insta::assert_snapshot!(yaml_rules("- match: **\n  format: keep"), @r#"
-    4:10 P0006: this is not YAML: a value that begins with `*` must stand in quotes
-      | - match: **
-      |          ^^
-      = quote this pattern: match: "**"
-    "#);
-    insta::assert_snapshot!(yaml_rules("- match: {a,b}\n  format: keep\n- match: [a]\n  format: [keep]"), @r#"
-    4:10 P0008: expected a pattern, found a mapping
-      | - match: {a,b}
-      |          ^^^^
-      = quote this pattern: match: "{a,b}"
-    6:10 P0008: expected a pattern, found a list
-      | - match: [a]
-      |          ^^
-      = quote this pattern: match: "[a]"
-    7:11 P0008: expected a format, found a list
-      |   format: [keep]
-      |           ^^^^^
-    "#);
-    insta::assert_snapshot!(yaml_rules("- macth: a\n  format: keep(\n  optional: no\n  input: int8\n- 3\n- match: a..b\n  format: 'keep keep'"), @r"
-    4:3 P0004: a rule has no key `macth`
-      | - macth: a
-      |   ^^^^^
-      = did you mean `match`?
-    5:15 P0001: this `(` is never closed
-      |   format: keep(
-      |               ^
-    6:13 P0008: expected `true` or `false`, found `no`
-      |   optional: no
-      |             ^^
-    8:3 P0008: expected a rule (a mapping with the keys match, format, input, optional), found the number 3
-      | - 3
-      |   ^
-    9:12 S0102: an empty segment: a name, `*` or `**` is missing before this dot
-      | - match: a..b
-      |            ^
-    10:17 P0001: expected the end of the line, found `keep`
-      |   format: 'keep keep'
-      |                 ^^^^
-    ");
-    insta::assert_snapshot!(yaml_rules("- match: \"a.\\tb\"\n  format: \"ke\\tep\"\n  match: c"), @r#"
-    4:10 S0102: a control character cannot stand here
-      | - match: "a.\tb"
-      |          ^^^^^^^
-    5:11 P0001: expected the end of the line, found `ep`
-      |   format: "ke\tep"
-      |           ^^^^^^^^
-    6:3 P0005: the key `match` stands twice
-      |   match: c
-      |   ^^^^^
-      | - match: "a.\tb"
-      |   ^^^^^ the first one is here
-    "#);
-    insta::assert_snapshot!(diagnose_named("a.yaml", "lathe: 2\nrules: 3"), @r"
-    1:8 P0003: version 2 of the language is newer than this compiler reads
-      | lathe: 2
-      |        ^
-      = this compiler reads `lathe: 1`
-    ");
-    insta::assert_snapshot!(diagnose_named("a.yaml", "spec: 3x\nrules: 3\nrotate:\n  residual: hadamard\nrulse: []"), @r"
-    1:1 P0002: the version is missing
-      | spec: 3x
-      | ^
-      = begin the file with `lathe: 1`
-    1:7 P0001: `3x` cannot be the name of the spec
-      | spec: 3x
-      |       ^^
-      = a name begins with a letter; letters, digits, `_`, `-` and `.` follow
-    2:8 P0008: expected a list of rules, found the number 3
-      | rules: 3
-      |        ^
-      = write each rule as `- match: PATTERN`, and `format: FORMAT` below it
-    4:3 P0008: expected a list of requests for rotations, found a mapping
-      |   residual: hadamard
-      |   ^^^^^^^^^^^^^^^^^^
-      = write each request as `- site: SITE`, and `by: ROTATION` below it
-    5:1 P0004: a spec has no key `rulse`
-      | rulse: []
-      | ^^^^^
-      = did you mean `rules`?
-    ");
-    insta::assert_snapshot!(diagnose_named("a.yaml", "lathe: 1\nspec: a\nspec: b\n"), @r"
-    3:1 P0005: the key `spec` stands twice
-      | spec: b
-      | ^^^^
-      | spec: a
-      | ^^^^ the first one is here
-    ");
-    insta::assert_snapshot!(diagnose_named("a.yaml", "- a\n"), @r"
-    1:1 P0008: expected a spec (a mapping with keys such as lathe, spec, rules), found a list
-      | - a
-      | ^^^
-    ");
-    insta::assert_snapshot!(diagnose_named("a.yaml", "lathe: 1\nspec: [a\n"), @r"
-    2:7 P0006: this is not YAML: unclosed bracket '['
-      | spec: [a
-      |       ^
-    ");
-    insta::assert_snapshot!(diagnose_named("a.yaml", "lathe: 1\n---\nlathe: 1\n"), @r"
-    2:1 P0006: a spec is one YAML document; another one begins here
-      | ---
-      | ^
     ");
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lathe_grammar::{MAX_SOURCE_LENGTH, print};
+use lathe_grammar::{MAX_SOURCE_LENGTH, print, print_yaml};
 use proptest::prelude::*;
 
 use crate::parse_named;
@@ -81,6 +81,18 @@ fn yaml_bombs_are_a_diagnostic() {
     }
 }
 
+/// A cost that grew with the square of the length would be minutes.
+#[test]
+fn large_yaml_with_many_mistakes() {
+    let head = "lathe: 1\nspec: a\nrules:\n";
+    for line in
+        ["- *\n", "- match: *x\n", "- [\n", "\t- a\n", "a\n", "  a: *b\n", "- {match: **, ", "'", "- &b b\n", "x: [\n"]
+    {
+        let text = format!("{head}{}", line.repeat((MAX_SOURCE_LENGTH - head.len()) / line.len()));
+        assert!(!messages("a.yaml", &text).is_empty(), "{line}");
+    }
+}
+
 /// Words and marks of the language in any order: most of it nonsense that looks like sense.
 fn token_soup() -> impl Strategy<Value = String> {
     let token = prop::sample::select(vec![
@@ -104,7 +116,22 @@ fn token_soup() -> impl Strategy<Value = String> {
         "config",
         "architectures",
         "optional",
+        "offline",
         "with input",
+        "use",
+        "extends",
+        "models",
+        "rotate",
+        "kv_cache",
+        "tied",
+        "compute",
+        "by",
+        "of",
+        "residual",
+        "->",
+        ";",
+        "#",
+        "'",
         "when",
         "or",
         "null",
@@ -151,6 +178,68 @@ fn token_soup() -> impl Strategy<Value = String> {
     prop::collection::vec(token, 0..80).prop_map(|tokens| tokens.join(" "))
 }
 
+/// Words and marks of YAML specs in any order.
+fn yaml_soup() -> impl Strategy<Value = String> {
+    let token = prop::sample::select(vec![
+        "\n",
+        "\n",
+        "\n",
+        "\n  ",
+        "\n  ",
+        "\n    ",
+        "\n\t",
+        " ",
+        "lathe: 1\n",
+        "\nspec: ",
+        "\nrules:\n",
+        "\nrotate:\n",
+        "\nlet:\n",
+        "\nuse: ",
+        "- ",
+        "  - match: ",
+        "    format: ",
+        "    input: ",
+        "site: ",
+        "of: ",
+        "by: ",
+        "optional: ",
+        "true",
+        "keep",
+        "int4(group: 128)",
+        "**",
+        "*.x",
+        "*a",
+        "&a ",
+        "{a,b}",
+        "{match: ",
+        "format: ",
+        "[0",
+        "]",
+        "}",
+        ", ",
+        "\"",
+        "'",
+        "# note",
+        "---\n",
+        "...",
+        "|",
+        ">\n",
+        "!x ",
+        "<<: ",
+        "? ",
+        ": ",
+        "ü",
+        "\\",
+        "1e5",
+        "~",
+        "\r\n",
+        "\u{feff}",
+        "\u{2028}",
+        "%YAML 1.2\n",
+    ]);
+    prop::collection::vec(token, 0..40).prop_map(|tokens| tokens.concat())
+}
+
 /// Everything that must hold for any text.
 fn check(name: &str, text: &str) -> Result<(), TestCaseError> {
     let (sources, source, parsed) = parse_named(name, text);
@@ -169,6 +258,11 @@ fn check(name: &str, text: &str) -> Result<(), TestCaseError> {
         let printed = print(&file);
         let (_, _, again) = parse_named("printed.lathe", &printed);
         prop_assert!(again.diagnostics.is_empty(), "{printed}");
+        if let Some(printed) = print_yaml(&file) {
+            let (_, _, again) = parse_named("printed.yaml", &printed);
+            prop_assert!(again.diagnostics.is_empty(), "{printed}");
+            prop_assert_eq!(again.file.as_ref(), Some(&file));
+        }
         prop_assert_eq!(again.file, Some(file));
     }
     Ok(())
@@ -193,16 +287,29 @@ proptest! {
         check("a.lathe", &text)?;
         check("a.lathe", &format!("lathe 1\nmodel m {{\n{text}\n}}\n"))?;
         check("a.lathe", &format!("lathe 1\nmodel m {{\ngraph(x) {{\n{text}\n}}\n}}\n"))?;
+        check("a.lathe", &format!("lathe 1\nspec s {{\n{text}\n}}\n"))?;
         check("a.lathe", &format!("lathe 1\nspec s {{\nrules {{\n{text}\n}}\n}}\n"))?;
+        check("a.lathe", &format!("lathe 1\nspec s {{\nrotate {{\n{text}\n}}\n}}\n"))?;
         check("a.yaml", &format!("lathe: 1\nspec: s\nrules:\n  - match: {text}\n    format: keep\n"))?;
     }
 
-    /// A definition with a piece cut out.
+    #[test]
+    fn any_yaml_tokens(text in yaml_soup()) {
+        check("a.yaml", &text)?;
+        check("a.yaml", &format!("lathe: 1\nspec: s\nrules:\n{text}"))?;
+        check("a.yaml", &format!("lathe: 1\nspec: s\nlet:\n  x: {text}"))?;
+    }
+
+    /// A file with a piece cut out.
     #[test]
     fn any_cut(start in 0..2500usize, length in 0..60usize) {
-        let whole = include_str!("files/llama.lathe");
-        let start = start.min(whole.len());
-        let end = (start + length).min(whole.len());
-        check("a.lathe", &format!("{}{}", &whole[..start], &whole[end..]))?;
+        let cut = |whole: &str| {
+            let start = start % whole.len();
+            let end = (start + length).min(whole.len());
+            format!("{}{}", &whole[..start], &whole[end..])
+        };
+        check("a.lathe", &cut(include_str!("files/llama.lathe")))?;
+        check("a.lathe", &cut(include_str!("files/every_section.lathe")))?;
+        check("a.yaml", &cut(include_str!("files/every_section.yaml")))?;
     }
 }

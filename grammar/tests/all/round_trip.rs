@@ -1,5 +1,7 @@
 //! parse ∘ print = identity.
 
+mod specs;
+
 use lathe_grammar::ast::{
     Arg, BinaryOp, Decl, DeclKind, Expr, ExprKind, File, Item, ItemKind, Model, Path, PathSegment, UnaryOp,
 };
