@@ -237,11 +237,7 @@ fn portable(text: &str, folder: &Path) -> String {
 }
 
 fn snapshot(name: &str, text: &str) {
-    let mut settings = insta::Settings::clone_current();
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
-    settings.set_snapshot_suffix(name);
-    settings.bind(|| insta::assert_snapshot!("checkpoint", text));
+    crate::support::snapshot("checkpoint", name, text);
 }
 
 #[test]

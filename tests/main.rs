@@ -8,6 +8,7 @@ mod filetests;
 mod lowering;
 mod messages;
 mod outputs;
+mod plans;
 mod random_models;
 mod reproducible;
 mod schema;

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::command::{Ended, lathe, run};
-use crate::support::model;
+use crate::support::{self, model};
 
 /// Two mistakes: an unknown format in a line with a letter of two bytes before it, and a pattern that matches nothing.
 const TWO_MISTAKES: &str =
@@ -31,11 +31,7 @@ fn objects(text: &str) -> Vec<Value> {
 }
 
 fn snapshot(name: &str, text: &str) {
-    let mut settings = insta::Settings::clone_current();
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
-    settings.set_snapshot_suffix(name);
-    settings.bind(|| insta::assert_snapshot!("messages", text));
+    support::snapshot("messages", name, text);
 }
 
 #[test]

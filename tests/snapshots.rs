@@ -6,17 +6,9 @@ use lathe_runtime::program::Layers;
 
 use crate::support::command::{lathe, lathe_run, succeed};
 use crate::support::compiler::{Texts, open};
-use crate::support::model;
+use crate::support::{model, snapshot};
 
 const MODELS: [&str; 2] = ["micro-llama", "tiny-qwen3"];
-
-fn snapshot(stage: &str, input: &str, text: &str) {
-    let mut settings = insta::Settings::clone_current();
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
-    settings.set_snapshot_suffix(input);
-    settings.bind(|| insta::assert_snapshot!(stage, text));
-}
 
 #[test]
 fn stages_of_every_spec() {

@@ -5,6 +5,7 @@ pub(crate) mod compiler;
 pub(crate) mod files;
 pub(crate) mod forge;
 pub(crate) mod llama;
+pub(crate) mod published;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,17 @@ pub(crate) fn models_in(folder: &Path) -> Vec<PathBuf> {
 /// The last part of a path.
 pub(crate) fn name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).expect("paths of the tests are UTF-8")
+}
+
+/// Compares a text with the snapshot `stage@input`.
+#[track_caller]
+pub(crate) fn snapshot(stage: &str, input: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../snapshots");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.set_snapshot_suffix(input);
+    settings.bind(|| insta::assert_snapshot!(stage, text));
 }
 
 /// Says what a test cannot do on this machine. Written past the harness, which hides what passing tests print.

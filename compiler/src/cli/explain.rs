@@ -141,7 +141,7 @@ fn explanation(planned: &Planned, id: ModuleId, checkpoint: &Checkpoint, sources
     if matching.is_empty() {
         text.push_str("  no rule matches it\n");
     } else {
-        text.push_str("  rules that match, in their order:\n");
+        text.push_str("  rules that match; of those that state the same, the last decides:\n");
     }
     for (rule, _) in &matching {
         let decides: Vec<&str> = [("format", decision.format.by), ("input", decision.input.by)]

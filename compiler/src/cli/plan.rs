@@ -13,10 +13,12 @@ use super::layout::terminal_columns;
 use super::render::Messages;
 use super::subject::{Subject, open_checkpoint};
 use super::table::{Column, table};
-use super::texts::load_entry;
+use super::texts::{load_entry, write_file};
 use super::{Failure, bytes, print};
-use crate::compile::plan;
+use crate::compile::{Planned, plan};
+use crate::elaborate::ModuleId;
 use crate::pack::{PackOptions, peak_memory};
+use crate::picture::{ModuleNote, diagram, dot, svg};
 use crate::plan::{Folded, ReportedModule, ReportedPlace, ReportedPlan, fold};
 
 /// Show what would become of each module, and what it would cost, without reading a weight.
@@ -40,7 +42,7 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "json")]
     all_layers: bool,
     /// Draw the model with its formats to this file; .svg or .dot says how.
-    #[arg(long, value_name = "OUT")]
+    #[arg(long, value_name = "OUT", value_parser = parse_picture)]
     graph: Option<PathBuf>,
     /// Plan for this bound on the memory of `lathe compile`, as in 512M or 4G (powers of 1024).
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
@@ -75,6 +77,9 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     } else {
         print(&listing(&report, arguments.all_layers, terminal_columns()))?;
     }
+    if let Some(target) = &arguments.graph {
+        draw(&planned, &report, target)?;
+    }
     let failed = !planned.unbuilt.is_empty();
     let diagnostics = [planned.warnings, planned.unbuilt].concat();
     if failed {
@@ -82,6 +87,34 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     }
     messages.diagnostics(&sources, &diagnostics);
     Ok(())
+}
+
+/// Draws the model as SVG or DOT, as the name of the file says.
+fn draw(planned: &Planned, report: &ReportedPlan, target: &Path) -> Result<(), Failure> {
+    let note = |id: ModuleId| {
+        let module = &report.modules[id.0 as usize];
+        ModuleNote {
+            format: module.format.clone(),
+            input: module.input.clone(),
+            bytes_before: module.bytes_before,
+            bytes_after: module.bytes_after,
+            tied_to: module.tied_to.clone(),
+        }
+    };
+    let diagram = diagram(&planned.model, &report.spec, &note)
+        .map_err(|error| Failure::Run(format!("cannot draw {}: {error}", target.display())))?;
+    write_file(target, &if is_svg(target) { svg(&diagram) } else { dot(&diagram) })
+}
+
+fn is_svg(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "svg")
+}
+
+/// A file whose name says how to draw.
+fn parse_picture(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let is_dot = path.extension().is_some_and(|extension| extension == "dot");
+    if is_svg(&path) || is_dot { Ok(path) } else { Err("expected a file that ends in .svg or .dot".into()) }
 }
 
 const COLUMNS: [Column; 8] = [
@@ -129,9 +162,14 @@ fn listing(report: &ReportedPlan, all_layers: bool, width: Option<usize>) -> Str
     for setting in &report.settings {
         let _ = writeln!(out, "{setting}");
     }
-    let undecided = report.modules.iter().filter(|module| module.rule.is_none()).count();
+    let undecided = report.modules.iter().filter(|module| module.takes_format && module.rule.is_none()).count();
     if undecided > 0 {
-        let _ = writeln!(out, "\n{undecided} modules are matched by no rule: they keep their dtype");
+        let modules = if undecided == 1 {
+            "1 module that takes a format is".into()
+        } else {
+            format!("{undecided} modules that take a format are")
+        };
+        let _ = writeln!(out, "\n{modules} decided by no rule, and kept");
     }
     let _ = writeln!(out, "\ncompiling takes at most {} of memory", bytes(report.peak_memory_bytes));
     if !left_out.is_empty() {
@@ -154,6 +192,7 @@ fn cells(row: &Folded<ReportedModule>, many_files: bool) -> Vec<String> {
         if many_files { format!("{name}:{}", place.line) } else { format!("line {}", place.line) }
     };
     let decided = match (&module.rule, &module.input_rule) {
+        (None, None) if !module.takes_format => String::new(),
         (None, None) => "no rule".to_owned(),
         (Some(rule), Some(input)) if input != rule => format!("{}, input {}", place(rule), place(input)),
         (None, Some(input)) => format!("input {}", place(input)),

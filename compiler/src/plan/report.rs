@@ -52,6 +52,9 @@ pub struct ReportedModule {
     pub bytes_after: u64,
     /// The module whose table it reads.
     pub tied_to: Option<String>,
+    /// Whether its weight can take a format; gains of normalizations are always kept.
+    #[serde(skip)]
+    pub takes_format: bool,
 }
 
 /// A head that may share the table of an embedding.
@@ -113,6 +116,7 @@ impl ReportedPlan {
                 input_rule: place(&decision.input),
                 bytes_before,
                 bytes_after,
+                takes_format: module.takes_format(),
                 tied_to: plan.tied_to(module, model).map(|table| model.modules[table.0 as usize].path.clone()),
             }
         };
