@@ -31,11 +31,13 @@ pub mod ast;
 pub mod codes;
 pub mod diag;
 mod dsl;
+mod fmt;
 mod parse;
 pub mod pattern;
 mod print;
 pub mod span;
 mod yaml;
 
-pub use parse::{LANGUAGE_VERSION, MAX_SOURCE_LENGTH, Parsed, parse};
+pub use fmt::format;
+pub use parse::{LANGUAGE_VERSION, MAX_SOURCE_LENGTH, Parsed, parse, parse_value};
 pub use print::{print, print_yaml};

@@ -1,0 +1,325 @@
+//! `format`: what it changes, and what it never does.
+
+use std::sync::LazyLock;
+
+use lathe_grammar::span::Sources;
+use proptest::prelude::*;
+
+use crate::{files_under, parse_named, read, repository};
+
+fn formatted_named(name: &str, text: &str) -> String {
+    let mut sources = Sources::new();
+    let source = sources.add(name, text);
+    lathe_grammar::format(&sources, source).unwrap_or_else(|faults| panic!("{text}\n{faults:#?}"))
+}
+
+/// What a text is formatted to, which formatting does not change. That AST and comments are the same is checked by
+/// `format` itself.
+fn formatted(name: &str, text: &str) -> String {
+    let formatted = formatted_named(name, text);
+    assert_eq!(formatted_named(name, &formatted), formatted, "formatted twice, of\n{text}");
+    formatted
+}
+
+fn lathe(text: &str) -> String {
+    formatted("a.lathe", text)
+}
+
+/// A spec with these lines, formatted.
+fn spec(lines: &str) -> String {
+    lathe(&format!("lathe 1\nspec a {{\n{lines}\n}}\n"))
+}
+
+/// The declarations of a model with these lines, formatted.
+fn model(lines: &str) -> String {
+    lathe(&format!("lathe 1\nmodel a {{\n{lines}\n}}\n"))
+}
+
+#[test]
+fn shipped_files_are_formatted() {
+    let bless = std::env::var_os("LATHE_BLESS").is_some();
+    for file in files_under(&repository().join("specs")) {
+        let text = read(&file);
+        let formatted = formatted(&file.display().to_string(), &text);
+        if bless && formatted != text {
+            std::fs::write(&file, formatted).expect("the file can be written");
+        } else {
+            assert_eq!(formatted, text, "{}: LATHE_BLESS=1 formats it", file.display());
+        }
+    }
+}
+
+#[test]
+fn columns() {
+    assert_eq!(
+        spec(
+            "rules {\n** => keep\nmlp.*_proj=>int4( group :128 ) with  input keep  optional\n\n:head => with input keep\n}"
+        ),
+        "\
+lathe 1
+
+spec a {
+    rules {
+        **         => keep
+        mlp.*_proj => int4(group: 128) with input keep optional
+
+        :head => with input keep
+    }
+}
+"
+    );
+    assert_eq!(
+        spec(
+            "let b=1\nlet body = keep\n// one\nlet c =x\ntied=>share\nkv_cache => keep\nrotate {\nvalue by hadamard\ninput of mlp.* by hadamard offline\n}"
+        ),
+        "\
+lathe 1
+
+spec a {
+    let b    = 1
+    let body = keep
+    // one
+    let c = x
+    tied     => share
+    kv_cache => keep
+    rotate {
+        value          by hadamard
+        input of mlp.* by hadamard offline
+    }
+}
+"
+    );
+    assert_eq!(
+        model(
+            "let d = 1\nmodule a.b = linear(d, d)\nmodule norm = rms_norm(d)\ngraph(t) {\nx=t\nlonger = x\nreturn x\n}"
+        ),
+        "\
+lathe 1
+
+model a {
+    let d = 1
+    module a.b  = linear(d, d)
+    module norm = rms_norm(d)
+    graph(t) {
+        x      = t
+        longer = x
+        return x
+    }
+}
+"
+    );
+}
+
+#[test]
+fn columns_that_make_a_line_too_long_are_given_up() {
+    let long = format!("{} => keep", "x".repeat(100));
+    let formatted = spec(&format!("rules {{\n{long}\na => int8(per: channel)\n}}"));
+    assert!(formatted.contains("\n        a => int8"), "{formatted}");
+}
+
+#[test]
+fn comments() {
+    assert_eq!(
+        lathe(
+            "// first\nlathe 1 // version\n// of uses\nuse \"a\"\nuse \"b\"   // b\n\n\n// of a\n\n// still\nspec a { // head\n\n\n\
+             // before\nrules { // rules\n// inner\n** => keep// all\nmlp.up => int4( // four\n// bits\ngroup: 128) // end\n\n// last\n\n}\n\
+             // after\n} // closed\n// eof"
+        ),
+        "\
+// first
+lathe 1  // version
+
+// of uses
+use \"a\"
+use \"b\"  // b
+
+// of a
+
+// still
+spec a {  // head
+    // before
+    rules {  // rules
+        // inner
+        ** => keep  // all
+        // four
+        // bits
+        mlp.up => int4(group: 128)  // end
+
+        // last
+    }
+    // after
+}  // closed
+
+// eof
+"
+    );
+    assert_eq!(
+        spec("rules {\na => keep // one\nb.c.d => keep // two\ne => keep\nf => keep // four\n}"),
+        "\
+lathe 1
+
+spec a {
+    rules {
+        a     => keep  // one
+        b.c.d => keep  // two
+        e     => keep
+        f     => keep  // four
+    }
+}
+"
+    );
+}
+
+#[test]
+fn branches() {
+    assert_eq!(
+        model(
+            "if a { // yes\nlet x = 1 } // between\n// and\nelse if b {// other\nlet x = 2\n\n}\nelse {\n\nlet x = if c {3} else {4}}// end"
+        ),
+        "\
+lathe 1
+
+model a {
+    if a {  // yes
+        let x = 1
+    } else if b {
+        // between
+        // and
+        // other
+        let x = 2
+    } else {
+        let x = if c { 3 } else { 4 }
+    }  // end
+}
+"
+    );
+}
+
+#[test]
+fn long_lines_are_broken() {
+    let name = "quite_a_long_name_for_a_number";
+    assert_eq!(
+        model(&format!(
+            "let x = f({name}, g({name}, {name}, {name}, {name}), \"a, (b\", h(1), last: [{name}]) + 1 // c\nignore config {}",
+            vec!["\"key_of_config\""; 9].join(",")
+        )),
+        format!(
+            "\
+lathe 1
+
+model a {{
+    let x = f(
+        {name},
+        g(
+            {name},
+            {name},
+            {name},
+            {name},
+        ),
+        \"a, (b\",
+        h(1),
+        last: [{name}],
+    ) + 1  // c
+    ignore config {six},
+        \"key_of_config\", \"key_of_config\", \"key_of_config\"
+}}
+",
+            six = vec!["\"key_of_config\""; 6].join(", ")
+        )
+    );
+    let unbreakable = format!("    let x = {}\n", vec![name; 5].join(" + "));
+    assert!(model(&unbreakable).contains(&unbreakable));
+}
+
+#[test]
+fn other_line_ends_and_marks_go() {
+    assert_eq!(lathe("\u{feff}lathe 1\r\nspec a {\r\n}\r\n\r\n// b\r\n"), "lathe 1\n\nspec a {\n}\n\n// b\n");
+}
+
+#[test]
+fn a_text_with_mistakes_is_not_formatted() {
+    let mut sources = Sources::new();
+    let source = sources.add("a.lathe", "lathe 1\nspec a { rules { mlp.* -> keep } }");
+    let faults = lathe_grammar::format(&sources, source).expect_err("a mistake");
+    assert_eq!(faults.len(), 1);
+}
+
+/// Every text of the repository without mistakes.
+static CORPUS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
+    let folders = ["specs", "editors", "grammar/tests", "tests/filetests"];
+    let files = folders.iter().flat_map(|folder| files_under(&repository().join(folder)));
+    let files = files.filter(|file| file.extension().is_some_and(|extension| extension == "lathe"));
+    let texts = files.map(|file| (file.display().to_string(), read(&file)));
+    let corpus: Vec<_> = texts.filter(|(name, text)| parse_named(name, text).2.diagnostics.is_empty()).collect();
+    assert!(corpus.len() > 20, "{} texts", corpus.len());
+    corpus
+});
+
+#[test]
+fn every_text_can_be_formatted() {
+    for (name, text) in CORPUS.iter() {
+        formatted(name, text);
+    }
+}
+
+/// The same text laid out otherwise: comments, blank lines, breaks in parentheses, blanks. `dice` are thrown in turn.
+fn scattered(text: &str, dice: &[u8]) -> String {
+    let mut dice = dice.iter().cycle();
+    let mut roll = |sides: u8| dice.next().is_some_and(|die| die % sides == 0);
+    let mut comments = 0;
+    let mut comment = || {
+        comments += 1;
+        format!("// {comments} \" {{ (")
+    };
+    let mut scattered = String::new();
+    let (mut in_string, mut in_comment, mut escaped, mut open) = (false, false, false, Vec::new());
+    for (i, character) in text.char_indices() {
+        if character == '\n' {
+            if !in_comment && roll(4) {
+                scattered += &format!("  {}", comment());
+            }
+            in_comment = false;
+            if roll(4) {
+                scattered += if roll(2) { "\n" } else { "\r\n\t" };
+            }
+            if roll(4) {
+                scattered += &format!("\n   {}", comment());
+            }
+        }
+        scattered.push(character);
+        if in_comment || in_string {
+            in_string = in_string && (escaped || character != '"');
+            escaped = character == '\\' && !escaped;
+            continue;
+        }
+        match character {
+            '"' => in_string = true,
+            '/' if text[i..].starts_with("//") => in_comment = true,
+            '(' | '[' | '{' => open.push(character),
+            ')' | ']' | '}' => {
+                open.pop();
+            }
+            ' ' if roll(8) => scattered.push(' '),
+            _ => {}
+        }
+        if matches!(character, '(' | ',') && open.last() == Some(&'(') && roll(4) {
+            if roll(2) {
+                scattered += &comment();
+            }
+            scattered.push('\n');
+        }
+    }
+    scattered
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+
+    #[test]
+    fn layout_is_all_that_changes(which: prop::sample::Index, dice in prop::collection::vec(any::<u8>(), 1..200)) {
+        let (name, text) = which.get(&CORPUS);
+        if name.ends_with(".lathe") {
+            formatted(name, &scattered(text, &dice));
+        }
+    }
+}
