@@ -24,6 +24,8 @@ macro_rules! entries {
 
 /// Quantization specs.
 pub static SPECS: &[Entry] = entries! {
+    "bf16" => "bf16.yaml",
+    "f16" => "f16.lathe",
     "keep" => "keep.lathe",
 };
 
