@@ -76,11 +76,34 @@ fn specs_survive_the_way_to_the_other_syntax_and_back() {
 }
 
 #[test]
+fn values_can_be_replaced_on_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = "lathe 1\nlet size = 128\nspec a {\n    let body = int4(group: size)\n    rules {\n        ** => body\n    }\n}\n";
+    fs::write(folder.path().join("a.lathe"), spec).unwrap();
+    let set = |overrides: &[&str]| {
+        let mut command = lathe();
+        command.current_dir(folder.path()).args(["convert", "a.lathe", "-o", "b.lathe"]);
+        let ended = run(command.args(overrides.iter().flat_map(|text| ["--set", text])));
+        (ended.code, ended.stderr)
+    };
+    let code = set(&["size=64", "body.symmetric=false", "kv_cache=int8(per: head)", "tied=split"]);
+    assert_eq!(code, (Some(0), String::new()));
+    let text = files::read_text(&folder.path().join("b.lathe"));
+    for part in ["let size = 64", "int4(group: size, symmetric: false)", "kv_cache => int8(per: head)", "tied => split"]
+    {
+        assert!(text.contains(part), "expected {part:?} in:\n{text}");
+    }
+    let (code, said) = set(&["bdoy=keep"]);
+    assert!(code == Some(1) && said.contains("S0007") && said.contains("did you mean `body`?"), "{said}");
+}
+
+#[test]
 fn conversions_that_cannot_be_made_write_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (spec, model) = ("lathe 1\nspec a { rules { ** => keep } }\n", "lathe 1\nmodel m { }\n");
     fs::write(folder.path().join("a.lathe"), spec).unwrap();
     fs::write(folder.path().join("model.lathe"), model).unwrap();
+    fs::write(folder.path().join("two.lathe"), format!("{spec}spec b {{ }}\n")).unwrap();
     fs::write(folder.path().join("broken.lathe"), "lathe 1\nspec a { rulse { } }\n").unwrap();
     fs::create_dir(folder.path().join("folder.yaml")).unwrap();
     let before = files::list(folder.path());
@@ -92,6 +115,7 @@ fn conversions_that_cannot_be_made_write_nothing() {
         ("a.lathe", "nowhere/a.yaml", 2, "cannot write nowhere/a.yaml"),
         ("a.lathe", "folder.yaml", 2, "cannot write folder.yaml"),
         ("model.lathe", "model.yaml", 1, "model.lathe:2:7: error[F0003]"),
+        ("two.lathe", "two.yaml", 1, "two.lathe:3:6: error[F0003]"),
         ("broken.lathe", "broken.yaml", 1, "broken.lathe:2:10: error[P0"),
         ("missing.lathe", "missing.yaml", 1, "error[S0001]"),
     ] {

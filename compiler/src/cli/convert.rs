@@ -1,17 +1,19 @@
 //! `lathe convert`
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use lathe_grammar::ast::{File, ItemKind};
+use lathe_grammar::ast::{File, Item, ItemKind, Spec};
 use lathe_grammar::diag::Diagnostic;
-use lathe_grammar::span::Sources;
+use lathe_grammar::span::{SourceId, Sources};
 use lathe_grammar::{parse, print as print_lathe, print_yaml};
 
 use super::render::Messages;
 use super::texts::{is_lathe, is_yaml, load_spec, write_file};
 use super::{Failure, print};
+use crate::spec::{Loaded, apply_overrides};
 
 /// Write a spec in the other syntax.
 ///
@@ -26,6 +28,9 @@ pub(super) struct Arguments {
     /// Write this syntax; needed where the name of the output does not say.
     #[arg(long, value_enum, value_name = "SYNTAX")]
     to: Option<Syntax>,
+    /// Replace a `let` or a setting that stands in the file, as in body.group=64; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -35,7 +40,7 @@ enum Syntax {
 }
 
 pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failure> {
-    let Arguments { input, output, to } = arguments;
+    let Arguments { input, output, to, set } = arguments;
     let to_stdout = output.as_os_str() == "-";
     let syntax = syntax(output, *to).map_err(Failure::Run)?;
     if !to_stdout && is_same_file(Path::new(input), output) {
@@ -47,6 +52,10 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     let parsed = parse(&sources, source);
     let Some(file) = parsed.file.filter(|_| !parsed.diagnostics.iter().any(Diagnostic::is_error)) else {
         return Err(Failure::Input(sources, parsed.diagnostics));
+    };
+    let file = match overridden(file, source, set, &mut sources) {
+        Ok(file) => file,
+        Err(diagnostics) => return Err(Failure::Input(sources, diagnostics)),
     };
     let text = match syntax {
         Syntax::Lathe => print_lathe(&file),
@@ -75,6 +84,41 @@ fn syntax(output: &Path, to: Option<Syntax>) -> Result<Syntax, String> {
             Err("expected an output that ends in .lathe, .yaml or .yml, or --to lathe or --to yaml".to_owned())
         }
     }
+}
+
+/// The file with other values in its one spec, and in the `let`s beside it.
+fn overridden(
+    mut file: File,
+    source: SourceId,
+    overrides: &[String],
+    sources: &mut Sources,
+) -> Result<File, Vec<Diagnostic>> {
+    if overrides.is_empty() {
+        return Ok(file);
+    }
+    let specs: Vec<Spec> = file.specs().cloned().collect();
+    if specs.len() != 1 {
+        let message = format!("expected one spec that --set speaks of, found {}", specs.len());
+        return Err(vec![Diagnostic::error("S0002", message).label(file.version.span, "")]);
+    }
+    let of_file = |item: &Item| if let ItemKind::Let(binding) = &item.kind { Some(binding.clone()) } else { None };
+    let lets = file.items.iter().filter_map(of_file).collect();
+    let mut loaded = Loaded { source, layers: specs, file_lets: BTreeMap::from([(source, lets)]) };
+    let mut diagnostics = Vec::new();
+    apply_overrides(overrides, &mut loaded, sources, &mut diagnostics);
+    if !diagnostics.is_empty() {
+        return Err(diagnostics);
+    }
+    let mut specs = loaded.layers.into_iter();
+    let mut lets = loaded.file_lets.into_values().flatten();
+    for item in &mut file.items {
+        match &mut item.kind {
+            ItemKind::Spec(spec) => *spec = specs.next().expect("there are as many as before"),
+            ItemKind::Let(binding) => *binding = lets.next().expect("there are as many as before"),
+            ItemKind::Use(_) | ItemKind::Model(_) => {}
+        }
+    }
+    Ok(file)
 }
 
 fn is_same_file(a: &Path, b: &Path) -> bool {

@@ -6,6 +6,7 @@ mod completions;
 mod convert;
 mod diff;
 mod explain;
+mod fmt;
 mod inspect;
 mod layout;
 mod list;
@@ -69,6 +70,7 @@ enum Command {
     Compile(compile::Arguments),
     Inspect(inspect::Arguments),
     Explain(explain::Arguments),
+    Fmt(fmt::Arguments),
     Convert(convert::Arguments),
     List(list::Arguments),
     Schema(schema::Arguments),
@@ -142,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Compile(arguments) => compile::run(arguments, messages),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments, messages),
+        Command::Fmt(arguments) => fmt::run(&arguments, messages),
         Command::Convert(arguments) => convert::run(&arguments, messages),
         Command::List(arguments) => list::run(&arguments),
         Command::Schema(schema::Arguments {}) => schema::run(),

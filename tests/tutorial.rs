@@ -1,0 +1,107 @@
+//! docs/tutorial.md, done step by step: its files are written, its commands run, their answers compared.
+//!
+//! `LATHE_BLESS=1` writes the answers anew.
+
+#![cfg(unix)]
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::{self, files, model};
+
+/// A folder with the model that the tutorial is about, and the binaries under the names that it gives them.
+fn workplace() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let binaries = folder.path().join("bin");
+    fs::create_dir(&binaries).unwrap();
+    symlink(env!("CARGO_BIN_EXE_lathe-under-test"), binaries.join("lathe")).unwrap();
+    symlink(env!("CARGO_BIN_EXE_lathe-run-under-test"), binaries.join("lathe-run")).unwrap();
+    let work = folder.path().join("work");
+    fs::create_dir(&work).unwrap();
+    symlink(model("tiny-qwen3"), work.join("tiny-qwen3")).unwrap();
+    folder
+}
+
+/// What a command of the tutorial writes, to both outputs.
+fn answer(folder: &Path, command: &str) -> String {
+    let path = format!("{}:{}", folder.join("bin").display(), env::var("PATH").unwrap_or_default());
+    let output = Command::new("sh")
+        .args(["-c", &format!("{{ {command}; }} 2>&1")])
+        .current_dir(folder.join("work"))
+        .env("PATH", path)
+        .env_remove("COLUMNS")
+        .env_remove("LATHE_ISA")
+        .env("LC_ALL", "C")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .expect("there is a shell");
+    let text = String::from_utf8(output.stdout).expect("answers are UTF-8");
+    if text.is_empty() || text.ends_with('\n') { text } else { text + "\n" }
+}
+
+/// The document with the answers that its commands give now. Files are written where they are shown.
+fn done_again(text: &str) -> String {
+    let folder = workplace();
+    let mut made = String::new();
+    let mut lines = text.lines();
+    let mut file = None;
+    while let Some(line) = lines.next() {
+        made.push_str(line);
+        made.push('\n');
+        if let Some(name) = line.strip_prefix("<!-- file: ").and_then(|rest| rest.strip_suffix(" -->")) {
+            file = Some(name);
+        }
+        let Some(language) = line.strip_prefix("```") else { continue };
+        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        let block: String = match (file.take(), language) {
+            (_, "console") => block
+                .iter()
+                .filter_map(|line| line.strip_prefix("$ "))
+                .map(|command| format!("$ {command}\n{}", answer(folder.path(), command)))
+                .collect(),
+            (name, _) => {
+                let text: String = block.iter().map(|line| format!("{line}\n")).collect();
+                if let Some(name) = name {
+                    fs::write(folder.path().join("work").join(name), &text).unwrap();
+                }
+                text
+            }
+        };
+        made.push_str(&block);
+        made.push_str("```\n");
+    }
+    made
+}
+
+/// Without the numbers of lines that depend on the machine: on its clock, on how many processors it has.
+fn without_measurements(text: &str) -> String {
+    let line = |line: &str| {
+        if !["compiled ", "compiling takes "].iter().any(|start| line.starts_with(start)) {
+            return line.to_owned();
+        }
+        let parts = line.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join("0")
+    };
+    text.lines().map(|text| line(text) + "\n").collect()
+}
+
+#[test]
+fn every_answer_is_what_the_tutorial_shows() {
+    let path = support::root().join("../docs/tutorial.md");
+    let text = files::read_text(&path);
+    let done = done_again(&text);
+    if without_measurements(&done) == without_measurements(&text) {
+        return;
+    }
+    if env::var_os("LATHE_BLESS").is_some() {
+        fs::write(&path, done).expect("documents can be written");
+        return;
+    }
+    let is_other = |(done, text): &(&str, &str)| without_measurements(done) != without_measurements(text);
+    let differs = done.lines().zip(text.lines()).find(is_other);
+    panic!("the tutorial is not current: run the tests with LATHE_BLESS=1; the first line that differs: {differs:?}");
+}
