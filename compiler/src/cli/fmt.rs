@@ -54,12 +54,7 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     }
 }
 
-fn format_one(
-    arguments: &Arguments,
-    path: &Path,
-    sources: &mut Sources,
-    messages: Messages,
-) -> Result<(), Failure> {
+fn format_one(arguments: &Arguments, path: &Path, sources: &mut Sources, messages: Messages) -> Result<(), Failure> {
     let is_stdin = path.as_os_str() == "-";
     let source = if is_stdin { load_stdin(&arguments.stdin_name, sources)? } else { load_file(path, sources)? };
     let formatted = match format(sources, source) {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// A line. What a message does not have is null.
 #[derive(Serialize)]
-struct Message<'a> {
+struct Line<'a> {
     code: Option<&'a str>,
     /// `error`, `warning`, or `note` for what is neither: what was done.
     severity: &'a str,
@@ -64,7 +64,7 @@ pub(super) fn diagnostic(sources: &Sources, diagnostic: &Diagnostic) -> String {
         message: &label.message,
         primary: index == 0,
     });
-    line(&Message {
+    line(&Line {
         code: Some(diagnostic.code),
         severity: super::severity(diagnostic.severity),
         message: &diagnostic.message,
@@ -78,9 +78,9 @@ pub(super) fn diagnostic(sources: &Sources, diagnostic: &Diagnostic) -> String {
 /// A message that is no diagnostic.
 pub(super) fn message(severity: &str, message: &str) -> String {
     let place = Place::default();
-    line(&Message { code: None, severity, message, place, labels: Vec::new(), notes: &[], help: None })
+    line(&Line { code: None, severity, message, place, labels: Vec::new(), notes: &[], help: None })
 }
 
-fn line(message: &Message<'_>) -> String {
-    serde_json::to_string(message).expect("invariant: messages hold strings and numbers only") + "\n"
+fn line(line: &Line<'_>) -> String {
+    serde_json::to_string(line).expect("invariant: messages hold strings and numbers only") + "\n"
 }
