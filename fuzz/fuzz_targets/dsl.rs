@@ -1,17 +1,17 @@
-//! Any text in the Lathe language is read or refused. What is read without a mistake prints to a text that is read
-//! without a mistake and prints the same.
+//! Any text in the Lathe language is read or refused. What is read without a mistake prints to a text that is read as
+//! the same, in the language and, where YAML can hold it, in YAML.
 
 #![no_main]
 
 use lathe_grammar::ast::File;
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Sources;
-use lathe_grammar::{parse, print};
+use lathe_grammar::{parse, print, print_yaml};
 use libfuzzer_sys::fuzz_target;
 
-fn read(text: &str) -> Option<File> {
+fn read(name: &str, text: &str) -> Option<File> {
     let mut sources = Sources::new();
-    let source = sources.add("fuzz.lathe", text);
+    let source = sources.add(name, text);
     let parsed = parse(&sources, source);
     for diagnostic in &parsed.diagnostics {
         for label in &diagnostic.labels {
@@ -22,9 +22,13 @@ fn read(text: &str) -> Option<File> {
 }
 
 fuzz_target!(|text: &str| {
-    if let Some(file) = read(text) {
+    if let Some(file) = read("fuzz.lathe", text) {
         let printed = print(&file);
-        let again = read(&printed).unwrap_or_else(|| panic!("printed text has a mistake:\n{printed}"));
-        assert_eq!(print(&again), printed);
+        let again = read("printed.lathe", &printed);
+        assert_eq!(again.as_ref(), Some(&file), "{printed}");
+        if let Some(printed) = print_yaml(&file) {
+            let again = read("printed.yaml", &printed);
+            assert_eq!(again.as_ref(), Some(&file), "{printed}");
+        }
     }
 });
