@@ -84,7 +84,7 @@ fn refreshed(path: &Path, text: &str) -> String {
         if let Some(name) = line.strip_prefix("<!-- table: ").and_then(|rest| rest.strip_suffix(" -->")) {
             let topic = TOPICS.iter().find(|topic| topic.name == name);
             let topic = topic.unwrap_or_else(|| panic!("{}: there is no table `{name}`", path.display()));
-            made.push_str(&format!("\n{}\n<!-- end -->\n", (topic.table)().markdown()));
+            made.extend(["\n", &(topic.table)().markdown(), "\n<!-- end -->\n"]);
             lines.by_ref().find(|line| *line == "<!-- end -->").expect("a table has an end");
             continue;
         }

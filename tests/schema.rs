@@ -39,8 +39,8 @@ fn the_schema_is_valid_and_printed() {
     assert_eq!(succeed_json(lathe().arg("schema")), schema());
 }
 
-fn is_yaml(name: &str) -> bool {
-    name.ends_with(".yaml") || name.ends_with(".yml")
+fn is_yaml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
 /// The shipped specs in YAML, also those that are written in the Lathe language.
@@ -50,7 +50,7 @@ fn shipped() -> impl Iterator<Item = (String, String)> {
         let source = sources.add(entry.path, entry.text);
         let file = lathe_grammar::parse(&sources, source).file.expect("shipped specs parse");
         let twin = || lathe_grammar::print_yaml(&file).expect("shipped specs can be written in YAML");
-        let text = if is_yaml(entry.path) { entry.text.to_owned() } else { twin() };
+        let text = if is_yaml(Path::new(entry.path)) { entry.text.to_owned() } else { twin() };
         (entry.path.to_owned(), text)
     })
 }
@@ -61,7 +61,7 @@ fn of_tests(folder: &Path) -> Vec<(String, String)> {
     for path in files::list(folder) {
         if path.is_dir() {
             found.extend(of_tests(&path));
-        } else if is_yaml(support::name(&path)) {
+        } else if is_yaml(&path) {
             found.push((path.display().to_string(), files::read_text(&path)));
         }
     }
@@ -159,8 +159,8 @@ fn schema_and_parser_know_the_same_keys() {
         let mut sources = Sources::new();
         let source = sources.add("spec.yaml", text);
         let diagnostics = lathe_grammar::parse(&sources, source).diagnostics;
-        let help = diagnostics.iter().filter(|diagnostic| diagnostic.message.contains("`zzzzzzzz`"));
-        let help = help.filter_map(|diagnostic| diagnostic.help.as_deref()).next().expect("help that lists the keys");
+        let mut unknown = diagnostics.iter().filter(|diagnostic| diagnostic.message.contains("`zzzzzzzz`"));
+        let help = unknown.find_map(|diagnostic| diagnostic.help.as_deref()).expect("help that lists the keys");
         let (_, keys) = help.split_once(" are ").expect("help that lists the keys");
         keys.split(", ").map(str::to_owned).collect()
     };

@@ -57,21 +57,21 @@ fn done_again(text: &str) -> String {
         }
         let Some(language) = line.strip_prefix("```") else { continue };
         let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-        let block: String = match (file.take(), language) {
-            (_, "console") => block
-                .iter()
-                .filter_map(|line| line.strip_prefix("$ "))
-                .map(|command| format!("$ {command}\n{}", answer(folder.path(), command)))
-                .collect(),
+        let text = match (file.take(), language) {
+            (_, "console") => {
+                let commands = block.iter().filter_map(|line| line.strip_prefix("$ "));
+                let answers = commands.map(|command| format!("$ {command}\n{}", answer(folder.path(), command)));
+                answers.collect::<Vec<_>>().concat()
+            }
             (name, _) => {
-                let text: String = block.iter().map(|line| format!("{line}\n")).collect();
+                let text = block.join("\n") + "\n";
                 if let Some(name) = name {
                     fs::write(folder.path().join("work").join(name), &text).unwrap();
                 }
                 text
             }
         };
-        made.push_str(&block);
+        made.push_str(&text);
         made.push_str("```\n");
     }
     made
