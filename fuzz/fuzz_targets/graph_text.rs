@@ -23,7 +23,7 @@ fuzz_target!(|text: &str| {
         return;
     }
     let formats = vec!["f32"; graph.params().len()];
-    let plan = Plan { spec: "fuzz".into(), decisions: Vec::new(), formats, ties: Vec::new() };
+    let plan = Plan { formats, ..Plan::keep("fuzz", 0) };
     passes::run(&mut graph, &plan, &passes::Options::default()).unwrap_or_else(|error| panic!("{error}\n{printed}"));
     if let Ok(lowered) = lower(&graph, &plan, "fuzz", None) {
         let _ = lathe_runtime::program::verify(&lowered.program);
