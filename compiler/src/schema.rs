@@ -34,7 +34,7 @@ pub fn schema() -> Value {
             "pattern": ITEM_NAME,
         },
         "extends": {
-            "description": "The spec that this one builds on: its name, or the path of its file. Rules of this one come after those of its base.",
+            "description": "The spec that this one builds on: its name, here or in the library, or the path of its file. Rules of this one come after those of its base.",
             "type": "string",
             "minLength": 1,
             "examples": ["./base.yaml"],
