@@ -112,8 +112,9 @@ pub static CODES: &[Code] = &[
     Code {
         code: "F0001",
         title: "a file that fmt leaves as it is",
-        explanation: "YAML anchors and aliases would be written out by printing what the file says, so such a file is \
-            not formatted.",
+        explanation: "YAML anchors, aliases, tags, directives, blocks of text and texts over several lines would be \
+            written out by printing what the file says, so such a file is not formatted. Nor is one of which formatting \
+            would change what it says, which is a mistake in Lathe: what is formatted is read again before it is given out.",
     },
     Code {
         code: "F0002",

@@ -6,11 +6,14 @@
 mod comments;
 mod dsl;
 mod lines;
+mod writer;
+mod yaml;
 
 use crate::ast::File;
 use crate::diag::Diagnostic;
 use crate::parse::{is_yaml, parse};
 use crate::span::{SourceId, Sources, Span};
+use crate::yaml::value;
 
 /// Formats a text: YAML when the name of the source ends in `.yaml` or `.yml`, else the Lathe language. What the text
 /// says stays the same, and so do its comments; formatting what is formatted changes nothing.
@@ -38,31 +41,49 @@ use crate::span::{SourceId, Sources, Span};
 /// ");
 /// ```
 pub fn format(sources: &Sources, source: SourceId) -> Result<String, Vec<Diagnostic>> {
-    let file = parse_whole(sources, source)?;
-    let entry = sources.get(source);
-    if is_yaml(&entry.name) {
-        let message = format!("{} is left as it is: specs in YAML are not formatted", entry.name);
-        return Err(vec![Diagnostic::error("F0001", message).label(Span::new(source, 0..0), "")]);
-    }
-    let formatted = lines::render(&dsl::entries(&entry.text, &file));
+    let before = read(sources, source)?;
     let mut again = Sources::new();
-    let formatted_source = again.add(entry.name.clone(), formatted);
-    let formatted = &again.get(formatted_source).text;
-    let is_same = parse_whole(&again, formatted_source).is_ok_and(|parsed| parsed == file)
-        && comments::texts(formatted) == comments::texts(&entry.text);
+    let formatted = again.add(sources.get(source).name.clone(), before.formatted.clone());
+    // What would not say the same is our mistake, and must not reach a file.
+    let is_same =
+        read(&again, formatted).is_ok_and(|after| after.file == before.file && after.comments == before.comments);
     if is_same {
-        return Ok(formatted.clone());
+        return Ok(before.formatted);
     }
-    let message = format!("{} is left as it is: formatting would change what it says", entry.name);
-    let fault = Diagnostic::error("F0001", message).label(Span::new(source, 0..0), "");
-    Err(vec![fault.note("this is a mistake in Lathe")])
+    let fault = Diagnostic::error("F0001", "this file is not formatted: what it says would change");
+    Err(vec![fault.label(Span::new(source, 0..0), "").note("this is a mistake in Lathe")])
 }
 
-/// The AST of a text without mistakes.
-fn parse_whole(sources: &Sources, source: SourceId) -> Result<File, Vec<Diagnostic>> {
+/// A text without mistakes.
+struct Read {
+    file: File,
+    comments: Vec<String>,
+    formatted: String,
+}
+
+fn read(sources: &Sources, source: SourceId) -> Result<Read, Vec<Diagnostic>> {
     let parsed = parse(sources, source);
-    match parsed.file {
-        Some(file) if !parsed.diagnostics.iter().any(Diagnostic::is_error) => Ok(file),
-        _ => Err(parsed.diagnostics),
-    }
+    let file = match parsed.file {
+        Some(file) if !parsed.diagnostics.iter().any(Diagnostic::is_error) => file,
+        _ => return Err(parsed.diagnostics),
+    };
+    let entry = sources.get(source);
+    let text = entry.text.as_str();
+    let texts =
+        |trivia: &writer::Trivia| trivia.comments.iter().map(|comment| text[comment.clone()].to_owned()).collect();
+    let (comments, entries) = if is_yaml(&entry.name) {
+        let refused = |at| {
+            let fault = Diagnostic::error("F0001", "a file with this YAML is not formatted");
+            let help =
+                "lists, mappings, numbers and texts on one line are; write out what anchors and aliases stand for";
+            vec![fault.label(Span::new(source, at), "").help(help)]
+        };
+        let root = value::read(text).map_err(|fault| refused(fault.at..fault.at))?;
+        let trivia = yaml::scan(text, &root).map_err(refused)?;
+        (texts(&trivia), yaml::entries(text, trivia, &root))
+    } else {
+        let trivia = comments::scan(text);
+        (texts(&trivia), dsl::entries(text, trivia, &file))
+    };
+    Ok(Read { file, comments, formatted: lines::render(&entries) })
 }

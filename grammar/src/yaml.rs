@@ -15,7 +15,7 @@
 mod entry;
 mod mend;
 mod spec;
-mod value;
+pub(crate) mod value;
 
 use crate::ast::{Call, Expr, ExprKind, File, Item, ItemKind, Let, UnaryOp};
 use crate::diag::{Diagnostic, nearest};

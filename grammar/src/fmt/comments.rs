@@ -1,22 +1,7 @@
 //! Comments and braces of a text in the Lathe language that has no mistakes.
 
-use std::ops::Range;
-
 use super::lines::string_end;
-
-/// What the AST does not hold.
-#[derive(Debug, Default)]
-pub(super) struct Trivia {
-    /// From `//` to the end of the line, in the order of the text.
-    pub(super) comments: Vec<Range<usize>>,
-    /// Braces and their partners, in the order of the opening ones.
-    pub(super) braces: Vec<(usize, usize)>,
-}
-
-/// The comments themselves.
-pub(super) fn texts(text: &str) -> Vec<&str> {
-    scan(text).comments.into_iter().map(|comment| &text[comment]).collect()
-}
+use super::writer::Trivia;
 
 /// Finds comments and braces outside strings.
 pub(super) fn scan(text: &str) -> Trivia {
@@ -55,7 +40,9 @@ mod tests {
     #[test]
     fn strings_hold_neither() {
         let text = "a \"// { \\\" {\" { // b } \"\n{} } // c\r\n";
-        assert_eq!(texts(text), ["// b } \"", "// c"]);
-        assert_eq!(scan(text).braces, [(13, 28), (25, 26)]);
+        let trivia = scan(text);
+        let comments: Vec<&str> = trivia.comments.iter().map(|comment| &text[comment.clone()]).collect();
+        assert_eq!(comments, ["// b } \"", "// c"]);
+        assert_eq!(trivia.braces, [(14, 28), (25, 26)]);
     }
 }

@@ -2,130 +2,44 @@
 
 use std::ops::Range;
 
-use super::comments::{self, Trivia};
-use super::lines::{Code, Entry};
+use super::lines::{Break, Entry, STEP};
+use super::writer::{Gap, Trivia, Writer, whole};
 use crate::ast::{Decl, DeclKind, File, Item, ItemKind, Spec, Stmt, StmtKind};
 use crate::print::line::{self, Line};
 use crate::print::{Branches, declared_if, stated_if};
 use crate::span::Span;
 
 /// What is written for a text, of which `file` is the AST.
-pub(super) fn entries(text: &str, file: &File) -> Vec<Entry> {
-    let trivia = comments::scan(text);
-    let mut writer = Writer { text, trivia, next_comment: 0, entries: Vec::new(), level: 0, end: 0, gap: Gap::None };
+pub(super) fn entries(text: &str, trivia: Trivia, file: &File) -> Vec<Entry> {
+    let mut writer = Writer::new(text, trivia);
     writer.file(file);
     writer.entries
 }
 
-/// What is left free before the next line.
-#[derive(Clone, Copy, PartialEq)]
-enum Gap {
-    /// Nothing: it is the first of a block.
-    None,
-    /// One line if there is one in the text.
-    AsWritten,
-    /// One line.
-    Line,
-}
-
-struct Writer<'a> {
-    text: &'a str,
-    trivia: Trivia,
-    /// Those before it have been written.
-    next_comment: usize,
-    entries: Vec<Entry>,
-    level: usize,
-    /// Where in the text that ends which was written last.
-    end: usize,
-    gap: Gap,
-}
-
 impl Writer<'_> {
-    // ---- Comments and blank lines
-
-    /// What stands before an element: comments, a blank line. Comments within it move before it too.
-    fn lead(&mut self, element: Range<usize>) {
-        self.comments_before(element.start);
-        self.leave_gap(element.start);
-        self.comments_before_as_one(element.end);
-        self.end = element.end;
-    }
-
-    /// Writes the comments that begin before `end`, each on a line of its own.
-    fn comments_before(&mut self, end: usize) {
-        while let Some(comment) = self.comment_before(end) {
-            self.leave_gap(comment.start);
-            self.own_line(comment);
-        }
-    }
-
-    /// The same, with no blank lines between them.
-    fn comments_before_as_one(&mut self, end: usize) {
-        while let Some(comment) = self.comment_before(end) {
-            self.own_line(comment);
-        }
-    }
-
-    fn comment_before(&mut self, end: usize) -> Option<Range<usize>> {
-        let comment = self.trivia.comments.get(self.next_comment).filter(|comment| comment.start < end)?;
-        self.next_comment += 1;
-        Some(comment.clone())
-    }
-
-    fn own_line(&mut self, comment: Range<usize>) {
-        self.end = comment.end;
-        self.entries.push(Entry::Comment { level: self.level, text: self.text[comment].to_owned() });
-    }
-
-    fn leave_gap(&mut self, start: usize) {
-        let written = self.text.get(self.end..start).is_some_and(|between| between.matches('\n').count() > 1);
-        if self.gap == Gap::Line || self.gap == Gap::AsWritten && written {
-            self.entries.push(Entry::Blank);
-        }
-        self.gap = Gap::AsWritten;
-    }
-
-    /// Puts a comment that stands on the same line behind what was written last.
-    fn trail(&mut self) {
-        let Some(comment) = self.trivia.comments.get(self.next_comment) else { return };
-        let between = self.text.get(self.end..comment.start);
-        if between.is_some_and(|between| between.bytes().all(|byte| matches!(byte, b' ' | b'\t')))
-            && let Some(Entry::Code(code)) = self.entries.last_mut()
-        {
-            code.comment = Some(self.text[comment.clone()].to_owned());
-            self.end = comment.end;
-            self.next_comment += 1;
-        }
-    }
-
     // ---- Lines and blocks
-
-    fn push(&mut self, line: Line, wraps: bool) {
-        self.entries.push(Entry::Code(Code { level: self.level, line, wraps, comment: None }));
-        self.trail();
-    }
 
     fn line(&mut self, element: Range<usize>, line: Line) {
         self.lead(element);
-        self.push(line, false);
+        self.push(line, Break::Elements);
     }
 
     /// `head { … }`. The head begins at `start`; behind `head_end` the next brace is the one that opens the block.
     fn block(&mut self, start: usize, head_end: usize, head: &str, body: impl FnOnce(&mut Self)) {
         let (open, close) = self.braces_after(head_end);
         self.lead(start..open + 1);
-        self.push(whole(format!("{head} {{")), false);
+        self.push(whole(format!("{head} {{")), Break::Elements);
         self.body(close, body);
-        self.push(whole("}".to_owned()), false);
+        self.push(whole("}".to_owned()), Break::Elements);
     }
 
     /// What stands in a block that ends at `close`.
     fn body(&mut self, close: usize, body: impl FnOnce(&mut Self)) {
         self.gap = Gap::None;
-        self.level += 1;
+        self.indent += STEP;
         body(self);
         self.comments_before(close);
-        self.level -= 1;
+        self.indent -= STEP;
         self.gap = Gap::AsWritten;
         self.end = close + 1;
     }
@@ -193,7 +107,13 @@ impl Writer<'_> {
             let span = declaration.span.range();
             if let Some(line) = line::declaration(declaration, prefix) {
                 self.lead(span);
-                self.push(line, matches!(declaration.kind, DeclKind::Architectures(_) | DeclKind::Ignore { .. }));
+                self.push(
+                    line,
+                    match declaration.kind {
+                        DeclKind::Architectures(_) | DeclKind::Ignore { .. } => Break::Names,
+                        _ => Break::Elements,
+                    },
+                );
                 continue;
             }
             let head = line::declaration_head(declaration, prefix).unwrap_or_default();
@@ -253,7 +173,7 @@ impl Writer<'_> {
     ) {
         let (open, mut close) = self.braces_after(condition.span.range().end);
         self.lead(start..open + 1);
-        self.push(whole(format!("if {condition} {{")), false);
+        self.push(whole(format!("if {condition} {{")), Break::Elements);
         self.body(close, |writer| body(writer, then));
         while !otherwise.is_empty() {
             let nested = if let [only] = otherwise { as_if(only) } else { None };
@@ -267,19 +187,19 @@ impl Writer<'_> {
             (open, close) = self.braces_after(head_end);
             // There is no place for comments before the `else` but in its block.
             let has_comments = self.trivia.comments.get(self.next_comment).is_some_and(|comment| comment.start < open);
-            self.entries.push(Entry::Code(Code { level: self.level, line: whole(head), wraps: false, comment: None }));
+            self.push_bare(whole(head), Break::Elements);
             if !has_comments {
                 self.end = open + 1;
                 self.trail();
             }
             self.body(close, |writer| {
-                writer.comments_before_as_one(open);
+                writer.inner_comments_before(open);
                 writer.end = writer.end.max(open + 1);
                 body(writer, then);
             });
             otherwise = rest;
         }
-        self.push(whole("}".to_owned()), false);
+        self.push(whole("}".to_owned()), Break::Elements);
     }
 }
 
@@ -318,8 +238,4 @@ fn sections(spec: &Spec) -> Vec<Section> {
     }
     sections.sort_by_key(|section| section.span.start);
     sections
-}
-
-fn whole(left: String) -> Line {
-    Line { left, right: None }
 }

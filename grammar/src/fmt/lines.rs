@@ -5,13 +5,16 @@ use crate::print::line::Line;
 /// No line is longer where a call or a list in it can be broken.
 const MAX_WIDTH: usize = 120;
 
+/// How much deeper stands what is inside.
+pub(super) const STEP: usize = 4;
+
 /// What is written one below the other.
 #[derive(Debug)]
 pub(super) enum Entry {
     Blank,
     /// On a line of its own.
     Comment {
-        level: usize,
+        indent: usize,
         text: String,
     },
     Code(Code),
@@ -20,14 +23,23 @@ pub(super) enum Entry {
 /// A line, or a few when it is too long, and the comment behind it.
 #[derive(Debug)]
 pub(super) struct Code {
-    pub(super) level: usize,
+    pub(super) indent: usize,
     pub(super) line: Line,
-    /// It ends in a list of names, which may go on in the next line behind each comma.
-    pub(super) wraps: bool,
+    pub(super) breaks: Break,
     pub(super) comment: Option<String>,
 }
 
-/// Text of the entries, four blanks for each level.
+/// Where a line that is too long may be broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Break {
+    /// Between the elements of the last call or list behind the mark, of which then each has its own line.
+    Elements,
+    /// Behind each comma: it ends in a list of names.
+    Names,
+    Never,
+}
+
+/// Text of the entries.
 pub(super) fn render(entries: &[Entry]) -> String {
     let mut text = String::new();
     let mut rest = entries;
@@ -35,7 +47,7 @@ pub(super) fn render(entries: &[Entry]) -> String {
         rest = behind;
         match entry {
             Entry::Blank => text.push('\n'),
-            Entry::Comment { level, text: comment } => push_line(&mut text, *level, comment),
+            Entry::Comment { indent, text: comment } => push_line(&mut text, *indent, comment),
             Entry::Code(first) => {
                 let others = behind.iter().map_while(|entry| match entry {
                     Entry::Code(code) if code.is_aligned_with(first) => Some(code),
@@ -50,8 +62,8 @@ pub(super) fn render(entries: &[Entry]) -> String {
     text
 }
 
-fn push_line(text: &mut String, level: usize, line: &str) {
-    text.extend(std::iter::repeat_n(' ', 4 * level));
+fn push_line(text: &mut String, indent: usize, line: &str) {
+    text.extend(std::iter::repeat_n(' ', indent));
     text.push_str(line);
     text.push('\n');
 }
@@ -60,7 +72,7 @@ impl Code {
     /// Both have the same mark, and both are `let`s or neither is.
     fn is_aligned_with(&self, other: &Code) -> bool {
         let run = |code: &Code| code.line.right.as_ref().map(|(mark, _)| (*mark, code.line.left.starts_with("let ")));
-        self.level == other.level && run(self).is_some() && run(self) == run(other)
+        self.indent == other.indent && run(self).is_some() && run(self) == run(other)
     }
 
     fn text(&self, left_width: usize) -> String {
@@ -71,17 +83,20 @@ impl Code {
     }
 
     fn fits(&self, left_width: usize) -> bool {
-        4 * self.level + width(&self.text(left_width)) <= MAX_WIDTH
+        self.indent + width(&self.text(left_width)) <= MAX_WIDTH
     }
 
-    /// Its lines, with their levels. Only what stands behind the mark is ever broken.
+    /// Its lines, with their levels.
     fn broken(&self, left_width: usize) -> Vec<(usize, String)> {
         let text = self.text(left_width);
-        if self.wraps {
-            return wrapped(&text, self.level);
+        match self.breaks {
+            Break::Elements => {
+                let from = self.line.right.as_ref().map_or(0, |(_, right)| text.len() - right.len());
+                broken(text, from, self.indent)
+            }
+            Break::Names => wrapped(&text, self.indent),
+            Break::Never => vec![(self.indent, text)],
         }
-        let from = self.line.right.as_ref().map_or(0, |(_, right)| text.len() - right.len());
-        broken(text, from, self.level)
     }
 }
 
@@ -90,12 +105,12 @@ fn render_run(run: &[&Code], text: &mut String) {
     let widest = run.iter().map(|code| width(&code.line.left)).max().unwrap_or(0);
     let left_width = if run.iter().all(|code| code.fits(widest) || !code.fits(0)) { widest } else { 0 };
     let texts: Vec<Vec<(usize, String)>> = run.iter().map(|code| code.broken(left_width)).collect();
-    let last_width = |i: usize| texts[i].last().map_or(0, |(level, line)| 4 * level + width(line));
+    let last_width = |i: usize| texts[i].last().map_or(0, |(indent, line)| indent + width(line));
     let mut comment_column = 0;
     for (i, code) in run.iter().enumerate() {
         let Some((last, before)) = texts[i].split_last() else { continue };
-        for (level, line) in before {
-            push_line(text, *level, line);
+        for (indent, line) in before {
+            push_line(text, *indent, line);
         }
         let Some(comment) = &code.comment else {
             push_line(text, last.0, &last.1);
@@ -115,34 +130,39 @@ fn width(text: &str) -> usize {
 }
 
 /// Fills names into lines.
-fn wrapped(names: &str, level: usize) -> Vec<(usize, String)> {
+fn wrapped(names: &str, indent: usize) -> Vec<(usize, String)> {
     let mut lines: Vec<(usize, String)> = Vec::new();
-    for name in names.split_inclusive(", ") {
+    let mut rest = names;
+    while !rest.is_empty() {
+        let comma = marks(rest, 0).find(|(_, mark)| *mark == b',').map_or(rest.len(), |(at, _)| at + 1);
+        let (name, behind) = rest.split_at(comma);
+        rest = behind.trim_start();
         match lines.last_mut() {
-            Some((level, line)) if 4 * *level + width(line) + width(name.trim_end()) <= MAX_WIDTH => {
-                line.push_str(name)
+            Some((indent, line)) if *indent + width(line) + 1 + width(name) <= MAX_WIDTH => {
+                line.push(' ');
+                line.push_str(name);
             }
             last => {
-                let level = level + usize::from(last.is_some());
-                lines.push((level, name.to_owned()));
+                let indent = indent + if last.is_some() { STEP } else { 0 };
+                lines.push((indent, name.to_owned()));
             }
         }
     }
-    lines.into_iter().map(|(level, line)| (level, line.trim_end().to_owned())).collect()
+    lines
 }
 
 /// Breaks a line behind `from` that is too long: the elements of its last call or list, one per line. A line without
 /// any stays whole.
-fn broken(line: String, from: usize, level: usize) -> Vec<(usize, String)> {
-    if 4 * level + width(&line) <= MAX_WIDTH {
-        return vec![(level, line)];
+fn broken(line: String, from: usize, indent: usize) -> Vec<(usize, String)> {
+    if indent + width(&line) <= MAX_WIDTH {
+        return vec![(indent, line)];
     }
-    let Some(group) = last_group(&line, from) else { return vec![(level, line)] };
-    let mut lines = vec![(level, line[..=group.open].to_owned())];
+    let Some(group) = last_group(&line, from) else { return vec![(indent, line)] };
+    let mut lines = vec![(indent, line[..=group.open].to_owned())];
     for element in group.elements(&line) {
-        lines.extend(broken(format!("{element},"), 0, level + 1));
+        lines.extend(broken(format!("{element},"), 0, indent + STEP));
     }
-    lines.push((level, line[group.close..].to_owned()));
+    lines.push((indent, line[group.close..].to_owned()));
     lines
 }
 
@@ -162,39 +182,50 @@ impl Group {
     }
 }
 
-/// The last arguments of a call or elements of a list that stand in no other brackets.
+/// The last arguments of a call or elements of a list behind `from` that stand in no other brackets.
 fn last_group(line: &str, from: usize) -> Option<Group> {
-    let bytes = line.as_bytes();
     let mut last = None;
     let mut open: Vec<Group> = Vec::new();
-    let mut at = from;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'"' => at = string_end(line, at) - 1,
+    for (at, mark) in marks(line, from) {
+        match mark {
             b'(' | b'[' | b'{' => open.push(Group { open: at, commas: Vec::new(), close: at }),
             b',' => {
                 if let Some(group) = open.last_mut() {
                     group.commas.push(at);
                 }
             }
-            b')' | b']' | b'}' => {
+            _ => {
                 let group = open.pop()?;
-                let behind_value =
+                let is_behind_value =
                     line[..group.open].ends_with(|before: char| before.is_alphanumeric() || "_)]".contains(before));
-                let is_list = match bytes[group.open] {
-                    b'(' => behind_value,
-                    b'[' => !behind_value,
+                let has_elements = match line.as_bytes()[group.open] {
+                    b'(' => is_behind_value,
+                    b'[' => !is_behind_value,
                     _ => false,
                 };
-                if open.is_empty() && is_list && group.open + 1 < at {
+                if open.is_empty() && has_elements && group.open + 1 < at {
                     last = Some(Group { close: at, ..group });
                 }
             }
-            _ => {}
         }
-        at += 1;
     }
     last
+}
+
+/// Brackets and commas behind `from`, outside strings.
+fn marks(line: &str, from: usize) -> impl Iterator<Item = (usize, u8)> {
+    let bytes = line.as_bytes();
+    let mut at = from;
+    std::iter::from_fn(move || {
+        loop {
+            let byte = *bytes.get(at)?;
+            let found = at;
+            at = if byte == b'"' { string_end(line, at) } else { at + 1 };
+            if b"()[]{},".contains(&byte) {
+                return Some((found, byte));
+            }
+        }
+    })
 }
 
 /// One past the closing quote of the string that begins at `start`, or the end of the text.

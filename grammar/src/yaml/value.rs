@@ -15,14 +15,14 @@ const MAX_DEPTH: usize = 16;
 
 /// A value and its bytes in the text.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) value: Value,
-    pub(super) at: Range<usize>,
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    pub(crate) at: Range<usize>,
 }
 
 /// A YAML value; what it means is decided by who asks for it.
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Bool(bool),
     Int(i128),
@@ -34,9 +34,9 @@ pub(super) enum Value {
 
 /// A key and its bytes in the text.
 #[derive(Debug)]
-pub(super) struct Key {
-    pub(super) name: String,
-    pub(super) at: Range<usize>,
+pub(crate) struct Key {
+    pub(crate) name: String,
+    pub(crate) at: Range<usize>,
 }
 
 impl Value {
@@ -57,15 +57,15 @@ impl Value {
 
 /// Why a text was not read.
 #[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) kind: FaultKind,
+pub(crate) struct Fault {
+    pub(crate) kind: FaultKind,
     /// Byte in the text.
-    pub(super) at: usize,
+    pub(crate) at: usize,
 }
 
 /// The ways in which a text is no YAML that is taken.
 #[derive(Debug)]
-pub(super) enum FaultKind {
+pub(crate) enum FaultKind {
     /// A second document begins.
     Documents,
     /// A bound on size, depth or repetition.
@@ -77,7 +77,7 @@ pub(super) enum FaultKind {
 }
 
 /// Reads a text of one document.
-pub(super) fn read(text: &str) -> Result<Node, Fault> {
+pub(crate) fn read(text: &str) -> Result<Node, Fault> {
     match serde_saphyr::from_str_with_options::<Located<Tree>>(text, options()) {
         Ok(root) => Ok(node(root, text)),
         Err(error) => Err(fault(&error, text)),

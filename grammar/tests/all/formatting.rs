@@ -1,8 +1,11 @@
 //! `format`: what it changes, and what it never does.
 
+use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use lathe_grammar::span::Sources;
+use lathe_grammar::{Parsed, print_yaml};
 use proptest::prelude::*;
 
 use crate::{files_under, parse_named, read, repository};
@@ -201,7 +204,7 @@ fn long_lines_are_broken() {
     assert_eq!(
         model(&format!(
             "let x = f({name}, g({name}, {name}, {name}, {name}), \"a, (b\", h(1), last: [{name}]) + 1 // c\nignore config {}",
-            vec!["\"key_of_config\""; 9].join(",")
+            ["\"key_of_config\""; 9].join(",")
         )),
         format!(
             "\
@@ -224,16 +227,108 @@ model a {{
         \"key_of_config\", \"key_of_config\", \"key_of_config\"
 }}
 ",
-            six = vec!["\"key_of_config\""; 6].join(", ")
+            six = ["\"key_of_config\""; 6].join(", ")
         )
     );
-    let unbreakable = format!("    let x = {}\n", vec![name; 5].join(" + "));
+    let unbreakable = format!("    let x = {}\n", [name; 5].join(" + "));
     assert!(model(&unbreakable).contains(&unbreakable));
 }
 
 #[test]
 fn other_line_ends_and_marks_go() {
     assert_eq!(lathe("\u{feff}lathe 1\r\nspec a {\r\n}\r\n\r\n// b\r\n"), "lathe 1\n\nspec a {\n}\n\n// b\n");
+}
+
+#[test]
+fn yaml() {
+    let text = "\
+# first
+
+lathe:   1 # version
+
+
+spec: 'a'
+let:
+    body: 'int4( group:128 )'   # body
+    size: 0x10
+
+    # after
+rules:
+- match: layers.3.mlp # which
+  # how
+  format: \"int8(per:channel)\"
+  # more of it
+  optional: true
+# between
+-   { match: '**', # all
+      format: keep }
+-
+  format: keep
+  match: \"a\"
+  # end of rules
+ # also
+
+models: [ llama,  'qwen3' ]
+rotate:
+  - site: value
+    by: hadamard
+kv_cache:
+  keep
+# eof";
+    let expected = "\
+# first
+
+lathe: 1  # version
+
+spec: a
+let:
+  body: \"int4(group: 128)\"  # body
+  size: 0x10
+
+  # after
+rules:
+  - match: \"layers[3].mlp\"  # which
+    # how
+    format: \"int8(per: channel)\"
+    # more of it
+    optional: true
+  # between
+  # all
+  - {match: \"**\", format: keep}
+  - format: keep
+    match: \"a\"
+    # end of rules
+  # also
+
+models: [llama, qwen3]
+rotate:
+  - site: value
+    by: hadamard
+kv_cache: keep
+# eof
+";
+    assert_eq!(formatted("a.yaml", text), expected);
+}
+
+#[test]
+fn yaml_that_has_no_place_for_comments_or_says_things_twice_is_left_as_it_is() {
+    for (text, at) in [
+        ("lathe: 1\nspec: a\nkv_cache: &x keep\n", "&"),
+        ("lathe: 1\nspec: a\ncompute: &x f32\nkv_cache: *x\n", "*"),
+        ("lathe: 1\nspec: a\nkv_cache: |-\n  keep\n", "|"),
+        ("lathe: 1\nspec: a\nkv_cache: >-  # why\n  keep\n", ">"),
+        ("lathe: 1\nspec: a\nkv_cache: !!str keep\n", "!"),
+        ("%YAML 1.2\n---\nlathe: 1\nspec: a\n", "%"),
+        ("lathe: 1\n? spec\n: a\n", "?"),
+        ("lathe: 1\nspec: a\nlet:\n  b: x or\n    y\n", "x"),
+    ] {
+        assert!(parse_named("a.yaml", text).2.diagnostics.is_empty(), "{text}");
+        let mut sources = Sources::new();
+        let source = sources.add("a.yaml", text);
+        let faults = lathe_grammar::format(&sources, source).expect_err(text);
+        assert_eq!(faults[0].code, "F0001");
+        assert!(text[faults[0].labels[0].span.range()].starts_with(at), "{text}\n{faults:#?}");
+    }
 }
 
 #[test]
@@ -248,9 +343,16 @@ fn a_text_with_mistakes_is_not_formatted() {
 static CORPUS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
     let folders = ["specs", "editors", "grammar/tests", "tests/filetests"];
     let files = folders.iter().flat_map(|folder| files_under(&repository().join(folder)));
-    let files = files.filter(|file| file.extension().is_some_and(|extension| extension == "lathe"));
     let texts = files.map(|file| (file.display().to_string(), read(&file)));
-    let corpus: Vec<_> = texts.filter(|(name, text)| parse_named(name, text).2.diagnostics.is_empty()).collect();
+    let mut corpus = Vec::new();
+    for (name, text) in texts {
+        if let (_, _, Parsed { file: Some(file), diagnostics }) = parse_named(&name, &text)
+            && diagnostics.is_empty()
+        {
+            corpus.extend(print_yaml(&file).map(|yaml| (format!("{name}.yaml"), yaml)));
+            corpus.push((name, text));
+        }
+    }
     assert!(corpus.len() > 20, "{} texts", corpus.len());
     corpus
 });
@@ -276,14 +378,14 @@ fn scattered(text: &str, dice: &[u8]) -> String {
     for (i, character) in text.char_indices() {
         if character == '\n' {
             if !in_comment && roll(4) {
-                scattered += &format!("  {}", comment());
+                let _ = write!(scattered, "  {}", comment());
             }
             in_comment = false;
             if roll(4) {
                 scattered += if roll(2) { "\n" } else { "\r\n\t" };
             }
             if roll(4) {
-                scattered += &format!("\n   {}", comment());
+                let _ = write!(scattered, "\n   {}", comment());
             }
         }
         scattered.push(character);
@@ -312,14 +414,35 @@ fn scattered(text: &str, dice: &[u8]) -> String {
     scattered
 }
 
+/// The same for YAML: comments at any column, blank lines, blanks before and behind.
+fn scattered_yaml(text: &str, dice: &[u8]) -> String {
+    let mut dice = dice.iter().cycle();
+    let mut roll = |sides: u8| dice.next().map_or(0, |die| die % sides);
+    let mut scattered = String::new();
+    for (i, line) in text.lines().enumerate() {
+        if roll(4) == 0 {
+            let _ = write!(scattered, "{:1$}# own {i}: \" [\r\n", "", roll(9).into());
+        }
+        if roll(4) == 0 {
+            scattered += if roll(2) == 0 { "\n" } else { "\r\n  \n" };
+        }
+        scattered += line;
+        if roll(4) == 0 {
+            let _ = write!(scattered, "{:1$} # behind {i} '", "", roll(3).into());
+        }
+        scattered += "\n";
+    }
+    scattered
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
 
     #[test]
     fn layout_is_all_that_changes(which: prop::sample::Index, dice in prop::collection::vec(any::<u8>(), 1..200)) {
         let (name, text) = which.get(&CORPUS);
-        if name.ends_with(".lathe") {
-            formatted(name, &scattered(text, &dice));
-        }
+        let is_yaml = Path::new(name).extension().is_some_and(|extension| extension == "yaml");
+        let scattered = if is_yaml { scattered_yaml(text, &dice) } else { scattered(text, &dice) };
+        formatted(name, &scattered);
     }
 }

@@ -96,9 +96,9 @@ impl Grammar {
                 None => rule,
             };
             if rule.get("match").or(rule.get("begin")).is_some() {
-                rules.push(rule)
+                rules.push(rule);
             } else {
-                rules.extend(self.rules(rule))
+                rules.extend(self.rules(rule));
             }
         }
         rules
