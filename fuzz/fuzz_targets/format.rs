@@ -25,9 +25,10 @@ fuzz_target!(|text: &str| {
         let Some(file) = read(&sources, source) else { continue };
         let formatted = match format(&sources, source) {
             Ok(formatted) => formatted,
-            // Anchors.
+            // Anchors. A mistake of the formatter itself has a note that says so.
             Err(faults) => {
-                assert!(name == "fuzz.yaml" && faults.iter().all(|fault| fault.code == "F0001"), "{faults:?}");
+                let is_refused = |fault: &Diagnostic| fault.code == "F0001" && fault.notes.is_empty();
+                assert!(name == "fuzz.yaml" && faults.iter().all(is_refused), "{faults:?}");
                 continue;
             }
         };

@@ -74,20 +74,38 @@ fn every_word_of_every_shipped_file_is_shown_as_something() {
     }
 }
 
+/// The keywords that the grammar of the language has: `kw_NAME = @{ "WORD" … }`.
+fn keywords() -> Vec<String> {
+    let rules = read("grammar/src/dsl.pest");
+    let word = |line: &str| Some(line.strip_prefix("kw_")?.split('"').nth(1)?.to_owned());
+    rules.lines().filter_map(word).collect()
+}
+
 #[test]
 fn the_words_of_the_language_are_known() {
     let grammar = grammar();
-    let shown_as = |before: &str, word: &str, scope: &str| {
-        let (lines, _) = grammar.scopes(&format!("{before}{word} "));
-        let line = lines.last().expect("a line");
-        let bytes = &line[line.len() - 1 - word.len()..line.len() - 1];
-        assert!(
-            bytes.iter().all(|scopes| scopes.iter().any(|found| found == scope)),
-            "{word} is not {scope}: {bytes:?}"
-        );
+    let sample = read("editors/textmate/sample.lathe");
+    let (scopes, _) = grammar.scopes(&sample);
+    let is_shown = |word: &str, scope: &str| {
+        sample.lines().zip(&scopes).any(|(line, scopes)| {
+            line.match_indices(word).any(|(at, _)| {
+                let bytes = &scopes[at..at + word.len()];
+                bytes.iter().all(|scopes| scopes.iter().any(|found| found.starts_with(scope)))
+            })
+        })
     };
+    let keywords = keywords();
+    assert!(keywords.len() > 25, "{keywords:?}");
+    for word in keywords {
+        let is_known = is_shown(&word, "keyword.") || is_shown(&word, "storage.");
+        assert!(is_known, "use {word} in sample.lathe, and show it as a keyword");
+    }
     for kind in Kind::ALL {
-        shown_as("spec a {\nrules {\n", &format!(":{}", kind.name()), "support.type.kind.lathe");
+        let (lines, _) = grammar.scopes(&format!("spec a {{\nrules {{\n:{} => keep", kind.name()));
+        let is_known = lines[2][1..=kind.name().len()]
+            .iter()
+            .all(|scopes| scopes.ends_with(&["support.type.kind.lathe".to_owned()]));
+        assert!(is_known, "{} is not shown as a kind", kind.name());
     }
 }
 

@@ -445,4 +445,30 @@ proptest! {
         let scattered = if is_yaml { scattered_yaml(text, &dice) } else { scattered(text, &dice) };
         formatted(name, &scattered);
     }
+    #[test]
+    fn what_can_be_read_can_be_formatted(
+        which: prop::sample::Index,
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..4, prop::sample::select(PIECES)), 1..4),
+    ) {
+        let (name, text) = which.get(&CORPUS);
+        let mut edited: Vec<char> = text.chars().collect();
+        for (at, removed, piece) in edits {
+            let at = at.index(edited.len());
+            edited.splice(at..(at + removed).min(edited.len()), piece.chars());
+        }
+        let edited = String::from_iter(edited);
+        let (sources, source, parsed) = parse_named(name, &edited);
+        if parsed.diagnostics.is_empty() {
+            match lathe_grammar::format(&sources, source) {
+                Ok(once) => prop_assert_eq!(formatted_named(name, &once), once, "formatted twice, of\n{}", edited),
+                Err(faults) => prop_assert!(faults.iter().all(|fault| fault.notes.is_empty()), "{edited}\n{faults:#?}"),
+            }
+        }
+    }
 }
+
+/// What an edit inserts.
+const PIECES: &[&str] = &[
+    "", " ", "\n", "\n\n", "\t", "\r\n", "//", "// c\n", "#", " # c\n", "\"", "'", ",", ", ", ":", ": ", "- ", "-",
+    "(", ")", "[", "]", "{", "}", "\\", "*", "&", "|", ">", "!", "%", "?", "~", "---\n", "x", "0", "ü",
+];
