@@ -98,6 +98,34 @@ fn values_can_be_replaced_on_the_way() {
 }
 
 #[test]
+fn dropped_comments_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |name: &str, text: &str| {
+        fs::write(folder.path().join(name), text).unwrap();
+        let mut command = lathe();
+        command.current_dir(folder.path()).args([
+            "--message-format",
+            "short",
+            "convert",
+            name,
+            "-o",
+            "-",
+            "--to",
+            "yaml",
+        ]);
+        let ended = run(&mut command);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stderr
+    };
+    assert_eq!(said("a.lathe", "lathe 1\nspec a { rules { re:\"//\" => keep } }\n"), "");
+    assert_eq!(said("a.lathe", "lathe 1\nspec a { } // b\n"), "a.lathe:2:12: warning[F0003]: a comment is dropped\n");
+    let two = "# one\nlathe: 1\nspec: a # two\nrules: [{match: 're:\"#\"', format: keep}]\n";
+    assert_eq!(said("a.yaml", two), "a.yaml:1:1: warning[F0003]: 2 comments are dropped\n");
+    let anchored = "lathe: 1\nspec: &a a # one\nmodels: [*a]\n";
+    assert!(said("a.yaml", anchored).contains("comments of this file, if it has any"));
+}
+
+#[test]
 fn conversions_that_cannot_be_made_write_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (spec, model) = ("lathe 1\nspec a { rules { ** => keep } }\n", "lathe 1\nmodel m { }\n");

@@ -54,6 +54,19 @@ pub fn format(sources: &Sources, source: SourceId) -> Result<String, Vec<Diagnos
     Err(vec![fault.label(Span::new(source, 0..0), "").note("this is a mistake in Lathe")])
 }
 
+/// Where the comments of a text stand, without the blanks behind them. `None` when they cannot be told from the rest: in
+/// YAML that `format` leaves as it is.
+pub fn comments(sources: &Sources, source: SourceId) -> Option<Vec<Span>> {
+    let entry = sources.get(source);
+    let trivia = if is_yaml(&entry.name) {
+        let root = value::read(&entry.text).ok()?;
+        yaml::scan(&entry.text, &root).ok()?
+    } else {
+        comments::scan(&entry.text)
+    };
+    Some(trivia.comments.into_iter().map(|comment| Span::new(source, comment)).collect())
+}
+
 /// A text without mistakes.
 struct Read {
     file: File,

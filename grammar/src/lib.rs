@@ -38,6 +38,6 @@ mod print;
 pub mod span;
 mod yaml;
 
-pub use fmt::format;
+pub use fmt::{comments, format};
 pub use parse::{LANGUAGE_VERSION, MAX_SOURCE_LENGTH, Parsed, parse, parse_value};
 pub use print::{print, print_yaml};

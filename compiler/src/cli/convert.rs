@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use lathe_grammar::ast::{File, Item, ItemKind, Spec};
 use lathe_grammar::diag::Diagnostic;
-use lathe_grammar::span::{SourceId, Sources};
-use lathe_grammar::{parse, print as print_lathe, print_yaml};
+use lathe_grammar::span::{SourceId, Sources, Span};
+use lathe_grammar::{comments, parse, print as print_lathe, print_yaml};
 
 use super::render::Messages;
 use super::texts::{is_lathe, is_yaml, load_spec, write_file};
@@ -64,7 +64,9 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
             None => return Err(Failure::input(&mut sources, not_in_yaml(&file))),
         },
     };
-    messages.diagnostics(&sources, &parsed.diagnostics);
+    let mut warnings = parsed.diagnostics;
+    warnings.extend(dropped_comments(&sources, source));
+    messages.diagnostics(&sources, &warnings);
     if to_stdout { print(&text) } else { write_file(output, &text) }
 }
 
@@ -123,6 +125,18 @@ fn overridden(
 
 fn is_same_file(a: &Path, b: &Path) -> bool {
     fs::canonicalize(a).is_ok_and(|a| fs::canonicalize(b).is_ok_and(|b| a == b))
+}
+
+/// What is lost: the AST holds no comments.
+fn dropped_comments(sources: &Sources, source: SourceId) -> Option<Diagnostic> {
+    let Some(found) = comments(sources, source) else {
+        let is_possible = sources.get(source).text.contains('#');
+        let message = "comments of this file, if it has any, are dropped";
+        return is_possible.then(|| Diagnostic::warning("F0003", message).label(Span::new(source, 0..0), ""));
+    };
+    let (first, count) = (*found.first()?, found.len());
+    let message = if count == 1 { "a comment is dropped".to_owned() } else { format!("{count} comments are dropped") };
+    Some(Diagnostic::warning("F0003", message).label(first, if count == 1 { "" } else { "the first" }))
 }
 
 /// Points at the first item that YAML has no place for.
