@@ -177,7 +177,9 @@ impl Walker {
                     return self.yaml(self.span(&part));
                 }
                 self.missing_version(text);
-                if nearest(mistakes::leading_word(part.as_str()), ["lathe"]).is_some() {
+                let word = mistakes::leading_word(part.as_str());
+                let is_version = part.as_str()[word.len()..].trim().parse::<f64>().is_ok();
+                if is_version || nearest(word, ["lathe"]).is_some() {
                     continue;
                 }
             }

@@ -68,17 +68,24 @@ pub(crate) fn is_item_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
+/// How many characters of a strange version are shown.
+const MAX_SHOWN: usize = 40;
+
 /// What is said of a version that is written like this and cannot be read.
 pub(crate) fn unknown_version(written: &str, span: Span) -> Diagnostic {
     let is_number = !written.is_empty() && written.bytes().all(|byte| byte.is_ascii_digit());
     let is_newer = is_number && written.bytes().any(|byte| byte != b'0');
+    let mut shown: String = written.chars().take_while(|c| !c.is_control()).take(MAX_SHOWN).collect();
+    if shown.len() < written.len() {
+        shown.push('…');
+    }
     let diagnostic = if is_newer {
-        let message = format!("version {written} of the language is newer than this compiler reads");
+        let message = format!("version {shown} of the language is newer than this compiler reads");
         Diagnostic::error("P0003", message)
     } else if written.is_empty() {
         Diagnostic::error("P0002", "the version line names no version")
     } else {
-        Diagnostic::error("P0002", format!("`{written}` is no version of the language"))
+        Diagnostic::error("P0002", format!("`{shown}` is no version of the language"))
     };
     diagnostic.label(span, "")
 }

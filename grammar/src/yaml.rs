@@ -151,14 +151,14 @@ impl Reader<'_> {
                     Some(nearest) => format!("did you mean `{nearest}`?"),
                     None => format!("the keys of {what} are {}", known.join(", ")),
                 };
-                self.report("P0004", span, format!("{what} has no key `{name}`")).help = Some(help);
+                self.report("P0004", span, format!("{what} has no key `{}`", name.escape_debug())).help = Some(help);
             }
         }
         found
     }
 
     fn twice(&mut self, name: &str, again: Span, first: Span) {
-        let fault = Diagnostic::error("P0005", format!("the key `{name}` stands twice"))
+        let fault = Diagnostic::error("P0005", format!("the key `{}` stands twice", name.escape_debug()))
             .label(again, "")
             .label(first, "the first one is here");
         self.diagnostics.push(fault);

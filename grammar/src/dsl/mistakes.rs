@@ -143,6 +143,10 @@ impl Walker {
             Place::File if word == "lathe" => {
                 Some((fault.help("the version line stands once, at the top of the file"), None))
             }
+            Place::File if ["import", "include"].contains(&word) => Some((fault.help("write `use \"PATH\"`"), None)),
+            Place::File if SECTIONS.contains(&word) => {
+                Some((fault.help(format!("`{word}` stands in a spec: `spec NAME {{ … }}`")), None))
+            }
             Place::File => Some((fault, None)),
             Place::Spec => {
                 let help = outside_its_block(text).map_or_else(|| held_by("a spec", place), str::to_owned);
@@ -270,7 +274,7 @@ impl Walker {
                 return None;
             }
         };
-        if self.is_reported(text, 0) {
+        if self.is_reported(text, 0) || self.section_in_block(line) {
             return None;
         }
         let starts_with_mark = |rest: &str| marks.iter().any(|mark| rest.starts_with(mark));
@@ -293,6 +297,20 @@ impl Walker {
         let replaced = text.get(at..at + mark.len())?;
         let is_whole = replaced.trim_end() == found.text && (mark == "=>" || text[..at].ends_with(' '));
         is_whole.then(|| format!("{}{mark}{}", &text[..at], &text[at + mark.len()..]))
+    }
+
+    /// Reports a section that stands in the block of another one, unless some brace was reported: then it may only seem
+    /// so. False for any other line.
+    fn section_in_block(&mut self, line: &str) -> bool {
+        let word = leading_word(line);
+        if !SECTIONS.contains(&word) || !line[word.len()..].trim_start().starts_with('{') {
+            return false;
+        }
+        if self.broken.is_empty() {
+            let message = format!("`{word}` stands in a spec, not in the block of another section");
+            self.report("P0001", self.origin.place(0..word.len()), message);
+        }
+        true
     }
 }
 

@@ -117,6 +117,7 @@ impl Walker {
             match line.as_rule() {
                 Rule::bad_line => lines.extend(self.bad(&line, place, &read).flatten()),
                 Rule::trailing => self.bad_rest(&line, Rule::line_end),
+                Rule::bad_head => self.bad_head(&line, Rule::open_brace),
                 _ => lines.extend(read(self, line)),
             }
         }

@@ -77,7 +77,7 @@ fn value_length(rest: &str, in_flow: bool) -> usize {
     for (at, character) in rest.char_indices() {
         match (quote, character) {
             (Some(open), _) if open == character => quote = None,
-            (None, '"' | '\'') if at == 0 => quote = Some(character),
+            (None, '"' | '\'') if at == 0 || rest[at + 1..].contains(character) => quote = Some(character),
             (None, '#') if before == ' ' || before == '\t' => return at,
             (None, ',' | ']' | '}') if depth == 0 && in_flow => return at,
             (None, '(' | '[' | '{') => depth += 1,
@@ -137,6 +137,9 @@ impl Entry {
         let what = if self.is_pattern(text) { "pattern" } else { "value" };
         match slip {
             Slip::OpenQuote => format!("close the quotes: {key}: {}", quoted(&value[1..])),
+            Slip::Colon if self.is_pattern(text) && value.contains(' ') && !value.starts_with("re:") => {
+                "write each entry on a line of its own, or a comma between two".to_owned()
+            }
             Slip::FirstCharacter(_) | Slip::Colon => format!("quote this {what}: {key}: {}", quoted(value)),
         }
     }

@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use crate::diag::Diagnostic;
+use crate::pattern::Pattern;
 use crate::print::yaml::quoted;
 use crate::span::{SourceId, Span};
 
@@ -288,7 +289,8 @@ fn second_document(text: &str) -> Option<usize> {
 fn short_rule(line: &str) -> Option<String> {
     let rule = line.trim_start().strip_prefix("- ")?;
     let (pattern, format) = rule.split_once(": ").or_else(|| rule.split_once("=>"))?;
-    pattern.starts_with(['*', '{', '[', '&', '!']).then(|| long_rule(pattern.trim(), format.trim()))
+    let is_pattern = pattern.starts_with(['*', '{']) && Pattern::parse(pattern.trim()).is_ok();
+    is_pattern.then(|| long_rule(pattern.trim(), format.trim()))
 }
 
 /// Help for a rule that is no mapping with the right keys.
@@ -331,7 +333,8 @@ fn cut(text: &str, range: &Range<usize>, begins: impl Fn(&str) -> bool) -> Vec<R
 
 /// A key at the start of a line, and all that belongs to it.
 fn blocks(text: &str) -> Vec<Range<usize>> {
-    cut(text, &(0..text.len()), |line| line.starts_with(|first: char| first.is_alphanumeric() || first == '_'))
+    let begins = |first: char| first.is_alphanumeric() || matches!(first, '_' | '"' | '\'');
+    cut(text, &(0..text.len()), |line| line.starts_with(begins))
 }
 
 /// The items or entries below the key of a block, or the whole block.

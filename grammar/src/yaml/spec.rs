@@ -79,9 +79,11 @@ impl Reader<'_> {
         Some(self.entries(map, what, known))
     }
 
-    /// Reports that one of `names` is missing, unless a key that is not known may stand for it.
+    /// Reports a key that is missing, unless one that is not known may stand for it, or a value that was reported may
+    /// hold it.
     fn missing(&mut self, entries: &Entries, value: &Node, message: &str) {
-        if !entries.has_unknown {
+        let has_reported = entries.entries.iter().any(|(.., value)| self.is_reported(self.span(value)));
+        if !entries.has_unknown && !has_reported {
             let span = entries.entries.first().map_or_else(|| self.span(value), |(_, key, _)| *key);
             self.report("P0001", span, message);
         }

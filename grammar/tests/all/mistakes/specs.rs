@@ -427,3 +427,61 @@ fn columns_behind_a_byte_order_mark() {
       = begin the file with `lathe 1`
     ");
 }
+
+#[test]
+fn heads_of_sections() {
+    insta::assert_snapshot!(spec("rules: {\na -> keep\n}\nrotate = {\nvalue by\n}\nmodels: [llama]\nkv_cache = {\n}"), @r"
+    3:6 P0001: expected `{`, found `:`
+      | rules: {
+      |      ^
+    4:3 P0001: expected `=>`, found `->`
+      | a -> keep
+      |   ^^
+      = a rule is written `PATTERN => FORMAT`
+    6:8 P0001: expected `{`, found `=`
+      | rotate = {
+      |        ^
+    7:9 P0001: expected a rotation, found the end of the line
+      | value by
+      |         ^
+    9:7 P0001: expected a name, found `:`
+      | models: [llama]
+      |       ^
+    10:10 P0001: expected `=>`, found `=`
+      | kv_cache = {
+      |          ^
+    ");
+    insta::assert_snapshot!(rules("a => keep\nrotate {\nvalue by hadamard\n}"), @r"
+    5:1 P0001: `rotate` stands in a spec, not in the block of another section
+      | rotate {
+      | ^^^^^^
+    ");
+    insta::assert_snapshot!(diagnose("lathe 1\nspec a {\n  rules {\n    ** => keep\n  rotate {\n    value by hadamard\n  }\n}\n"), @r"
+    2:8 P0001: this `{` is never closed
+      | spec a {
+      |        ^
+      |   rules {
+      |         ^ a `}` may be missing for this one
+      | }
+      | ^ which is closed here, at another indentation
+    ");
+    insta::assert_snapshot!(diagnose("lathe 1\nrules {\n** => keep\n}\nimport \"x\"\nuse \"x\" as y\n"), @r#"
+    2:1 P0001: expected `use`, `let`, `spec` or `model`, found `rules`
+      | rules {
+      | ^^^^^
+      = `rules` stands in a spec: `spec NAME { … }`
+    5:1 P0001: expected `use`, `let`, `spec` or `model`, found `import`
+      | import "x"
+      | ^^^^^^
+      = write `use "PATH"`
+    6:9 P0001: expected the end of the line, found `as`
+      | use "x" as y
+      |         ^^
+    "#);
+    insta::assert_snapshot!(diagnose("version 1\nspec a { }\n"), @r"
+    1:1 P0002: the version line is missing
+      | version 1
+      | ^
+      = begin the file with `lathe 1`
+    ");
+}

@@ -508,3 +508,88 @@ fn anchors_are_seen_from_everywhere() {
       = quote this value: format: "*g"
     "#);
 }
+
+#[test]
+fn mappings_in_flow_style() {
+    insta::assert_snapshot!(yaml_rules("- { match: \"*\", format: keep, }\n- { match: lm_head format: keep }\n- { match: a, format: keep\n- match: b\n  format: keep keep"), @r"
+    5:12 P0006: this is not YAML: a value that holds `: ` must stand in quotes
+      | - { match: lm_head format: keep }
+      |            ^^^^^^^^^^^^^^^^^^^^
+      = write each entry on a line of its own, or a comma between two
+    6:3 P0006: this is not YAML: unclosed bracket '{'
+      | - { match: a, format: keep
+      |   ^
+    8:16 P0001: expected the end of the line, found `keep`
+      |   format: keep keep
+      |                ^^^^
+    ");
+    insta::assert_snapshot!(yaml("\"lathe\": 1\n'spec': a\n\"rules\":\n  - match: **\n    formt: keep\n"), @r#"
+    4:12 P0006: this is not YAML: a value that begins with `*` must stand in quotes
+      |   - match: **
+      |            ^^
+      = quote this pattern: match: "**"
+    5:5 P0004: a rule has no key `formt`
+      |     formt: keep
+      |     ^^^^^
+      = did you mean `format`?
+    "#);
+}
+
+#[test]
+fn keys_out_of_line() {
+    insta::assert_snapshot!(yaml_rules("  - match: a\n    format: keep\n   - match: b\n     format: keep\n  - match: c\n    formt: keep"), @r"
+    6:4 P0006: this is not YAML: while parsing a block collection, did not find expected '-' indicator
+      |    - match: b
+      |    ^
+    9:5 P0004: a rule has no key `formt`
+      |     formt: keep
+      |     ^^^^^
+      = did you mean `format`?
+    ");
+    insta::assert_snapshot!(yaml_rules("  - match: a\n  format: keep\n  - match: re:\"a: #b\"\n    format: keep\ncompute: f32\n tied: share\nrulse: 3"), @r#"
+    5:3 P0006: this is not YAML: while parsing a block collection, did not find expected '-' indicator
+      |   format: keep
+      |   ^
+    6:12 P0006: this is not YAML: a value that holds `: ` must stand in quotes
+      |   - match: re:"a: #b"
+      |            ^^^^^^^^^^
+      = quote this pattern: match: "re:\"a: #b\""
+    9:6 P0006: this is not YAML: mapping values are not allowed in this context
+      |  tied: share
+      |      ^
+    10:1 P0004: a spec has no key `rulse`
+      | rulse: 3
+      | ^^^^^
+      = did you mean `rules`?
+    "#);
+    insta::assert_snapshot!(yaml("lathe: 1\r\nspec: a\r\nrules:\r\n  - match: **\r\n\tformat: keep\r\n  - match: \"a\r\n    formt: keep\r\n"), @r#"
+    4:12 P0006: this is not YAML: a value that begins with `*` must stand in quotes
+      |   - match: **
+      |            ^^
+      = quote this pattern: match: "**"
+    5:1 P0006: this is not YAML: a tab in the indentation
+      | 	format: keep
+      | ^
+      = indent with blanks
+    6:12 P0006: this is not YAML: these quotes are not closed on their line
+      |   - match: "a
+      |            ^
+      = close the quotes: match: "a"
+    7:5 P0004: a rule has no key `formt`
+      |     formt: keep
+      |     ^^^^^
+      = did you mean `format`?
+    "#);
+    insta::assert_snapshot!(yaml("lathe: 1\n\n  - 'a'\n"), @r"
+    1:8 P0002: `1…` is no version of the language
+      | lathe: 1
+      |        ^^^^^^^^^^
+      = this compiler reads `lathe: 1`
+    ");
+    insta::assert_snapshot!(yaml("lathe: 1\n? |\n  - \n: 3\n"), @r"
+    3:3 P0004: a spec has no key `- \n`
+      |   -
+      |   ^
+      = the keys of a spec are lathe, use, spec, extends, models, let, rules, rotate, kv_cache, tied, compute
+    ");
+}
