@@ -3,7 +3,7 @@
 use crate::print::line::Line;
 
 /// No line is longer where a call or a list in it can be broken.
-const MAX_WIDTH: usize = 120;
+pub(super) const MAX_WIDTH: usize = 120;
 
 /// How much deeper stands what is inside.
 pub(super) const STEP: usize = 4;

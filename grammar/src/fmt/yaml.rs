@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::lines::{Break, Entry};
+use super::lines::{Break, Entry, MAX_WIDTH};
 use super::writer::{Gap, Trivia, Writer, whole};
 use crate::dsl::{Origin, parse_expression};
 use crate::pattern::Pattern;
@@ -12,9 +12,6 @@ use crate::yaml::value::{Key, Node, Value};
 
 /// How much deeper stands what is inside.
 const STEP: usize = 2;
-
-/// What stays on one line is no longer.
-const MAX_WIDTH: usize = 120;
 
 /// Finds comments; or where something stands that is neither comment, nor list or mapping, nor a number or a text on one
 /// line: anchors, aliases, tags, directives, blocks of text.
@@ -41,38 +38,31 @@ pub(super) fn scan(text: &str, root: &Node) -> Result<Trivia, Range<usize>> {
     Ok(trivia)
 }
 
-/// Where keys, numbers and texts stand; or what is written in no way that can be kept.
+/// Where keys, numbers and texts stand; or one that is not written as a word or in quotes.
 fn collect_scalars(text: &str, node: &Node, scalars: &mut Vec<Range<usize>>) -> Result<(), Range<usize>> {
-    let plain =
-        |at: &Range<usize>| text[at.clone()].starts_with(|c: char| c.is_ascii_alphanumeric() || "+-._".contains(c));
-    let is_whole = |at: &Range<usize>, value: &str| {
+    let mut add = |at: &Range<usize>, is_whole: bool| {
+        scalars.push(at.clone());
+        if is_whole && !text[at.clone()].starts_with(['&', '*', '!', '|', '>']) { Ok(()) } else { Err(at.clone()) }
+    };
+    let is_text = |at: &Range<usize>, value: &str| {
         let written = &text[at.clone()];
         let is_quoted = |quote| written.len() > 1 && written.starts_with(quote) && written.ends_with(quote);
-        written == value && !value.starts_with(['&', '*', '!']) || is_quoted('"') || is_quoted('\'')
+        written == value || is_quoted('"') || is_quoted('\'')
     };
     match &node.value {
-        Value::Null if node.at.is_empty() => {}
+        Value::Null if node.at.is_empty() => Ok(()),
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
-            let is_word = !text[node.at.clone()].contains(char::is_whitespace);
-            if !is_word || !(plain(&node.at) || &text[node.at.clone()] == "~") {
-                return Err(node.at.clone());
-            }
-            scalars.push(node.at.clone());
+            add(&node.at, !text[node.at.clone()].contains(char::is_whitespace))
         }
-        Value::Text(value) if is_whole(&node.at, value) => scalars.push(node.at.clone()),
-        Value::Text(_) => return Err(node.at.clone()),
-        Value::List(items) => items.iter().try_for_each(|item| collect_scalars(text, item, scalars))?,
+        Value::Text(value) => add(&node.at, is_text(&node.at, value)),
+        Value::List(items) => items.iter().try_for_each(|item| collect_scalars(text, item, scalars)),
         Value::Map(entries) => {
-            for (key, value) in entries {
-                if !is_whole(&key.at, &key.name) {
-                    return Err(key.at.clone());
-                }
-                scalars.push(key.at.clone());
-                collect_scalars(text, value, scalars)?;
+            for (key, _) in entries {
+                add(&key.at, is_text(&key.at, &key.name))?;
             }
+            entries.iter().try_for_each(|(_, value)| collect_scalars(text, value, scalars))
         }
     }
-    Ok(())
 }
 
 /// What is written for a text, of which `root` is the tree.
