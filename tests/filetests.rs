@@ -1,15 +1,19 @@
 //! Tests that are files: a text for one stage of the compiler, and beside it what that stage is expected to say.
 //!
-//! The first line of a file names its stage. `LATHE_BLESS=1` writes what was found into the files, to be reviewed.
+//! The first line of a graph or a definition names its stage. `LATHE_BLESS=1` writes what was found into the files, to be reviewed.
 //!
 //! - `verify/*.ir`: a graph; `// error:` lines at the top say which invariants it breaks.
 //! - `passes/*.ir`: a graph, `// ----`, the graph after a pass; `// edit:` lines say what the pass did, `// tie:` lines
 //!   what the plan says of heads and tables.
 //! - `model/*.lathe`: a definition. `// config:` is its config.json, `// tensors:` the checkpoint's tensors and shapes.
-//! - `spec/*`: a spec, resolved on `models/micro-llama`.
+//! - `diag/*`: a spec, mostly a wrong one; see [`diag`].
 //!
 //! In the last two, lines below a line of text point at what is wrong in it: `^^^ error[M0005]: …` at the place at fault,
 //! `--- …` at places that explain it. What has no place in the text stands at the top.
+
+mod diag;
+mod marks;
+mod pairs;
 
 use std::env;
 use std::fs;
@@ -19,17 +23,19 @@ use lathe_compiler::elaborate::TieCandidate;
 use lathe_compiler::ir::{self, Invariant, Op, ParamId};
 use lathe_compiler::passes::{Options, PIPELINE, run_passes};
 use lathe_compiler::plan::{Finding, Plan, Tie};
-use lathe_grammar::diag::{Diagnostic, Severity};
-use lathe_grammar::span::{SourceId, Sources, Span};
+use lathe_grammar::span::{SourceId, Span};
 use serde_json::Value;
+use tempfile::TempDir;
 
+use self::marks::{Comment, with_marks, without_marks};
 use crate::support::compiler::{Texts, diagnostics, open};
 use crate::support::forge::Forge;
 use crate::support::{self, files, llama};
 
 /// Compares every file of a folder with what `found` makes of it.
 fn check(folder: &str, found: impl Fn(&Path, &str) -> String) {
-    let paths: Vec<PathBuf> = files::list(&support::root().join("filetests").join(folder));
+    let mut paths: Vec<PathBuf> = files::list(&support::root().join("filetests").join(folder));
+    paths.retain(|path| path.is_file());
     assert!(!paths.is_empty());
     let mut failures = Vec::new();
     for path in paths {
@@ -49,8 +55,14 @@ fn check(folder: &str, found: impl Fn(&Path, &str) -> String) {
 
 /// What a line at the top of the file says after `// KEY: `.
 fn head<'t>(text: &'t str, key: &str) -> impl Iterator<Item = &'t str> {
-    let prefix = format!("// {key}: ");
-    text.lines().take_while(|line| line.starts_with("//")).filter_map(move |line| line.strip_prefix(prefix.as_str()))
+    head_in(text, Comment::Slashes, key)
+}
+
+/// What a comment at the top of the file says after `KEY: `.
+fn head_in<'t>(text: &'t str, comment: Comment, key: &str) -> impl Iterator<Item = &'t str> {
+    let prefix = format!("{} {key}: ", comment.sign());
+    let is_comment = move |line: &&str| line.starts_with(comment.sign());
+    text.lines().take_while(is_comment).filter_map(move |line| line.strip_prefix(prefix.as_str()))
 }
 
 #[track_caller]
@@ -159,110 +171,33 @@ fn printed_graphs_read_back() {
     }
 }
 
-/// The text without the lines that point at mistakes.
-fn without_marks(text: &str, comment: &str) -> String {
-    let is_mark = |line: &&str| {
-        let Some(mark) = line.trim_start().strip_prefix(comment) else { return false };
-        let mark = mark.trim_start();
-        ["^", "---", "error[", "warning[", "note: ", "help: "].iter().any(|start| mark.starts_with(start))
+/// A checkpoint as the comments `config` and `tensors` describe it; its weights are zeros.
+fn synthetic_checkpoint(path: &Path, text: &str, comment: Comment) -> TempDir {
+    let parse = |key: &str| -> Value {
+        let text = head_in(text, comment, key).next().unwrap_or("{}");
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{}: {key}: {error}", path.display()))
     };
-    text_of(text.lines().filter(|line| !is_mark(line)))
-}
-
-/// Writes below each line what is wrong in it.
-fn with_marks(sources: &Sources, source: SourceId, comment: &str, found: &[Diagnostic], folder: &Path) -> String {
-    let lines: Vec<&str> = sources.get(source).text.lines().collect();
-    // By line, from 1; at 0 what has no place in this text.
-    let mut marks: Vec<Vec<String>> = vec![Vec::new(); lines.len() + 1];
-    let at = |column: usize, text: &str| format!("{comment}{:width$}{text}", "", width = column - comment.len());
-    for diagnostic in found {
-        let severity = match diagnostic.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        let title = format!("{severity}[{}]: {}", diagnostic.code, diagnostic.message);
-        let mut labels = diagnostic.labels.iter().peekable();
-        let (line, column) = match labels.next_if(|label| label.span.source == source) {
-            Some(label) => {
-                let (line, column, width) = place(sources, label.span);
-                let label = if label.message.is_empty() { String::new() } else { format!(" ({})", label.message) };
-                marks[line].push(at(column, &format!("{} {title}{label}", "^".repeat(width))));
-                (line, column)
-            }
-            None => {
-                marks[0].push(format!("{comment} {title}"));
-                (0, comment.len() + 1)
-            }
-        };
-        for label in labels {
-            if label.span.source == source {
-                let (line, column, width) = place(sources, label.span);
-                marks[line].push(at(column, &format!("{} {}", "-".repeat(width.max(3)), label.message)));
-            } else {
-                let file = &sources.get(label.span.source).name;
-                marks[line].push(at(column, &format!("note: in {file}: {}", label.message)));
-            }
-        }
-        marks[line].extend(diagnostic.notes.iter().map(|note| at(column, &format!("note: {note}"))));
-        marks[line].extend(diagnostic.help.iter().map(|help| at(column, &format!("help: {help}"))));
+    let mut tensors = Forge::default();
+    for (name, shape) in parse("tensors").as_object().expect("tensors are an object") {
+        let shape: Vec<u64> = shape.as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+        tensors.push(name, "BF16", &shape, &vec![0; 2 * shape.iter().product::<u64>() as usize]);
     }
-    let head = lines.iter().take_while(|line| line.starts_with(comment)).count();
-    let mut out: Vec<&str> = Vec::new();
-    for (index, line) in lines.into_iter().enumerate() {
-        if index == head {
-            out.extend(marks[0].iter().map(String::as_str));
-        }
-        out.push(line);
-        out.extend(marks[index + 1].iter().map(String::as_str));
-    }
-    text_of(out).replace(folder.to_str().expect("paths of the tests are UTF-8"), "[checkpoint]")
-}
-
-/// Line (from 1), column (from 0) and width of the part of a span on its first line. A span at the very start of a line
-/// moves aside for the sign of the comment.
-fn place(sources: &Sources, span: Span) -> (usize, usize, usize) {
-    let (line, column) = sources.line_column(span);
-    let covered = &sources.get(span.source).text[span.range()];
-    let width = covered.lines().next().unwrap_or_default().chars().count().max(1);
-    (line, column.max(4) - 1, width)
+    let folder = tempfile::tempdir().unwrap();
+    llama::write(folder.path(), &parse("config"), &tensors);
+    folder
 }
 
 #[test]
 fn model() {
     check("model", |path, text| {
         assert_eq!(stage(path, text), "model");
-        let parse = |key: &str| -> Value {
-            let text = head(text, key).next().unwrap_or("{}");
-            serde_json::from_str(text).unwrap_or_else(|error| panic!("{}: {key}: {error}", path.display()))
-        };
-        let mut tensors = Forge::default();
-        for (name, shape) in parse("tensors").as_object().expect("tensors are an object") {
-            let shape: Vec<u64> = shape.as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
-            tensors.push(name, "BF16", &shape, &vec![0; 2 * shape.iter().product::<u64>() as usize]);
-        }
-        let folder = tempfile::tempdir().unwrap();
-        llama::write(folder.path(), &parse("config"), &tensors);
-        let plain = without_marks(text, "//");
+        let folder = synthetic_checkpoint(path, text, Comment::Slashes);
+        let plain = without_marks(text, Comment::Slashes);
         let mut texts = Texts::library("keep").with_model(support::name(path), &plain);
         let found = match texts.prepare(&open(folder.path())) {
             Ok(prepared) => prepared.warnings,
             Err(error) => diagnostics(error),
         };
-        with_marks(&texts.sources, SourceId(1), "//", &found, folder.path())
-    });
-}
-
-#[test]
-fn spec() {
-    check("spec", |path, text| {
-        let comment = if path.extension().is_some_and(|extension| extension == "yaml") { "#" } else { "//" };
-        let plain = without_marks(text, comment);
-        let mut texts = Texts::spec(support::name(path), &plain);
-        let checkpoint = support::model("micro-llama");
-        let found = match texts.prepare(&open(&checkpoint)) {
-            Ok(prepared) => prepared.warnings,
-            Err(error) => diagnostics(error),
-        };
-        with_marks(&texts.sources, SourceId(0), comment, &found, &checkpoint)
+        with_marks(&texts.sources, SourceId(1), Comment::Slashes, &found, folder.path())
     });
 }

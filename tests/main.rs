@@ -1,6 +1,7 @@
 //! Tests that cross crates: from spec and checkpoint to logits, through the real binaries.
 
 mod checkpoint_faults;
+mod codes;
 mod definitions;
 mod documents;
 mod end_to_end;

@@ -373,9 +373,11 @@ fn shipped_definition(
         Some(name) => format!("{file}: no shipped definition describes the architecture `{name}`"),
         None => format!("{file}: expected a list `architectures`, found none"),
     };
-    let mut diagnostic = Diagnostic::error("C0012", message)
-        .file(file)
-        .help("write a definition (it is data, not code) and pass it with --model-def");
+    let name = wanted.first().copied().unwrap_or("NAME");
+    let mut diagnostic = Diagnostic::error("C0012", message).file(file).help(format!(
+        "write a definition, which is data: `lathe 1` and `model NAME {{ architectures \"{name}\" … }}`, as for a model \
+         that `lathe list models` shows; pass it with `--model-def FILE`"
+    ));
     let known: Vec<String> = known.into_iter().collect();
     if let Some(near) = wanted.first().and_then(|name| nearest(name, known.iter().map(String::as_str))) {
         diagnostic = diagnostic.note(format!("the closest that is shipped is `{near}`"));

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use lathe_grammar::pattern::{Candidate, Pattern};
+use lathe_grammar::pattern::Pattern;
 use lathe_runtime::program::Binary;
 
 use crate::elaborate::Elaborated;
@@ -24,7 +24,8 @@ pub fn edges(model: &Elaborated, site: Site, within: Option<&Pattern>) -> Vec<No
             linears(graph).map(|(_, input)| input).filter(hidden).collect()
         }
         Site::Input => {
-            let matched: BTreeSet<&str> = within.map(|pattern| matching(model, pattern)).unwrap_or_default();
+            let indices = within.map(|pattern| model.matching(pattern)).unwrap_or_default();
+            let matched: BTreeSet<&str> = indices.into_iter().map(|index| model.modules[index].path.as_str()).collect();
             let reads = |label: &str| matched.contains(label);
             return linears(graph)
                 .filter(|(label, _)| reads(label))
@@ -38,16 +39,6 @@ pub fn edges(model: &Elaborated, site: Site, within: Option<&Pattern>) -> Vec<No
         .into_iter()
         .filter(|id| within.is_none_or(|pattern| lies_in(model, pattern, &graph.node(*id).label)))
         .collect()
-}
-
-/// The modules that a pattern matches, by path.
-fn matching<'m>(model: &'m Elaborated, pattern: &Pattern) -> BTreeSet<&'m str> {
-    let children = |path: &str| model.indexed_children(path);
-    let matches = |module: &&crate::elaborate::Module| {
-        let takes_format = module.takes_format();
-        pattern.matches(&Candidate { path: &module.path, kind: module.kind, takes_format, children: &children })
-    };
-    model.modules.iter().filter(matches).map(|module| module.path.as_str()).collect()
 }
 
 /// Whether a node, by its label, lies in a container that the pattern matches.

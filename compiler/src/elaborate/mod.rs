@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lathe_grammar::ast;
 use lathe_grammar::diag::Diagnostic;
-use lathe_grammar::pattern::Kind;
+use lathe_grammar::pattern::{Candidate, Kind, Pattern};
 use lathe_grammar::span::Span;
 
 use crate::ir::{Graph, NodeId, ParamId, TensorId};
@@ -95,6 +95,19 @@ impl Elaborated {
     /// How many indexed children the container at `path` has; 0 for what is none.
     pub fn indexed_children(&self, path: &str) -> usize {
         self.children.get(path).copied().unwrap_or(0) as usize
+    }
+
+    /// Whether a pattern matches a module.
+    pub fn is_match(&self, pattern: &Pattern, module: &Module) -> bool {
+        let children = |path: &str| self.indexed_children(path);
+        let takes_format = module.takes_format();
+        pattern.matches(&Candidate { path: &module.path, kind: module.kind, takes_format, children: &children })
+    }
+
+    /// The modules that a pattern matches, by index, in order.
+    pub fn matching(&self, pattern: &Pattern) -> Vec<usize> {
+        let modules = self.modules.iter().enumerate();
+        modules.filter(|(_, module)| self.is_match(pattern, module)).map(|(index, _)| index).collect()
     }
 
     /// The module whose weight a parameter is.

@@ -3,14 +3,15 @@
 //! A format is written as a call, `int4(group: 128, symmetric: false)`. Here its arguments are checked, as far as that is
 //! possible without a model; whether a group divides a weight is checked when the spec meets one.
 
+mod check;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
-use lathe_grammar::ast::Call;
-use lathe_grammar::diag::{Diagnostic, nearest};
-use lathe_grammar::span::{Span, Spanned};
+use super::parameters::{Parameter, Type};
 
-use super::names::Names;
-use super::parameters::{Arguments, Parameter, Type, Value, bind, place};
+pub(super) use check::format;
 
 /// Where a format stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -223,6 +224,17 @@ pub enum Granularity {
     Block(u64, u64),
 }
 
+/// Groups or blocks that do not fit a weight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Indivisible {
+    /// What does not divide, with its size.
+    pub part: String,
+    /// What it should divide, with its size.
+    pub whole: String,
+    /// What to write instead.
+    pub help: String,
+}
+
 /// A format with its arguments: two are equal when they mean the same, however they were written.
 #[derive(Clone, Copy)]
 pub struct Format {
@@ -269,17 +281,42 @@ impl Format {
         self.granularity
     }
 
-    /// Why values `[rows, columns]` cannot be divided into groups or blocks: what does not divide, and what it should.
-    pub fn indivisible(&self, rows: u64, columns: u64) -> Option<(String, String)> {
+    /// Why values `[rows, columns]` cannot be divided into groups or blocks.
+    pub fn indivisible(&self, rows: u64, columns: u64) -> Option<Indivisible> {
+        let name = self.kind.name;
+        let usual = |fits: &dyn Fn(u64) -> bool| -> Vec<String> {
+            [256, 128, 64, 32, 16].into_iter().filter(|size| fits(*size)).map(|size: u64| size.to_string()).collect()
+        };
+        let whole = format!("in_features {columns}");
         match (self.granularity, self.kind.element) {
-            (_, Element::Block { size, .. }) | (Granularity::Group(size), _) if columns % size != 0 => {
-                let whose = if self.kind.takes("group") { "group" } else { "the block size" };
-                Some((format!("{whose} {size}"), format!("in_features {columns}")))
+            (_, Element::Block { size, .. }) if columns % size != 0 => {
+                let help = format!(
+                    "`{name}` has blocks of {size} values: choose a format without blocks, such as `int8(per: channel)`"
+                );
+                Some(Indivisible { part: format!("the block size {size}"), whole, help })
+            }
+            (Granularity::Group(size), _) if columns % size != 0 => {
+                let sizes = usual(&|size| columns % size == 0);
+                let help = match &sizes[..] {
+                    [] if self.kind.takes("per") => format!("no usual size does: write `{name}(per: channel)`"),
+                    [] => "no usual size does: choose a format that can be `per: channel`".to_owned(),
+                    [only] => format!("of the usual sizes {only} does"),
+                    [first, ..] => format!("of the usual sizes {} do: write `group: {first}`", sizes.join(", ")),
+                };
+                Some(Indivisible { part: format!("group {size}"), whole, help })
             }
             (Granularity::Block(r, c), _) if rows % r != 0 || columns % c != 0 => {
-                Some((format!("block [{r}, {c}]"), format!("the shape [{rows}, {columns}]")))
+                let (part, whole) = (format!("block [{r}, {c}]"), format!("the shape [{rows}, {columns}]"));
+                let help = match usual(&|size| rows % size == 0 && columns % size == 0).first() {
+                    Some(size) => format!("write `block: [{size}, {size}]`"),
+                    None => format!("no usual size does: write `{name}(per: channel)`"),
+                };
+                Some(Indivisible { part, whole, help })
             }
-            _ if self.sparse && columns % 4 != 0 => Some(("4 of `sparse`".into(), format!("in_features {columns}"))),
+            _ if self.sparse && columns % 4 != 0 => {
+                let help = "drop `sparse`: it needs whole fours".into();
+                Some(Indivisible { part: "4 of `sparse`".into(), whole, help })
+            }
             _ => None,
         }
     }
@@ -372,176 +409,5 @@ impl FormatKind {
 
     fn takes(&self, parameter: &str) -> bool {
         self.parameters.iter().any(|known| known.name == parameter)
-    }
-}
-
-/// Checks a format that stands in `role`. `None` when there is a mistake; every one has been reported.
-pub(super) fn format(
-    call: &Spanned<Call>,
-    role: Role,
-    names: &Names<'_>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<Format> {
-    let (meant, used) = names.call(call, diagnostics)?;
-    let name = &meant.value.name;
-    let mut report = |mut diagnostic: Diagnostic| {
-        if let Some(used) = used {
-            diagnostic = diagnostic.label(used, "used here");
-        }
-        diagnostics.push(diagnostic);
-        None
-    };
-    let Some(kind) = FormatKind::find(&name.value) else {
-        let diagnostic = Diagnostic::error("S0201", format!("`{}` is no format", name.value)).label(name.span, "");
-        if super::rotations::RotationKind::find(&name.value).is_some() {
-            return report(diagnostic.help("it is a rotation: those stand in `rotate`"));
-        }
-        let lets = names.names_at(name.span.source);
-        let known = FORMATS.iter().map(|kind| kind.name).chain(lets);
-        let help = match nearest(&name.value, known) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "`lathe list formats` shows all".into(),
-        };
-        return report(diagnostic.help(help));
-    };
-    if !kind.roles.contains(&role) {
-        let message = format!("`{}` is no format for {}", kind.name, role.name());
-        let roles: Vec<&str> = kind.roles.iter().map(|role| role.name()).collect();
-        let help = format!("it is one for {}", roles.join(" and "));
-        return report(Diagnostic::error("S0208", message).label(name.span, "").help(help));
-    }
-    if kind.element == Element::Kept {
-        let exact = match &meant.value.args[..] {
-            [] => false,
-            [arg] if arg.name.is_none() && arg.value.to_string() == "exact" => true,
-            [first, ..] => {
-                let span = first.name.as_ref().map_or(first.value.span, |name| name.span.to(first.value.span));
-                let message = "`keep` takes no argument but `exact`";
-                return report(Diagnostic::error("S0203", message).label(span, "").help("write `keep(exact)`"));
-            }
-        };
-        if exact && role != Role::Weight {
-            let message = format!("`keep(exact)` is for weights, found it for {}", role.name());
-            return report(Diagnostic::error("S0208", message).label(meant.span, "").help("write `keep`"));
-        }
-        return Some(Format { exact, ..Format::KEEP });
-    }
-    let before = diagnostics.len();
-    let arguments = bind(kind.name, kind.parameters, &meant.value.args, names, diagnostics);
-    let format = arguments.and_then(|arguments| typed(kind, &arguments, meant.span, role, diagnostics));
-    if let Some(used) = used {
-        for diagnostic in &mut diagnostics[before..] {
-            if diagnostic.labels.len() == 1 {
-                *diagnostic = diagnostic.clone().label(used, "used here");
-            }
-        }
-    }
-    format
-}
-
-fn typed(
-    kind: &'static FormatKind,
-    arguments: &Arguments,
-    call: Span,
-    role: Role,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<Format> {
-    let before = diagnostics.len();
-    let granularity = granularity(kind, arguments, call, role, diagnostics);
-    let only = |name: &str, holds: bool, whom: &str, diagnostics: &mut Vec<Diagnostic>| {
-        if let Some(given) = arguments.find(name).filter(|_| !holds) {
-            let message = format!("`{name}` is for {whom}, found it for {}", role.name());
-            diagnostics.push(Diagnostic::error("S0208", message).label(given.span, ""));
-        }
-    };
-    only("fit", role == Role::Weight, "weights", diagnostics);
-    only("sparse", role == Role::Weight, "weights", diagnostics);
-    only("scale", role != Role::Weight, "activations and caches", diagnostics);
-    if diagnostics.len() > before {
-        return None;
-    }
-    let unless = |name: &str, default: &str| arguments.word(name).filter(|word| *word != default);
-    Some(Format {
-        kind,
-        granularity: granularity?,
-        symmetric: arguments.flag("symmetric").unwrap_or(true),
-        exact: false,
-        sparse: arguments.word("sparse").is_some(),
-        fit: unless("fit", "absmax"),
-        scale: unless("scale", "dynamic"),
-        values: arguments
-            .word("element")
-            .filter(|word| kind.parameters.iter().all(|known| known.default != Some(word))),
-    })
-}
-
-fn granularity(
-    kind: &FormatKind,
-    arguments: &Arguments,
-    call: Span,
-    role: Role,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<Granularity> {
-    let name = kind.name;
-    let given: Vec<&str> =
-        ["group", "per", "block"].into_iter().filter(|name| arguments.find(name).is_some()).collect();
-    if let [first, second, ..] = given[..] {
-        let message = format!("`{first}` and `{second}` of `{name}` both say what shares a scale");
-        diagnostics.push(
-            Diagnostic::error("S0207", message)
-                .label(place(arguments, second, call), "")
-                .label(place(arguments, first, call), "said here"),
-        );
-        return None;
-    }
-    match arguments.find("per").or(arguments.find("block")).map(|value| (&value.value, value.span)) {
-        Some((Value::Word(word), span)) => {
-            let (granularity, allowed): (_, &[Role]) = match *word {
-                "tensor" => (Granularity::Tensor, ANYWHERE),
-                "channel" => (Granularity::Channel, &[Role::Weight, Role::Cache]),
-                "token" => (Granularity::Token, &[Role::Input, Role::Cache]),
-                _ => (Granularity::Head, &[Role::Cache]),
-            };
-            if allowed.contains(&role) {
-                return Some(granularity);
-            }
-            let whom: Vec<&str> = allowed.iter().map(|role| role.name()).collect();
-            let message = format!("`per: {word}` is for {}, found it for {}", whom.join(" and "), role.name());
-            diagnostics.push(Diagnostic::error("S0208", message).label(span, "").help(match role {
-                Role::Weight => "weights share a scale `per: channel`, `per: tensor` or in a `group: N`",
-                Role::Input => "activations share a scale `per: token`, `per: tensor` or in a `group: N`",
-                Role::Cache => "caches share a scale `per: head`, `per: token`, `per: channel` or `per: tensor`",
-            }));
-            None
-        }
-        Some((Value::Block(rows, columns), span)) => {
-            if role == Role::Weight {
-                return Some(Granularity::Block(*rows as u64, *columns as u64));
-            }
-            let message = format!("`block` is for weights, found it for {}", role.name());
-            diagnostics.push(Diagnostic::error("S0208", message).label(span, ""));
-            None
-        }
-        _ => {
-            if let Some(size) = arguments.integer("group") {
-                return Some(Granularity::Group(size as u64));
-            }
-            if !kind.takes("group") {
-                return Some(Granularity::Tensor);
-            }
-            let (message, help) = if kind.takes("per") {
-                let per = match role {
-                    Role::Weight => "channel",
-                    Role::Input => "token",
-                    Role::Cache => "head",
-                };
-                let help = format!("write `{name}(per: {per})`, or `{name}(group: 128)`");
-                (format!("`{name}` is not told what shares a scale: `group` or `per` is missing"), help)
-            } else {
-                (format!("`{name}` needs the argument `group`"), format!("write `{name}(group: 64)`"))
-            };
-            diagnostics.push(Diagnostic::error("S0206", message).label(call, "").help(help));
-            None
-        }
     }
 }

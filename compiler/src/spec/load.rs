@@ -227,14 +227,26 @@ impl Loader<'_> {
     }
 
     fn unreadable(&mut self, path: &Spanned<String>, file: &Path, error: &FileError) {
-        let (code, message) = match error {
-            FileError::NotFound => ("S0006", format!("there is no file `{}`", file.display())),
-            FileError::Outside(_) => ("S0004", format!("`{}` is a link: {error}", file.display())),
+        let (code, message, help) = match error {
+            FileError::NotFound => {
+                let help = "paths lead from the folder of the file that they stand in";
+                ("S0006", format!("there is no file `{}`", file.display()), help)
+            }
+            FileError::Outside(root) => {
+                let help = "put a copy in the place of the link";
+                let root = folder_name(root);
+                (
+                    "S0004",
+                    format!("`{}` is a link that leads out of the folder of the spec, `{root}`", file.display()),
+                    help,
+                )
+            }
             FileError::NoText(_) | FileError::Io(_) => {
-                ("S0006", format!("`{}` cannot be read: {error}", file.display()))
+                let help = "it must be a file of text in UTF-8";
+                ("S0006", format!("`{}` cannot be read: {error}", file.display()), help)
             }
         };
-        self.diagnostics.push(Diagnostic::error(code, message).label(path.span, ""));
+        self.diagnostics.push(Diagnostic::error(code, message).label(path.span, "").help(help));
     }
 
     /// Where a path that is written in `from` leads.
@@ -289,8 +301,8 @@ impl Loader<'_> {
         if let Some(entry) = lathe_specs::spec(written) {
             return Some(Place::Library(entry.path.to_owned()));
         }
-        let diagnostic =
-            Diagnostic::error("S0006", format!("there is no spec `{written}` in scope, nor in the library"));
+        let message = format!("there is no spec `{written}` in scope, nor in the library");
+        let diagnostic = Diagnostic::error("S0006", message);
         let help = match nearest(written, lathe_specs::SPECS.iter().map(|entry| entry.name)) {
             Some(near) => format!("did you mean `{near}`?"),
             None => {
@@ -305,8 +317,11 @@ impl Loader<'_> {
     fn check_names(&mut self, source: SourceId) {
         let Some(file) = &self.read[&source].file else { return };
         let mut found: Vec<Diagnostic> = Vec::new();
-        let specs = self.specs_in_sight(source);
-        let lets = self.lets_in_sight(source);
+        let mut specs = self.specs_in_sight(source);
+        let mut lets = self.lets_in_sight(source);
+        // Of two with one name, that of this text is the one at fault.
+        specs.sort_by_key(|(of, _)| *of == source);
+        lets.sort_by_key(|binding| binding.span.source == source);
         let models = file.models().map(|model| ("model", &model.name));
         let items = specs.iter().map(|(_, spec)| ("spec", &spec.name)).chain(models);
         let items: Vec<(&str, &Spanned<String>)> = items.collect();
@@ -361,10 +376,10 @@ impl Loader<'_> {
             let Some((source, found)) = self.base(from, &base) else { break };
             let start = layers.iter().position(|(at, spec)| *at == source && spec.name == found.name);
             if let Some(start) = start {
-                let mut names: Vec<&str> = layers[start..].iter().map(|(_, spec)| spec.name.value.as_str()).collect();
-                names.push(&found.name.value);
-                let message = format!("`{}` extends itself: {}", found.name.value, names.join(" → "));
-                self.diagnostics.push(Diagnostic::error("S0003", message).label(base.span, ""));
+                let ring: Vec<&Spec> = layers[start..].iter().map(|(_, spec)| spec).collect();
+                if let Some(fault) = extends_itself(&ring).filter(|fault| !is_same_ring(fault, self.diagnostics)) {
+                    self.diagnostics.push(fault);
+                }
                 break;
             }
             if layers.len() == MAX_CHAIN {
@@ -414,6 +429,22 @@ impl Loader<'_> {
         }
         None
     }
+}
+
+/// The diagnostic for specs each of which extends the next, and the last the first.
+fn extends_itself(ring: &[&Spec]) -> Option<Diagnostic> {
+    let first = &ring.first()?.name.value;
+    let names: Vec<&str> = ring.iter().map(|spec| spec.name.value.as_str()).chain([first.as_str()]).collect();
+    let diagnostic = Diagnostic::error("S0003", format!("`{first}` extends itself: {}", names.join(" → ")));
+    let mut links = ring.iter().filter_map(|spec| spec.extends.as_ref()).map(|base| base.span);
+    let diagnostic = diagnostic.label_if(links.next(), "");
+    Some(links.fold(diagnostic, |diagnostic, link| diagnostic.label(link, "by way of this")))
+}
+
+/// Whether a ring was reported, from another of its links.
+fn is_same_ring(fault: &Diagnostic, reported: &[Diagnostic]) -> bool {
+    let link = fault.labels.first().map(|label| label.span);
+    reported.iter().any(|known| known.code == fault.code && known.labels.iter().any(|label| Some(label.span) == link))
 }
 
 fn uses(file: &File) -> impl Iterator<Item = &Spanned<String>> {

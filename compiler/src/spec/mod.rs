@@ -8,6 +8,7 @@
 //! A spec that extends another has the rules of its base before its own, so that its own decide; its `let`s replace those
 //! of the base, also in the base's rules; so do its settings, and its rotations those of the same site.
 
+mod elsewhere;
 mod formats;
 mod load;
 mod names;
@@ -20,11 +21,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use lathe_grammar::ast::{self, Call};
-use lathe_grammar::diag::{Diagnostic, nearest};
+use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::pattern::Pattern;
 use lathe_grammar::span::{Span, Spanned};
 
-pub use formats::{FORMATS, Format, FormatKind, Granularity, Role};
+pub use formats::{FORMATS, Format, FormatKind, Granularity, Indivisible, Role};
 pub use load::{Entry, FileError, Files, Loaded, NoFiles, Place, load};
 pub use overrides::apply as apply_overrides;
 pub use parameters::{Parameter, Type};
@@ -94,8 +95,37 @@ pub static SETTINGS: &[Setting] = &[
 pub struct Stated {
     /// The format; `None` when it had a mistake, which was reported.
     pub format: Option<Format>,
-    /// Where it is written.
+    /// Where it is stated.
     pub span: Span,
+    /// Where its value is written: there, behind a `let`, or on the command line.
+    pub origin: Span,
+    /// Where the size of its group or block is written; all of it when there is none.
+    pub size: Span,
+}
+
+impl Stated {
+    fn new(call: &Spanned<Call>, role: Role, names: &Names<'_>, diagnostics: &mut Vec<Diagnostic>) -> Self {
+        let span = call.span;
+        match formats::format(call, role, names, diagnostics) {
+            Some(checked) => Stated { format: Some(checked.format), span, origin: checked.origin, size: checked.size },
+            None => Stated { format: None, span, origin: span, size: span },
+        }
+    }
+
+    /// Where its value is written, when that is another place.
+    pub(crate) fn origin_elsewhere(&self) -> Option<Span> {
+        Some(self.origin).filter(|origin| !self.holds(*origin))
+    }
+
+    /// Points at a part of what it states, and at the place that states it, when that is another.
+    pub(crate) fn point_at(&self, diagnostic: Diagnostic, part: Span) -> Diagnostic {
+        let diagnostic = diagnostic.label(part, "");
+        if self.holds(part) { diagnostic } else { diagnostic.label(self.span, "used here") }
+    }
+
+    fn holds(&self, part: Span) -> bool {
+        part.source == self.span.source && self.span.start <= part.start && part.end <= self.span.end
+    }
 }
 
 /// A rule, checked.
@@ -132,6 +162,8 @@ pub struct Rotation {
     pub optional: bool,
     /// The whole request.
     pub span: Span,
+    /// Which layer of the spec it stands in: 0 is the base of all.
+    pub layer: usize,
 }
 
 /// A spec that is right as far as can be said without a model.
@@ -143,7 +175,8 @@ pub struct Spec {
     pub models: Option<Spanned<Vec<Spanned<String>>>>,
     /// Those of the bases first. The last one that matches decides.
     pub rules: Vec<Rule>,
-    /// Those of the bases first, without those that a later one of the same site and pattern replaces.
+    /// Those of the bases first, without those that a later one of the same site and pattern replaces. One by `none` takes
+    /// its edges back from the others of its layer and of those below.
     pub rotations: Vec<Rotation>,
     /// What cached keys and values become.
     pub kv_cache: Option<Stated>,
@@ -166,10 +199,7 @@ pub fn check(loaded: &Loaded, diagnostics: &mut Vec<Diagnostic>) -> Spec {
         models = layer.models.clone().or(models);
         let before = rules.len();
         for rule in layer.rules.iter().flat_map(|rules| &rules.value) {
-            let mut stated = |call: &Spanned<Call>, role: Role| Stated {
-                format: formats::format(call, role, &names, &mut found),
-                span: call.span,
-            };
+            let mut stated = |call: &Spanned<Call>, role: Role| Stated::new(call, role, &names, &mut found);
             rules.push(Rule {
                 pattern: rule.pattern.clone(),
                 format: rule.format.as_ref().map(|call| stated(call, Role::Weight)),
@@ -185,19 +215,19 @@ pub fn check(loaded: &Loaded, diagnostics: &mut Vec<Diagnostic>) -> Spec {
             found.push(diagnostic);
         }
         let own = layer.rotate.iter().flat_map(|rotate| &rotate.value);
-        let own: Vec<Rotation> = own.filter_map(|request| rotation(request, &names, &mut found)).collect();
+        let own: Vec<Rotation> = own.filter_map(|request| rotation(request, index, &names, &mut found)).collect();
         found.extend(requested_twice(&own));
         let replaced = |old: &Rotation| own.iter().any(|new| same_place(old, new));
         rotations.retain(|old| !replaced(old));
         rotations.extend(own);
         if let Some(call) = &layer.kv_cache {
-            kv_cache = Some(Stated { format: formats::format(call, Role::Cache, &names, &mut found), span: call.span });
+            kv_cache = Some(Stated::new(call, Role::Cache, &names, &mut found));
         }
         tied = layer.tied.as_ref().or(tied);
         compute = layer.compute.as_ref().or(compute);
     }
-    rotations.retain(|request| !request.turn.is_none());
-    for binding in names.lets() {
+    let unused: Vec<&ast::Let> = names.lets().filter(|binding| !names.is_used(binding)).collect();
+    for binding in unused {
         check_unused(binding, &names, &mut found);
     }
     let tied_word = tied.and_then(|word| setting("tied", word, &mut found));
@@ -249,18 +279,24 @@ fn requested_twice(requests: &[Rotation]) -> Vec<Diagnostic> {
     found
 }
 
-fn rotation(request: &ast::Rotation, names: &Names<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Rotation> {
+fn rotation(
+    request: &ast::Rotation,
+    layer: usize,
+    names: &Names<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Rotation> {
     let turn = rotations::rotation(&request.by, names, diagnostics);
     let written = &request.site;
     let Some(kind) = SiteKind::find(&written.value) else {
         let known: Vec<&str> = SITES.iter().map(|kind| kind.name).collect();
         let diagnostic = Diagnostic::error("S0401", format!("`{}` is no site", written.value)).label(written.span, "");
         let also = SITES.iter().find(|kind| !kind.also.is_empty() && kind.also.eq_ignore_ascii_case(&written.value));
-        let near = also.map(|kind| kind.name).or_else(|| nearest(&written.value, known.iter().copied()));
-        diagnostics.push(diagnostic.help(match near {
+        let near = also.map(|kind| kind.name).or_else(|| elsewhere::near(&written.value, known.iter().copied()));
+        let help = elsewhere::site(&written.value).unwrap_or_else(|| match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("the sites are {}", known.join(", ")),
-        }));
+        });
+        diagnostics.push(diagnostic.help(help));
         return None;
     };
     match (kind.pattern, &request.within) {
@@ -272,7 +308,8 @@ fn rotation(request: &ast::Rotation, names: &Names<'_>, diagnostics: &mut Vec<Di
         }
         (None, Some(pattern)) => {
             let message = format!("`{}` takes no pattern: it is one stream through the whole model", kind.name);
-            diagnostics.push(Diagnostic::error("S0203", message).label(pattern.span, ""));
+            let help = format!("write `{} by {}`", kind.name, request.by.value);
+            diagnostics.push(Diagnostic::error("S0203", message).label(pattern.span, "").help(help));
             return None;
         }
         _ => {}
@@ -284,6 +321,7 @@ fn rotation(request: &ast::Rotation, names: &Names<'_>, diagnostics: &mut Vec<Di
         offline: request.offline,
         optional: request.optional,
         span: request.span,
+        layer,
     })
 }
 
@@ -294,10 +332,10 @@ fn setting(name: &'static str, word: &Spanned<String>, diagnostics: &mut Vec<Dia
     if found.is_none() {
         let message = format!("`{name}` is {}, found `{}`", parameters::one_of(&listed), word.value);
         let diagnostic = Diagnostic::error("S0501", message).label(word.span, "");
-        diagnostics.push(match nearest(&word.value, listed) {
-            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-            None => diagnostic,
-        });
+        let help = elsewhere::format(&word.value)
+            .filter(|_| name == "compute")
+            .or_else(|| elsewhere::near(&word.value, listed).map(|near| format!("did you mean `{near}`?")));
+        diagnostics.push(Diagnostic { help, ..diagnostic });
     }
     found
 }
@@ -335,7 +373,7 @@ fn unbuilt(
         None => found.push((what, span, 0)),
     };
     let mut format = |stated: &Option<Stated>, role: Role| {
-        if let Some(Stated { format: Some(format), span }) = stated
+        if let Some(Stated { format: Some(format), span, .. }) = stated
             && !format.kind().built.contains(&role)
         {
             add(format!("the format `{}` for {}", format.kind().name, role.name()), *span);

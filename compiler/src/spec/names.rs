@@ -1,13 +1,17 @@
 //! What a name in a spec stands for: `let`s of the spec and its bases, then those of the file and of the files that it uses.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lathe_grammar::ast::{Call, Expr, ExprKind, Let};
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::{SourceId, Span, Spanned};
 
+use super::formats::FormatKind;
 use super::load::Loaded;
+use super::overrides::replace;
+use super::rotations::RotationKind;
 
 /// The `let`s that the parts of one spec can see.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub(super) struct Names<'a> {
     files: BTreeMap<SourceId, BTreeMap<&'a str, &'a Let>>,
     /// The file of the spec, for names in texts of their own such as overrides.
     root: SourceId,
+    /// The `let`s that something stood for.
+    used: RefCell<BTreeSet<Span>>,
 }
 
 impl<'a> Names<'a> {
@@ -28,11 +34,15 @@ impl<'a> Names<'a> {
         }
         let by_name = |lets: &'a Vec<Let>| lets.iter().map(|binding| (binding.name.value.as_str(), binding)).collect();
         let files = loaded.file_lets.iter().map(|(source, lets)| (*source, by_name(lets))).collect();
-        Names { spec, files, root: loaded.source }
+        Names { spec, files, root: loaded.source, used: RefCell::default() }
     }
 
-    /// The `let` that `name`, written in `source`, stands for.
+    /// The `let` that `name`, written in `source`, stands for. One with the name of a format or rotation, which is an
+    /// error of its own, hides neither.
     fn find(&self, name: &str, source: SourceId) -> Option<&'a Let> {
+        if FormatKind::find(name).is_some() || RotationKind::find(name).is_some() {
+            return None;
+        }
         let file = self.files.get(&source).or_else(|| self.files.get(&self.root));
         self.spec.get(name).or_else(|| file?.get(name)).copied()
     }
@@ -41,6 +51,11 @@ impl<'a> Names<'a> {
     pub(super) fn names_at(&self, source: SourceId) -> impl Iterator<Item = &'a str> {
         let file = self.files.get(&source).or_else(|| self.files.get(&self.root));
         self.spec.keys().copied().chain(file.into_iter().flat_map(|lets| lets.keys().copied()))
+    }
+
+    /// Whether something has stood for this `let`.
+    pub(super) fn is_used(&self, binding: &Let) -> bool {
+        self.used.borrow().contains(&binding.span)
     }
 
     /// Every `let` in sight of the spec.
@@ -79,10 +94,19 @@ impl<'a> Names<'a> {
         while let Some(binding) = self.find(&call.value.name.value, call.value.name.span.source) {
             if !call.value.args.is_empty() {
                 let name = &binding.name.value;
+                let meant = as_call(&binding.value).map_or_else(
+                    || "write a format in its place".to_owned(),
+                    |mut meant| {
+                        let named =
+                            call.value.args.iter().filter_map(|arg| Some((arg.name.clone()?, arg.value.clone())));
+                        named.for_each(|(name, value)| replace(&mut meant.value, name, value));
+                        format!("write `{}`", meant.value)
+                    },
+                );
                 let diagnostic = Diagnostic::error("S0203", format!("`{name}` is a `let` and takes no arguments"))
                     .label(call.span, "")
                     .label(binding.name.span, "bound here")
-                    .help("write the format itself, or give it a `let` of its own");
+                    .help(meant);
                 diagnostics.push(diagnostic);
                 return None;
             }
@@ -116,12 +140,24 @@ impl<'a> Names<'a> {
     ) -> Option<()> {
         let start = followed.iter().position(|known| std::ptr::eq(*known, binding));
         if let Some(start) = start {
-            let mut chain: Vec<&str> = followed[start..].iter().map(|known| known.name.value.as_str()).collect();
-            chain.push(&binding.name.value);
-            let message = format!("`{}` stands for itself: {}", binding.name.value, chain.join(" → "));
-            diagnostics.push(Diagnostic::error("S0003", message).label(binding.name.span, ""));
+            let ring = &followed[start..];
+            // Once for the whole ring, wherever it is entered.
+            let is_reported = |known: &Diagnostic| {
+                known.code == "S0003" && known.labels.iter().any(|label| label.span == binding.name.span)
+            };
+            if !diagnostics.iter().any(is_reported) {
+                let mut chain: Vec<&str> = ring.iter().map(|known| known.name.value.as_str()).collect();
+                chain.push(&binding.name.value);
+                let message = format!("`{}` stands for itself: {}", binding.name.value, chain.join(" → "));
+                let diagnostic = Diagnostic::error("S0003", message).label(binding.name.span, "");
+                let others = ring[1..].iter();
+                diagnostics.push(
+                    others.fold(diagnostic, |diagnostic, link| diagnostic.label(link.name.span, "by way of this")),
+                );
+            }
             return None;
         }
+        self.used.borrow_mut().insert(binding.span);
         followed.push(binding);
         Some(())
     }

@@ -1,9 +1,10 @@
 //! `--set NAME=VALUE` and `--set NAME.ARGUMENT=VALUE`: a spec with other values, without touching its file.
 
 use lathe_grammar::ast::{Arg, Call, Expr, ExprKind, Let, Spec};
-use lathe_grammar::diag::{Diagnostic, nearest};
+use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::{SourceId, Sources, Span, Spanned};
 
+use super::elsewhere::near;
 use super::load::Loaded;
 use super::names::as_call;
 use super::rotations::SITES;
@@ -43,6 +44,11 @@ fn read(text: &str, source: SourceId, sources: &Sources, diagnostics: &mut Vec<D
         Some(dot) => (part(0, dot), Some(part(dot + 1, equals))),
         None => (part(0, equals), None),
     };
+    if name.value.is_empty() || argument.as_ref().is_some_and(|argument| argument.value.is_empty()) {
+        let message = "expected NAME=VALUE or NAME.ARGUMENT=VALUE, found no name";
+        diagnostics.push(fault(message, Span::new(source, 0..equals + 1)));
+        return None;
+    }
     let (value, faults) = lathe_grammar::parse_value(sources, source, equals + 1..text.len());
     diagnostics.extend(faults);
     Some(Override { name, argument, value: value? })
@@ -108,10 +114,15 @@ fn set(setting: Override, loaded: &mut Loaded) -> Result<(), Box<Diagnostic>> {
             let lets: Vec<String> = in_sight(loaded).map(|binding| binding.name.value.clone()).collect();
             let known = lets.iter().map(String::as_str).chain(["kv_cache", "tied", "compute"]);
             let diagnostic = fault(format!("the spec has no `let` or setting `{unknown}`"), name.span);
-            return Err(match nearest(unknown, known) {
+            return Err(match near(unknown, known) {
                 Some(near) => diagnostic.help(format!("did you mean `{near}`?")).into(),
-                None if lets.is_empty() => diagnostic.note("it has no `let`").into(),
-                None => diagnostic.help(format!("its `let`s are {}", lets.join(", "))).into(),
+                None if lets.is_empty() => {
+                    diagnostic.help("it has no `let`; its settings are kv_cache, tied and compute").into()
+                }
+                None => {
+                    let lets = lets.join(", ");
+                    diagnostic.help(format!("its `let`s are {lets}; its settings kv_cache, tied and compute")).into()
+                }
             });
         }
     }
@@ -143,7 +154,7 @@ fn binding<'l>(loaded: &'l mut Loaded, name: &str) -> Option<&'l mut Let> {
 }
 
 /// Gives an argument another value, or adds it. What says the same in another way goes.
-fn replace(call: &mut Call, name: Spanned<String>, value: Expr) {
+pub(super) fn replace(call: &mut Call, name: Spanned<String>, value: Expr) {
     const SAME: &[&str] = &["group", "per", "block"];
     let is_same = |other: &str| other == name.value || (SAME.contains(&other) && SAME.contains(&name.value.as_str()));
     let found = call.args.iter().position(|arg| arg.name.as_ref().is_some_and(|other| is_same(&other.value)));

@@ -1,9 +1,10 @@
 //! Arguments of formats and rotations, checked against their parameters.
 
 use lathe_grammar::ast::{Arg, Expr, ExprKind, UnaryOp};
-use lathe_grammar::diag::{Diagnostic, nearest};
-use lathe_grammar::span::{Span, Spanned};
+use lathe_grammar::diag::Diagnostic;
+use lathe_grammar::span::{SourceId, Span, Spanned};
 
+use super::elsewhere;
 use super::names::Names;
 
 /// A parameter of a format or rotation. Always given by name.
@@ -86,6 +87,11 @@ impl Arguments {
         self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
+    /// The first value that is written in another text than `source`, as one behind `--set` is.
+    pub(super) fn foreign(&self, source: SourceId) -> Option<Span> {
+        self.values.iter().map(|(_, value)| value.span).find(|span| span.source != source)
+    }
+
     pub(super) fn integer(&self, name: &str) -> Option<i64> {
         match self.find(name)?.value {
             Value::Integer(value) => Some(value),
@@ -125,7 +131,12 @@ pub(super) fn bind(
 ) -> Option<Arguments> {
     let mut good = true;
     let mut values = Vec::new();
-    for arg in args {
+    for (index, arg) in args.iter().enumerate() {
+        if arg.name.is_none() && args[..index].iter().any(|before| before.name.is_some()) {
+            // The parser has reported it.
+            good = false;
+            continue;
+        }
         let Some(parameter) = parameter(callee, parameters, arg, diagnostics) else {
             good = false;
             continue;
@@ -160,10 +171,9 @@ fn parameter<'p>(
     };
     let found = parameters.iter().find(|parameter| parameter.name == name.value);
     if found.is_none() {
-        let help = match nearest(&name.value, known) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => listed,
-        };
+        let help = elsewhere::argument(&name.value, &known)
+            .or_else(|| elsewhere::near(&name.value, known).map(|near| format!("did you mean `{near}`?")))
+            .unwrap_or(listed);
         let message = format!("`{callee}` has no argument `{}`", name.value);
         diagnostics.push(Diagnostic::error("S0203", message).label(name.span, "").help(help));
     }
@@ -225,7 +235,9 @@ fn value(
             if (least..=most).contains(&value) {
                 return Some(Value::Integer(value));
             }
-            report("S0205", out_of_range(), None);
+            // Elsewhere these stand for one scale in each row.
+            let is_row = name == "group" && (-1..=1).contains(&value);
+            report("S0205", out_of_range(), is_row.then(|| "for one scale in each row write `per: channel`".into()));
         }
         (Type::Flag, ExprKind::Bool(value)) => return Some(Value::Flag(*value)),
         (Type::Word(words), ExprKind::Name(found) | ExprKind::Str(found)) => {
@@ -233,7 +245,10 @@ fn value(
             if let Some(word) = words.iter().find(|word| *word == found) {
                 return Some(Value::Word(word));
             }
-            let help = nearest(found, words.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+            let help = match elsewhere::word(name, found) {
+                Some(here) => Some(format!("write `{here}`")),
+                None => elsewhere::near(found, words.iter().copied()).map(|near| format!("did you mean `{near}`?")),
+            };
             let message = format!("`{name}` of `{callee}` is {expected}, found `{found}`");
             report("S0205", message, help);
         }
@@ -246,7 +261,11 @@ fn value(
                 }
                 report("S0205", out_of_range(), None);
             } else {
-                report("S0204", format!("`{name}` of `{callee}` is {expected}, found {meant}"), None);
+                report(
+                    "S0204",
+                    format!("`{name}` of `{callee}` is {expected}, found {meant}"),
+                    repaired(parameter, meant),
+                );
             }
         }
         (Type::Text, ExprKind::Str(text)) if !text.is_empty() => return Some(Value::Text(text.clone())),
@@ -255,11 +274,35 @@ fn value(
             report(
                 "S0204",
                 format!("`{name}` of `{callee}` is of the wrong type: expected {expected}, found {found}"),
-                None,
+                repaired(parameter, meant),
             );
         }
     }
     None
+}
+
+/// What was probably meant by a value of the wrong type.
+fn repaired(parameter: &Parameter, value: &Expr) -> Option<String> {
+    let text = match &value.kind {
+        ExprKind::Name(text) | ExprKind::Str(text) => text.to_lowercase(),
+        ExprKind::List(items) => items.first()?.to_string(),
+        _ => value.to_string(),
+    };
+    let number = || {
+        let whole = text.split_once('.').map_or(text.as_str(), |(whole, _)| whole);
+        whole.parse::<i64>().ok().filter(|number| *number > 0)
+    };
+    let meant = match parameter.of {
+        Type::Integer { .. } => number()?.to_string(),
+        Type::Flag => match text.as_str() {
+            "1" | "yes" | "on" | "true" => "true".to_owned(),
+            "0" | "no" | "off" | "false" => "false".to_owned(),
+            _ => return None,
+        },
+        Type::Block { .. } => number().map(|size| format!("[{size}, {size}]"))?,
+        Type::Word(_) | Type::Text => return None,
+    };
+    Some(format!("write `{}: {meant}`", parameter.name))
 }
 
 /// What a value is, in messages.

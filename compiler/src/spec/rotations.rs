@@ -3,9 +3,11 @@
 use std::fmt;
 
 use lathe_grammar::ast::Call;
-use lathe_grammar::diag::{Diagnostic, nearest};
+use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Spanned;
 
+use super::elsewhere;
+use super::formats::FormatKind;
 use super::names::Names;
 use super::parameters::{Arguments, Parameter, Type, bind};
 
@@ -204,9 +206,15 @@ pub(super) fn rotation(call: &Spanned<Call>, names: &Names<'_>, diagnostics: &mu
         let diagnostic = Diagnostic::error("S0402", format!("`{}` is no rotation", name.value)).label(name.span, "");
         let known: Vec<&str> = ROTATIONS.iter().map(|kind| kind.name).collect();
         let lets = names.names_at(name.span.source);
-        let help = match nearest(&name.value, known.iter().copied().chain(lets)) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the rotations are {}", known.join(", ")),
+        let help = if let Some(here) = elsewhere::rotation(&name.value) {
+            format!("write `{here}`")
+        } else if FormatKind::find(&name.value).is_some() {
+            "it is a format: those stand in `rules` and behind `kv_cache`".to_owned()
+        } else {
+            match elsewhere::near(&name.value, known.iter().copied().chain(lets)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the rotations are {}", known.join(", ")),
+            }
         };
         diagnostics.push(diagnostic.help(help));
         return None;

@@ -437,6 +437,7 @@ fn hint(positives: &[Rule], text: &str, found: &Found) -> Option<&'static str> {
         _ if positives.contains(&Rule::kw_rules) => outside_its_block(text)?,
         _ if positives.contains(&Rule::kw_of) || positives.contains(&Rule::site) => REQUEST,
         "with_input" => "write `with input FORMAT`",
+        "=" if after_value && positives.contains(&Rule::colon) => "an argument is written `NAME: VALUE`",
         "=" if after_value => "write `==` to compare",
         "and" | "&" if after_value => "write `&&`",
         "|" if after_value => "write `||`",

@@ -47,7 +47,7 @@ impl Walker {
         Some(Spec { name: head.name?, extends, models, lets, rules, rotate, kv_cache, tied, compute })
     }
 
-    /// A section that stands twice is read for its mistakes; the first one is kept.
+    /// A section that stands twice is read for its mistakes: of values the first one is kept, of lists every line.
     fn section(&mut self, pair: Pair<Rule>, sections: &mut Sections) {
         let (which, span) = (pair.as_rule(), self.span(&pair));
         match which {
@@ -58,11 +58,11 @@ impl Walker {
             Rule::spec_let => sections.lets.extend(self.binding(pair)),
             Rule::rules => {
                 let rules = self.lines(pair, Place::Rule, Walker::rule);
-                sections.rules.get_or_insert(Spanned::new(rules, span));
+                sections.rules.get_or_insert(Spanned::new(Vec::new(), span)).value.extend(rules);
             }
             Rule::rotate => {
                 let rotations = self.lines(pair, Place::Rotation, Walker::rotation);
-                sections.rotate.get_or_insert(Spanned::new(rotations, span));
+                sections.rotate.get_or_insert(Spanned::new(Vec::new(), span)).value.extend(rotations);
             }
             Rule::kv_cache => {
                 let format = significant(pair).next().and_then(|format| self.call(format));

@@ -98,7 +98,7 @@ fn regex(text: &str, rest: &str) -> Result<Pattern> {
     let body = rest.strip_prefix('"').and_then(|body| body.strip_suffix('"'));
     let Some(body) = body.filter(|body| !ends_inside(body)) else {
         return Err(PatternError {
-            help: Some("write re:\"EXPRESSION\"".into()),
+            help: Some(format!("write `re:\"{}\"`", rest.trim_matches(['"', '\'']))),
             ..error(0..text.len(), "a regular expression stands in double quotes, and nothing stands behind it")
         });
     };
@@ -141,12 +141,11 @@ impl Reader<'_> {
         let nodes = self.sequence(0)?;
         if self.position < self.text.len() {
             let at = self.position;
-            let message = if self.peek() == Some(b'}') {
-                "this `}` closes nothing"
-            } else {
-                "alternatives stand in braces: `{a,b}`"
-            };
-            return Err(error(at..at + 1, message));
+            if self.peek() == Some(b'}') {
+                return Err(error(at..at + 1, "this `}` closes nothing"));
+            }
+            let help = Some(format!("write `{{{}}}`", self.text));
+            return Err(PatternError { help, ..error(at..at + 1, "alternatives stand in braces") });
         }
         if nodes.is_empty() {
             return Err(error(0..self.text.len(), "the pattern is empty"));
@@ -228,9 +227,8 @@ impl Reader<'_> {
             format!("`{character}` cannot stand in a pattern")
         };
         let help = match character {
-            '(' | ')' | '|' | '+' | '\\' | '^' | '$' | '?' => {
-                Some("write re:\"EXPRESSION\" for a regular expression".into())
-            }
+            '(' | ')' | '|' | '+' | '\\' | '^' | '$' | '?' => Some(as_regex(self.text)),
+            '\'' | '"' => Some("write the pattern without quotes".into()),
             _ => None,
         };
         PatternError { help, ..error(range, message) }
@@ -298,8 +296,12 @@ impl Reader<'_> {
 
     fn bad_index(&self) -> PatternError {
         let length = self.text[self.position..].chars().next().map_or(0, char::len_utf8);
+        let help = match self.peek() {
+            Some(b':' | b'-') => "a range is written `[0..4]`, and does not hold its end",
+            _ => "indices are written `[3]`, `[0, -1]`, `[0..4]`, `[-4..]` or `[*]`",
+        };
         PatternError {
-            help: Some("indices are written `[3]`, `[0, -1]`, `[0..4]`, `[-4..]` or `[*]`".into()),
+            help: Some(help.into()),
             ..error(self.position..self.position + length, "an index was expected here")
         }
     }
@@ -335,6 +337,17 @@ impl Reader<'_> {
         };
         Ok(Token::Kind(kind))
     }
+}
+
+/// With dots in the place of all but the first `/`.
+fn dotted(text: &str) -> String {
+    let (start, rest) = if text.starts_with('/') { text.split_at(1) } else { ("", text) };
+    format!("{start}{}", rest.replace('/', "."))
+}
+
+/// Help for a pattern that reads like a regular expression.
+fn as_regex(text: &str) -> String {
+    format!("write `re:\"{text}\"` for a regular expression")
 }
 
 fn is_name_byte(byte: u8) -> bool {
@@ -378,8 +391,7 @@ fn alternatives(nodes: &[Node], text: &str) -> Result<Vec<PathPattern>> {
     if count(nodes) > MAX_ALTERNATIVES {
         return Err(too_many());
     }
-    let patterns =
-        expand(nodes).iter().map(|lexemes| assemble(lexemes, text.len())).collect::<Result<Vec<PathPattern>>>()?;
+    let patterns = expand(nodes).iter().map(|lexemes| assemble(lexemes, text)).collect::<Result<Vec<PathPattern>>>()?;
     let total = patterns.iter().fold(0, |sum: usize, pattern| sum.saturating_add(pattern.index_choices()));
     if total > MAX_ALTERNATIVES { Err(too_many()) } else { Ok(patterns) }
 }
@@ -424,7 +436,8 @@ enum Before {
     Kind,
 }
 
-fn assemble(lexemes: &[&Lexeme], length: usize) -> Result<PathPattern> {
+fn assemble(lexemes: &[&Lexeme], text: &str) -> Result<PathPattern> {
+    let length = text.len();
     let mut pattern = PathPattern { anchored: false, segments: Vec::new(), kind: None };
     let mut before = Before::Start;
     for (i, lexeme) in lexemes.iter().enumerate() {
@@ -437,7 +450,15 @@ fn assemble(lexemes: &[&Lexeme], length: usize) -> Result<PathPattern> {
                 pattern.anchored = true;
                 Before::Start
             }
-            Token::Slash => return Err(error(range, "a `/` stands only at the start; segments are separated by dots")),
+            Token::Slash => {
+                let help = Some(format!("write `{}`", dotted(text)));
+                let message = "a `/` stands only at the start; segments are separated by dots";
+                return Err(PatternError { help, ..error(range, message) });
+            }
+            Token::Dot if i == 0 && matches!(lexemes.get(1), Some(Lexeme { token: Token::Star, .. })) => {
+                let message = "an empty segment: a name, `*` or `**` is missing before this dot";
+                return Err(PatternError { help: Some(as_regex(text)), ..error(range, message) });
+            }
             Token::Dot if matches!(before, Before::Name | Before::Whole) => Before::Dot,
             Token::Dot => return Err(error(range, "an empty segment: a name, `*` or `**` is missing before this dot")),
             Token::Text(_) | Token::Star | Token::DoubleStar if before == Before::Whole => {
@@ -450,8 +471,8 @@ fn assemble(lexemes: &[&Lexeme], length: usize) -> Result<PathPattern> {
                 pattern.segments.push(Segment::Any);
                 Before::Whole
             }
-            Token::Text(text) => {
-                extend_name(&mut pattern.segments, before, text);
+            Token::Text(name) => {
+                extend_name(&mut pattern.segments, before, name);
                 Before::Name
             }
             Token::Star => {
@@ -459,7 +480,8 @@ fn assemble(lexemes: &[&Lexeme], length: usize) -> Result<PathPattern> {
                 Before::Name
             }
             Token::Index(_) if before == Before::Dot => {
-                return Err(error(range, "no dot stands before an index: `layers[3]`"));
+                let help = Some(format!("write `{}`", text.replace(".[", "[")));
+                return Err(PatternError { help, ..error(range, "no dot stands before an index: `layers[3]`") });
             }
             Token::Index(items) => {
                 pattern.segments.push(Segment::Index(items.clone()));

@@ -121,7 +121,11 @@ fn fault(error: &Error, text: &str) -> Fault {
         other => {
             let reason = other.render_with_formatter(&UserMessageFormatter);
             let reason = reason.lines().next().unwrap_or_default();
-            FaultKind::Syntax(reason.split(" at line ").next().unwrap_or(reason).to_owned())
+            match reason.split(" at line ").next().unwrap_or(reason) {
+                // The scanner's own limit has no variant.
+                "recursion limit exceeded" => FaultKind::Limit,
+                reason => FaultKind::Syntax(reason.to_owned()),
+            }
         }
     };
     Fault { kind, at }

@@ -256,20 +256,21 @@ fn bad_patterns() {
     5:2 S0102: a `/` stands only at the start; segments are separated by dots
       | a/b => keep
       |  ^
+      = write `a.b`
     6:2 S0102: `**` is a whole segment; write `*` for a part of one
       | a**b => keep
       |  ^^
     7:3 S0102: `(` cannot stand in a pattern
       | a.(b|c) => keep
       |   ^
-      = write re:"EXPRESSION" for a regular expression
+      = write `re:"a.(b|c)"` for a regular expression
     8:5 S0102: this regular expression cannot be used: unclosed group
       | re:"(" => keep
       |     ^
     9:1 S0102: a regular expression stands in double quotes, and nothing stands behind it
       | re:x => keep
       | ^^^^
-      = write re:"EXPRESSION"
+      = write `re:"x"`
     "#);
     insta::assert_snapshot!(model("ignore tensors \"a..b\", \"a.**\""), @r#"
     3:19 S0102: an empty segment: a name, `*` or `**` is missing before this dot

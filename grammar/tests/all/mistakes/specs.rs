@@ -184,6 +184,7 @@ fn marks_of_other_languages() {
     6:1 S0102: `'` cannot stand in a pattern
       | 'a' => keep
       | ^
+      = write the pattern without quotes
     7:8 P0001: expected `=>`, found `:`
       | - match: a
       |        ^
