@@ -191,7 +191,7 @@ pub fn define(
     };
     let entry = lathe_specs::BOOKKEEPING;
     let source = sources.add(format!("library:{}", entry.path), entry.text);
-    let bookkeeping = parse(sources, source, &mut found).and_then(first_model);
+    let bookkeeping = parse(sources, source, &mut found).as_ref().and_then(first_model);
     found.extend(already_quantized(checkpoint));
     let is_right = !found.iter().any(Diagnostic::is_error);
     diagnostics.append(&mut found);
@@ -321,7 +321,7 @@ fn parse(sources: &Sources, source: SourceId, diagnostics: &mut Vec<Diagnostic>)
     parsed.file
 }
 
-fn first_model(file: File) -> Option<Model> {
+fn first_model(file: &File) -> Option<Model> {
     file.models().next().cloned()
 }
 
@@ -361,7 +361,7 @@ fn shipped_definition(
     let mut known = BTreeSet::new();
     for entry in lathe_specs::MODELS {
         let source = sources.add(format!("library:{}", entry.path), entry.text);
-        let Some(model) = parse(sources, source, diagnostics).and_then(first_model) else { continue };
+        let Some(model) = parse(sources, source, diagnostics).as_ref().and_then(first_model) else { continue };
         let names = architectures(&model);
         if wanted.iter().any(|wanted| names.iter().any(|name| name == wanted)) {
             return Some(model);

@@ -17,6 +17,7 @@ use crate::compile::{Planned, plan};
 use crate::elaborate::{Elaborated, Module, ModuleId};
 use crate::model::Checkpoint;
 use crate::plan::{By, Decided, Finding, Plan, RuleId, fold};
+use crate::spec::{Rule, Stated};
 
 /// Say what a code of a message means, or why a module becomes what it does.
 ///
@@ -153,8 +154,8 @@ fn explanation(planned: &Planned, id: ModuleId, checkpoint: &Checkpoint, sources
             [] => "overruled".to_owned(),
             what => format!("decides {}", what.join(" and ")),
         };
-        let span = plan.rule(*rule).span;
-        let _ = writeln!(text, "    {}  {}  ({verdict})", place(span, sources), one_line(span, sources));
+        let rule = plan.rule(*rule);
+        let _ = writeln!(text, "    {}  {}  ({verdict})", place(rule.span, sources), one_line(rule, sources));
     }
     let rule_text = |decided: &Decided| match decided.by {
         By::Nobody => "no rule decides".to_owned(),
@@ -202,7 +203,14 @@ fn place(span: Span, sources: &Sources) -> String {
     format!("{}:{line}:{column}", sources.get(span.source).name)
 }
 
-/// The text of a rule on one line.
-fn one_line(span: Span, sources: &Sources) -> String {
-    sources.get(span.source).text[span.range()].split_whitespace().collect::<Vec<_>>().join(" ")
+/// A rule on one line, its formats as they are written.
+fn one_line(rule: &Rule, sources: &Sources) -> String {
+    let written = |stated: Stated| {
+        let text = &sources.get(stated.span.source).text[stated.span.range()];
+        text.trim_matches(['"', '\'']).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let format = rule.format.map(|stated| format!(" {}", written(stated))).unwrap_or_default();
+    let input = rule.input.map(|stated| format!(" with input {}", written(stated))).unwrap_or_default();
+    let optional = if rule.optional { " optional" } else { "" };
+    format!("{} =>{format}{input}{optional}", rule.pattern.value)
 }

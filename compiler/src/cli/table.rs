@@ -33,7 +33,7 @@ pub(super) fn table(columns: &[Column], rows: &[Vec<String>], width: Option<usiz
     let mut shown: Vec<usize> = (0..columns.len()).filter(used).collect();
     let widths = |shown: &[usize]| -> Vec<usize> {
         let cells = |column: usize| rows.iter().map(move |row| characters(&row[column]));
-        shown.iter().map(|&column| cells(column).max().unwrap_or(0).max(characters(&columns[column].title))).collect()
+        shown.iter().map(|&column| cells(column).max().unwrap_or(0).max(characters(columns[column].title))).collect()
     };
     let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1);
     let mut left_out = Vec::new();

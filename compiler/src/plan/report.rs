@@ -161,45 +161,51 @@ pub struct Folded<T> {
 /// Folds rows, keeping the order of their first ones. Rows are folded when `T` is equal and their paths differ in numbers
 /// only.
 pub fn fold<T: Clone + Ord>(rows: impl IntoIterator<Item = (String, T)>) -> Vec<Folded<T>> {
-    // The numbers of a path become sets of numbers, the last one first.
-    let mut folded: Vec<(Vec<String>, usize, T)> =
-        rows.into_iter().map(|(path, common)| (path.split('.').map(str::to_owned).collect(), 1, common)).collect();
-    let is_number = |segment: &String| !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
-    loop {
-        let mut groups: BTreeMap<(Vec<String>, T, usize), usize> = BTreeMap::new();
-        let mut next: Vec<(Vec<String>, usize, T, Vec<u64>, Option<usize>)> = Vec::new();
-        let mut changed = false;
-        for (path, count, common) in folded {
-            let Some(at) = path.iter().rposition(is_number) else {
-                next.push((path, count, common, Vec::new(), None));
-                continue;
-            };
-            changed = true;
-            let mut template = path.clone();
-            template[at].clear();
-            let index: u64 = path[at].parse().unwrap_or(u64::MAX);
-            match groups.get(&(template.clone(), common.clone(), count)) {
-                Some(&known) => next[known].3.push(index),
-                None => {
-                    groups.insert((template, common.clone(), count), next.len());
-                    next.push((path, count, common, vec![index], Some(at)));
-                }
-            }
-        }
-        folded = next
-            .into_iter()
-            .map(|(mut path, count, common, indices, at)| {
-                if let Some(at) = at {
-                    path[at] = ranges(&indices);
-                }
-                (path, count * indices.len().max(1), common)
-            })
-            .collect();
-        if !changed {
-            break;
-        }
+    let segments = |path: String| path.split('.').map(str::to_owned).collect();
+    let mut rows: Vec<Row<T>> =
+        rows.into_iter().map(|(path, common)| Row { path: segments(path), count: 1, common }).collect();
+    while rows.iter().any(|row| last_number(&row.path).is_some()) {
+        rows = fold_last_numbers(rows);
     }
-    folded.into_iter().map(|(path, count, common)| Folded { path: joined(&path), count, common }).collect()
+    rows.into_iter().map(|row| Folded { path: joined(&row.path), count: row.count, common: row.common }).collect()
+}
+
+/// A row that is being folded: the last numbers of its path have become sets of numbers.
+struct Row<T> {
+    path: Vec<String>,
+    count: usize,
+    common: T,
+}
+
+fn last_number(path: &[String]) -> Option<usize> {
+    path.iter().rposition(|segment| !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Makes one row of those that differ in the last number of their path only.
+fn fold_last_numbers<T: Clone + Ord>(rows: Vec<Row<T>>) -> Vec<Row<T>> {
+    let mut known: BTreeMap<(Vec<String>, usize, T), usize> = BTreeMap::new();
+    let mut folded: Vec<(Row<T>, Option<usize>, Vec<u64>)> = Vec::new();
+    for mut row in rows {
+        let Some(at) = last_number(&row.path) else {
+            folded.push((row, None, Vec::new()));
+            continue;
+        };
+        let number = std::mem::take(&mut row.path[at]).parse().unwrap_or(u64::MAX);
+        let key = (row.path.clone(), row.count, row.common.clone());
+        let index = *known.entry(key).or_insert_with(|| {
+            folded.push((row, Some(at), Vec::new()));
+            folded.len() - 1
+        });
+        folded[index].2.push(number);
+    }
+    let with_numbers = |(mut row, at, numbers): (Row<T>, Option<usize>, Vec<u64>)| {
+        if let Some(at) = at {
+            row.path[at] = ranges(&numbers);
+            row.count *= numbers.len();
+        }
+        row
+    };
+    folded.into_iter().map(with_numbers).collect()
 }
 
 /// `[0..4, 7]`: what the numbers are, as an index of a pattern.
