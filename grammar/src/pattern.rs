@@ -255,16 +255,23 @@ impl PathPattern {
     }
 
     fn matches(&self, path: &str, segments: &[PathSegment], children: &dyn Fn(&str) -> usize) -> bool {
+        let is_any = |segment: &Segment| matches!(segment, Segment::Any);
+        let matches_one = |segment: &Segment, &(start, text): &PathSegment| {
+            let container = path[..start].trim_end_matches('.');
+            segment.matches(text, || children(container))
+        };
+        if !self.segments.iter().any(is_any) {
+            // The one place where it can match is the end. Paths differ there sooner than at their start.
+            let Some(before) = segments.len().checked_sub(self.segments.len()) else { return false };
+            let mut pairs = self.segments.iter().zip(&segments[before..]).rev();
+            return (before == 0 || !self.anchored) && pairs.all(|(segment, found)| matches_one(segment, found));
+        }
         let segments = match (self.segments.last(), segments) {
             // A final `**` takes at least this one.
             (Some(Segment::Any), [rest @ .., _]) => rest,
             _ => segments,
         };
-        let is_any = |segment: &Segment| *segment == Segment::Any;
-        wildcard_matches(&self.segments, segments, !self.anchored, is_any, |segment, &(start, text)| {
-            let container = path[..start].trim_end_matches('.');
-            segment.matches(text, || children(container))
-        })
+        wildcard_matches(&self.segments, segments, !self.anchored, is_any, matches_one)
     }
 
     /// The same pattern once for each index in its lists; ranges stay.
@@ -303,7 +310,7 @@ impl Segment {
     fn matches(&self, text: &str, length: impl Fn() -> usize) -> bool {
         match self {
             Segment::Any => true,
-            Segment::Name(glob) => glob_matches(glob.as_bytes(), text.as_bytes()),
+            Segment::Name(glob) => glob == text || glob_matches(glob.as_bytes(), text.as_bytes()),
             Segment::Index(items) => {
                 parse_index(text).is_some_and(|index| items.iter().any(|item| item.contains(index, &length)))
             }

@@ -16,6 +16,8 @@ mod overrides;
 mod parameters;
 mod rotations;
 mod shadow;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt;
