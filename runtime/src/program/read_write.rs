@@ -111,9 +111,9 @@ mod tests {
     }
 
     #[test]
-    fn numbers_past_f32_are_invalid() {
+    fn numbers_past_f32_are_refused() {
         let text = small_program().to_json().unwrap().replacen("\"amplitude\": 1.0", "\"amplitude\": 1e300", 1);
-        assert!(matches!(Program::from_json(&text), Err(ProgramError::Invalid(_))));
+        assert!(Program::from_json(&text).is_err());
     }
 
     proptest! {
