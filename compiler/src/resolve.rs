@@ -94,9 +94,9 @@ fn settle(plan: &mut Plan, own: &Plan, model: &Elaborated, checkpoint: &Checkpoi
         let (of_head, of_table) = (own.decision(head).format, own.decision(table).format);
         let agree = of_head.format == of_table.format;
         let is_tied = match (finding, candidate.claimed) {
-            (Finding::NotStored, _) | (Finding::Equal | Finding::Unprobed, Some(true)) | (Finding::Equal, None) => true,
+            (Finding::NotStored, _) | (Finding::Unprobed, Some(true)) | (Finding::Equal, Some(true) | None) => true,
             (Finding::Equal, Some(false)) => agree,
-            (Finding::Unprobed, _) | (Finding::Different, _) => false,
+            (Finding::Unprobed | Finding::Different, _) => false,
         };
         if !is_tied || plan.tied == Tied::Split {
             continue;
@@ -176,6 +176,12 @@ fn other_model(spec: &Spec, model: &Elaborated, checkpoint: &Checkpoint) -> Opti
     };
     let message = format!("spec `{}` is for {}, found a checkpoint of {found}", spec.name.value, listed.join(", "));
     let diagnostic = Diagnostic::error("S0008", message);
+    let architecture =
+        models.value.iter().find(|name| checkpoint.config.architectures().contains(&name.value.as_str()));
+    if let Some(name) = architecture {
+        let help = format!("it lists definitions and model types, not architectures: write `{}`", model.name);
+        return Some(diagnostic.label(name.span, "").help(help));
+    }
     let near = listed.iter().zip(&models.value).find(|(name, _)| nearest(name, [model.name.as_str()]).is_some());
     Some(match near {
         Some((_, name)) => diagnostic.label(name.span, "").help(format!("did you mean `{}`?", model.name)),
@@ -243,13 +249,20 @@ fn place_of(alternative: &Pattern, all: &[Pattern], pattern: Span, sources: &Sou
     }
 }
 
+/// The last rule of a layer that states each attribute, by module.
+struct LastOfLayer {
+    formats: Vec<Option<usize>>,
+    inputs: Vec<Option<usize>>,
+}
+
 /// Rules that decide nothing about this model, as later rules of the same layer do.
 fn shadowed(spec: &Spec, matched: &[Vec<usize>], modules: usize) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    // The last rule of a layer that states each attribute of each module.
-    let mut last: BTreeMap<usize, (Vec<Option<usize>>, Vec<Option<usize>>)> = BTreeMap::new();
+    let mut last: BTreeMap<usize, LastOfLayer> = BTreeMap::new();
     for (index, rule) in spec.rules.iter().enumerate() {
-        let (formats, inputs) = last.entry(rule.layer).or_insert_with(|| (vec![None; modules], vec![None; modules]));
+        let LastOfLayer { formats, inputs } = last
+            .entry(rule.layer)
+            .or_insert_with(|| LastOfLayer { formats: vec![None; modules], inputs: vec![None; modules] });
         for &module in &matched[index] {
             if rule.format.is_some() {
                 formats[module] = Some(index);
@@ -263,7 +276,7 @@ fn shadowed(spec: &Spec, matched: &[Vec<usize>], modules: usize) -> Vec<Diagnost
         if matched[index].is_empty() || rule.shadowed {
             continue;
         }
-        let (formats, inputs) = &last[&rule.layer];
+        let LastOfLayer { formats, inputs } = &last[&rule.layer];
         let stated = |states: bool, deciders: &[Option<usize>]| -> Vec<usize> {
             if states { matched[index].iter().filter_map(|&module| deciders[module]).collect() } else { Vec::new() }
         };

@@ -1,6 +1,6 @@
 //! `lathe convert`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -105,7 +105,8 @@ fn overridden(
     }
     let of_file = |item: &Item| if let ItemKind::Let(binding) = &item.kind { Some(binding.clone()) } else { None };
     let lets = file.items.iter().filter_map(of_file).collect();
-    let mut loaded = Loaded { source, layers: specs, file_lets: BTreeMap::from([(source, lets)]) };
+    let mut loaded =
+        Loaded { source, layers: specs, file_lets: BTreeMap::from([(source, lets)]), lost: BTreeSet::new() };
     let mut diagnostics = Vec::new();
     apply_overrides(overrides, &mut loaded, sources, &mut diagnostics);
     if !diagnostics.is_empty() {

@@ -289,14 +289,14 @@ impl Format {
         };
         let whole = format!("in_features {columns}");
         match (self.granularity, self.kind.element) {
-            (_, Element::Block { size, .. }) if columns % size != 0 => {
+            (_, Element::Block { size, .. }) if !columns.is_multiple_of(size) => {
                 let help = format!(
                     "`{name}` has blocks of {size} values: choose a format without blocks, such as `int8(per: channel)`"
                 );
                 Some(Indivisible { part: format!("the block size {size}"), whole, help })
             }
-            (Granularity::Group(size), _) if columns % size != 0 => {
-                let sizes = usual(&|size| columns % size == 0);
+            (Granularity::Group(size), _) if !columns.is_multiple_of(size) => {
+                let sizes = usual(&|size| columns.is_multiple_of(size));
                 let help = match &sizes[..] {
                     [] if self.kind.takes("per") => format!("no usual size does: write `{name}(per: channel)`"),
                     [] => "no usual size does: choose a format that can be `per: channel`".to_owned(),
@@ -305,15 +305,15 @@ impl Format {
                 };
                 Some(Indivisible { part: format!("group {size}"), whole, help })
             }
-            (Granularity::Block(r, c), _) if rows % r != 0 || columns % c != 0 => {
+            (Granularity::Block(r, c), _) if !rows.is_multiple_of(r) || !columns.is_multiple_of(c) => {
                 let (part, whole) = (format!("block [{r}, {c}]"), format!("the shape [{rows}, {columns}]"));
-                let help = match usual(&|size| rows % size == 0 && columns % size == 0).first() {
+                let help = match usual(&|size| rows.is_multiple_of(size) && columns.is_multiple_of(size)).first() {
                     Some(size) => format!("write `block: [{size}, {size}]`"),
                     None => format!("no usual size does: write `{name}(per: channel)`"),
                 };
                 Some(Indivisible { part, whole, help })
             }
-            _ if self.sparse && columns % 4 != 0 => {
+            _ if self.sparse && !columns.is_multiple_of(4) => {
                 let help = "drop `sparse`: it needs whole fours".into();
                 Some(Indivisible { part: "4 of `sparse`".into(), whole, help })
             }

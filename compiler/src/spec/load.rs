@@ -3,7 +3,7 @@
 //! A path with an extension is a file, relative to the text that names it; any other is a name of the shipped library.
 //! Files must lie in the folder of the spec that was asked for, or below; library texts in the library.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -82,6 +82,8 @@ pub struct Loaded {
     pub layers: Vec<Spec>,
     /// The `let`s of each file that a layer stands in, with those of the files that it uses.
     pub file_lets: BTreeMap<SourceId, Vec<Let>>,
+    /// Names in lines that could not be read: those of `let`s that were reported.
+    pub lost: BTreeSet<String>,
 }
 
 impl Loaded {
@@ -104,8 +106,16 @@ pub fn load(
         Place::File(path) => normal(path.parent().unwrap_or(Path::new(""))),
         Place::Library(_) => PathBuf::new(),
     };
-    let mut loader = Loader { sources, files, root, texts: BTreeMap::new(), read: BTreeMap::new(), diagnostics };
-    loader.read_text(entry.source, entry.place.clone(), &mut Vec::new());
+    let mut loader = Loader {
+        sources,
+        files,
+        root,
+        texts: BTreeMap::new(),
+        read: BTreeMap::new(),
+        lost: BTreeSet::new(),
+        diagnostics,
+    };
+    loader.read_text(entry.source, &entry.place, &mut Vec::new());
     let Some(text) = loader.read.get(&entry.source) else { return Vec::new() };
     let Some(file) = &text.file else { return Vec::new() };
     let specs: Vec<&Spec> = file.specs().collect();
@@ -119,7 +129,7 @@ pub fn load(
                 let message = format!("expected one spec in this file, found {}", specs.len());
                 let diagnostic = Diagnostic::error("S0002", message).label(file.version.span, "");
                 let diagnostic = match specs {
-                    [] => diagnostic,
+                    [] => diagnostic.help("a spec begins `spec NAME {`, in YAML `spec: NAME`"),
                     [first, ..] => {
                         let names: Vec<&str> = specs.iter().map(|spec| spec.name.value.as_str()).collect();
                         let help = format!("say which: `{name}#{}`; there are {}", first.name.value, names.join(", "));
@@ -164,19 +174,22 @@ struct Loader<'a> {
     root: PathBuf,
     texts: BTreeMap<Place, SourceId>,
     read: BTreeMap<SourceId, Text>,
+    lost: BTreeSet<String>,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
 
 impl Loader<'_> {
     /// Parses a text and everything that it uses. `chain` holds the texts that led here, and where each names the next.
-    fn read_text(&mut self, source: SourceId, place: Place, chain: &mut Vec<(Place, Span)>) {
+    fn read_text(&mut self, source: SourceId, place: &Place, chain: &mut Vec<(Place, Span)>) {
         self.texts.insert(place.clone(), source);
         let parsed = lathe_grammar::parse(self.sources, source);
+        let text = self.sources.get(source).text.as_str();
+        self.lost.extend(parsed.diagnostics.iter().filter_map(|fault| bound_name(text, fault.labels.first()?.span)));
         self.diagnostics.extend(parsed.diagnostics);
         let paths: Vec<Spanned<String>> = parsed.file.iter().flat_map(uses).cloned().collect();
         self.read.insert(source, Text { place: place.clone(), file: parsed.file, uses: Vec::new() });
         for path in paths {
-            let used = self.open(&path, &place, chain);
+            let used = self.open(&path, place, chain);
             let text = self.read.get_mut(&source).expect("it was read above");
             text.uses.extend(used);
         }
@@ -221,7 +234,7 @@ impl Loader<'_> {
         };
         let source = self.sources.add(name, text);
         chain.push((from.clone(), path.span));
-        self.read_text(source, place, chain);
+        self.read_text(source, &place, chain);
         chain.pop();
         Some(source)
     }
@@ -394,7 +407,7 @@ impl Loader<'_> {
             .map(|(source, _)| (*source, self.lets_in_sight(*source).into_iter().cloned().collect::<Vec<Let>>()));
         let file_lets = file_lets.collect();
         let layers = layers.into_iter().rev().map(|(_, spec)| spec).collect();
-        Loaded { source, layers, file_lets }
+        Loaded { source, layers, file_lets, lost: self.lost.clone() }
     }
 
     /// The spec that `extends` names: one in scope, or that of a file.
@@ -453,6 +466,17 @@ fn uses(file: &File) -> impl Iterator<Item = &Spanned<String>> {
 
 fn file_lets(file: &File) -> impl Iterator<Item = &Let> {
     file.items.iter().filter_map(|item| if let ItemKind::Let(binding) = &item.kind { Some(binding) } else { None })
+}
+
+/// The name that the line at a place binds, in either syntax.
+fn bound_name(text: &str, place: Span) -> Option<String> {
+    let start = text.get(..place.range().start)?.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text[start..].lines().next()?.trim_start();
+    let name = match line.strip_prefix("let ") {
+        Some(binding) => binding.trim_start().split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()?,
+        None => line.split_once(':')?.0,
+    };
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// Of names that stand twice, the later ones.

@@ -22,6 +22,8 @@ pub(super) struct Names<'a> {
     files: BTreeMap<SourceId, BTreeMap<&'a str, &'a Let>>,
     /// The file of the spec, for names in texts of their own such as overrides.
     root: SourceId,
+    /// Names of `let`s that could not be read.
+    lost: &'a BTreeSet<String>,
     /// The `let`s that something stood for.
     used: RefCell<BTreeSet<Span>>,
 }
@@ -34,7 +36,7 @@ impl<'a> Names<'a> {
         }
         let by_name = |lets: &'a Vec<Let>| lets.iter().map(|binding| (binding.name.value.as_str(), binding)).collect();
         let files = loaded.file_lets.iter().map(|(source, lets)| (*source, by_name(lets))).collect();
-        Names { spec, files, root: loaded.source, used: RefCell::default() }
+        Names { spec, files, root: loaded.source, lost: &loaded.lost, used: RefCell::default() }
     }
 
     /// The `let` that `name`, written in `source`, stands for. One with the name of a format or rotation, which is an
@@ -51,6 +53,11 @@ impl<'a> Names<'a> {
     pub(super) fn names_at(&self, source: SourceId) -> impl Iterator<Item = &'a str> {
         let file = self.files.get(&source).or_else(|| self.files.get(&self.root));
         self.spec.keys().copied().chain(file.into_iter().flat_map(|lets| lets.keys().copied()))
+    }
+
+    /// Whether a name is that of a `let` that could not be read: then what follows from its absence is no news.
+    pub(super) fn is_lost(&self, name: &str) -> bool {
+        self.lost.contains(name)
     }
 
     /// Whether something has stood for this `let`.

@@ -210,6 +210,9 @@ fn value(
         return Some(Value::Word(word));
     }
     let meant = names.behind(written, diagnostics)?;
+    if matches!(&meant.kind, ExprKind::Name(name) if names.is_lost(name)) {
+        return None;
+    }
     let number = |expr: &Expr| match &expr.kind {
         ExprKind::Int(value) => Some(*value),
         ExprKind::Unary(UnaryOp::Neg, inner) => match inner.kind {

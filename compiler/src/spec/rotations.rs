@@ -203,6 +203,9 @@ pub(super) fn rotation(call: &Spanned<Call>, names: &Names<'_>, diagnostics: &mu
     let (meant, _) = names.call(call, diagnostics)?;
     let name = &meant.value.name;
     let Some(kind) = RotationKind::find(&name.value) else {
+        if names.is_lost(&name.value) {
+            return None;
+        }
         let diagnostic = Diagnostic::error("S0402", format!("`{}` is no rotation", name.value)).label(name.span, "");
         let known: Vec<&str> = ROTATIONS.iter().map(|kind| kind.name).collect();
         let lets = names.names_at(name.span.source);

@@ -12,7 +12,8 @@ const MAX_WORK: usize = 1 << 20;
 impl Pattern {
     /// Whether it matches every module that `other` matches, in any model. Yes is certain; no may be for want of proof.
     ///
-    /// Modules are taken to accept formats, which a final `**` asks for, unless `other` says `:norm`.
+    /// Modules are taken to accept formats, which a final `**` asks for, unless `other` says `:norm` or ends in a name
+    /// of norms.
     ///
     /// ```
     /// use lathe_grammar::pattern::Pattern;
@@ -41,10 +42,19 @@ impl PathPattern {
     fn covers(&self, other: &PathPattern) -> bool {
         let admits = match self.kind {
             Some(kind) => other.kind == Some(kind),
-            None => self.segments.last() != Some(&Segment::Any) || other.kind != Some(Kind::Norm),
+            None => self.segments.last() != Some(&Segment::Any) || !other.may_be_a_norm(),
         };
         let is_any = |segment: &Segment| *segment == Segment::Any;
         admits && wildcard_matches(&self.spelled_out(), &other.spelled_out(), false, is_any, Segment::covers)
+    }
+
+    /// Whether it says that it matches norms: by their kind, or by a name of the kind that they have.
+    fn may_be_a_norm(&self) -> bool {
+        match (self.kind, self.segments.last()) {
+            (Some(kind), _) => kind == Kind::Norm,
+            (None, Some(Segment::Name(name))) => name.contains("norm") || name.starts_with("ln"),
+            (None, _) => false,
+        }
     }
 
     /// The segments as if the pattern were anchored and its final `**` could be empty.
@@ -148,7 +158,7 @@ mod tests {
             ("{up,down,gate}_proj", "{up,gate}_proj"),
             ("{layers[0],layers[1]}.mlp", "layers[0, 1].mlp"),
             ("model.norm", "/model.norm"),
-            ("/**", "norm"),
+            ("/**", "gate"),
             ("/**.norm", "norm"),
             ("norm", "/**.norm"),
             ("layers[3].mlp", "layers.3.mlp"),
@@ -174,6 +184,9 @@ mod tests {
             ("mlp.down_proj", "**"),
             ("mlp.down_proj", "down_proj"),
             ("**", ":norm"),
+            ("**", "model.norm"),
+            ("layers[0].**", "layers[0].*_layernorm"),
+            ("**", "ln_f"),
             ("layers[0].**", "layers[0].input_layernorm:norm"),
             (":linear", "**"),
             (":linear", ":head"),

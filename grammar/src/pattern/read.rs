@@ -229,6 +229,10 @@ impl Reader<'_> {
         let help = match character {
             '(' | ')' | '|' | '+' | '\\' | '^' | '$' | '?' => Some(as_regex(self.text)),
             '\'' | '"' => Some("write the pattern without quotes".into()),
+            '!' => Some("to leave modules out, decide about them in a later rule".into()),
+            ' ' if ["not ", "except ", " except ", " but ", " - "].iter().any(|word| self.text.contains(word)) => {
+                Some("to leave modules out, decide about them in a later rule".into())
+            }
             _ => None,
         };
         PatternError { help, ..error(range, message) }

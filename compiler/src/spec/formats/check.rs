@@ -37,6 +37,9 @@ pub(in crate::spec) fn format(
         None
     };
     let Some(kind) = FormatKind::find(&name.value) else {
+        if names.is_lost(&name.value) {
+            return None;
+        }
         let diagnostic = Diagnostic::error("S0201", format!("`{}` is no format", name.value)).label(name.span, "");
         return report(diagnostic.help(help_for_unknown(name, names)));
     };
