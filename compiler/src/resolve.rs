@@ -218,15 +218,19 @@ fn matches(rule: &Rule, model: &Elaborated, sources: &Sources, diagnostics: &mut
     found
 }
 
-/// Where an alternative stands in the text of its pattern: the part that not all alternatives have, when it stands there
-/// once; else the whole pattern.
+/// Where an alternative stands in the text of its pattern: the item of its braces, or the part that not all alternatives
+/// have, when it stands there once; else the whole pattern.
 fn place_of(alternative: &Pattern, all: &[Pattern], pattern: Span, sources: &Sources) -> Span {
+    let written = &sources.get(pattern.source).text[pattern.range()];
+    if let Some((at, length)) = item_of(alternative, written) {
+        let start = pattern.range().start + at;
+        return Span::new(pattern.source, start..start + length);
+    }
     let parts = |pattern: &Pattern| -> Vec<String> {
         let text = pattern.to_string();
         text.split(['.', '/', '[', ']', ':']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
     };
     let others: Vec<Vec<String>> = all.iter().filter(|other| *other != alternative).map(parts).collect();
-    let written = &sources.get(pattern.source).text[pattern.range()];
     let own = parts(alternative).into_iter().find_map(|part| {
         let is_own = others.iter().any(|other| !other.contains(&part));
         let mut places = written.match_indices(part.as_str()).filter(|(at, found)| {
@@ -247,6 +251,25 @@ fn place_of(alternative: &Pattern, all: &[Pattern], pattern: Span, sources: &Sou
         }
         None => pattern,
     }
+}
+
+/// Where an item of the braces of a pattern stands that, in their place, makes this alternative of it: start and length.
+/// Patterns with several braces, or lists of indices, have none.
+fn item_of(alternative: &Pattern, written: &str) -> Option<(usize, usize)> {
+    let text = written.trim_matches(['"', '\'']);
+    let quotes = written.find(text)?;
+    let (before, rest) = text.split_once('{')?;
+    let (items, behind) = rest.split_once('}')?;
+    let mut at = quotes + before.len() + 1;
+    for item in items.split(',') {
+        let meant = format!("{before}{}{behind}", item.trim());
+        if Pattern::parse(&meant).is_ok_and(|pattern| pattern == *alternative) {
+            let blanks = item.len() - item.trim_start().len();
+            return Some((at + blanks, item.trim().len()));
+        }
+        at += item.len() + 1;
+    }
+    None
 }
 
 /// The last rule of a layer that states each attribute, by module.

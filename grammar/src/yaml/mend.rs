@@ -295,6 +295,7 @@ fn short_rule(line: &str) -> Option<String> {
 
 /// Help for a rule that is no mapping with the right keys.
 pub(super) fn long_rule(pattern: &str, format: &str) -> String {
+    let format = if format.contains(": ") { quoted(format) } else { format.to_owned() };
     format!("write `- match: {}`, and `format: {format}` below it", quoted(pattern))
 }
 

@@ -67,12 +67,14 @@ impl Reader<'_> {
             self.wrong_type(place, value, &format!("{what} (a mapping with the keys {})", known.join(", ")), help);
             return None;
         };
-        if let [(Key { name, at }, Node { value: Value::Text(right), .. })] = map.as_slice()
+        if let [(Key { name, at }, value @ Node { value: Value::Text(right), .. })] = map.as_slice()
             && !known.contains(&name.as_str())
             && crate::diag::nearest(name, known.iter().copied()).is_none()
         {
             let span = self.mended.place(at);
             let message = format!("{what} has no key `{}`", name.escape_debug());
+            let written = self.span(value);
+            let right = if self.is_reported(written) { &self.text[written.range()] } else { right.as_str() };
             self.report("P0004", span, message).help = Some(help(name, right));
             return None;
         }
