@@ -437,6 +437,16 @@ fn hint(positives: &[Rule], text: &str, found: &Found) -> Option<&'static str> {
         _ if positives.contains(&Rule::kw_rules) => outside_its_block(text)?,
         _ if positives.contains(&Rule::kw_of) || positives.contains(&Rule::site) => REQUEST,
         "with_input" => "write `with input FORMAT`",
+        text if positives == [Rule::kw_input] && nearest(text, ["input"]).is_none() => "write `with input FORMAT`",
+        "input" if positives.contains(&Rule::with_input) || positives.contains(&Rule::kw_with) => {
+            "write `with input FORMAT`"
+        }
+        "\"" | "'" | "{" | "$" if is_format(positives) => {
+            "a format is written `int4(group: 128)`, without quotes or braces"
+        }
+        text if text.starts_with('"') && is_format(positives) => "write the format without quotes",
+        "[" if positives.contains(&Rule::kw_optional) => "arguments stand in parentheses: `int4(group: 128)`",
+        "," if positives.contains(&Rule::kw_optional) => "each rule stands on a line of its own, without a `,`",
         "=" if after_value && positives.contains(&Rule::colon) => "an argument is written `NAME: VALUE`",
         "=" if after_value => "write `==` to compare",
         "and" | "&" if after_value => "write `&&`",
@@ -454,6 +464,11 @@ fn hint(positives: &[Rule], text: &str, found: &Found) -> Option<&'static str> {
         }
         _ => return None,
     })
+}
+
+/// Whether a format could have stood there.
+fn is_format(positives: &[Rule]) -> bool {
+    positives.contains(&Rule::format) || positives.contains(&Rule::format_name)
 }
 
 /// What a rule is called in messages. None for what would only distract there.

@@ -173,6 +173,7 @@ fn marks_of_other_languages() {
     9:10 P0001: expected `with`, `optional` or the end of the line, found `,`
       | a => keep, b => keep
       |          ^
+      = each rule stands on a line of its own, without a `,`
     ");
     insta::assert_snapshot!(rules("# a => keep\na => keep # why\n'a' => keep\n- match: a"), @r"
     4:1 P0001: a comment begins with `//`, not with `#`
@@ -223,6 +224,7 @@ fn attributes_of_a_rule() {
     6:16 P0001: expected `input`, found `int8`
       | a => keep with int8
       |                ^^^^
+      = write `with input FORMAT`
     7:16 P0001: expected `input`, found `inptu`
       | a => keep with inptu int8
       |                ^^^^^
