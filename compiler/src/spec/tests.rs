@@ -62,6 +62,26 @@ fn the_folder_may_be_named_by_a_path_that_climbs() {
 }
 
 #[test]
+fn texts_of_the_library_stay_in_it() {
+    let codes = |used: &str| -> Vec<&'static str> {
+        let mut sources = Sources::new();
+        let text = format!("lathe 1\nuse \"{used}\"\nspec a {{ rules {{ ** => keep }} }}\n");
+        let entry = Entry { source: sources.add("a", text), place: Place::Library("llama/a.lathe".into()), name: None };
+        let mut diagnostics = Vec::new();
+        // Files of that name are there, and are not for the library.
+        let files = Texts(BTreeMap::from([("b.lathe", "lathe 1\n"), ("llama/b.lathe", "lathe 1\n")]));
+        load(&entry, false, &mut sources, &files, &mut diagnostics);
+        diagnostics.iter().map(|diagnostic| diagnostic.code).collect()
+    };
+    assert_eq!(codes("../keep.lathe"), [""; 0]);
+    assert_eq!(codes("keep"), [""; 0]);
+    assert_eq!([codes("b.lathe"), codes("../b.lathe")], [["S0006"], ["S0006"]]);
+    for used in ["../../b.lathe", "/b.lathe", "x/../../../b.lathe", "..\\\\b.lathe"] {
+        assert_eq!(codes(used), ["S0004"], "{used}");
+    }
+}
+
+#[test]
 fn names_reach_as_far_as_one_use() {
     let files = [
         ("a.lathe", "lathe 1\nuse \"b.lathe\"\nspec a { rules { ** => far } }\n"),
