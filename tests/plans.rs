@@ -265,3 +265,82 @@ fn overrides_reach_lets_and_settings() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("error[S0007]") && ended.stderr.contains("did you mean `body`?"), "{}", ended.stderr);
 }
+
+/// Two heads on one table, as a definition can have.
+const TWO_HEADS: &str = "\
+lathe 1
+
+model two {
+    architectures \"Two\"
+    context 16
+    module embed = embedding(8, 8)
+    module norm = rms_norm(8, eps: 1e-6)
+    module a = head(8, 8, tied_to: embed, tied: true)
+    module b = head(8, 8, tied_to: embed, tied: true)
+    graph(tokens, positions) {
+        x = norm(embed(tokens))
+        return a(x) + b(x)
+    }
+}
+";
+
+#[test]
+fn all_ends_of_a_table_get_one_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut forge = Forge::default();
+    forge.push("embed.weight", "BF16", &[8, 8], &[0; 128]);
+    forge.push("norm.weight", "BF16", &[8], &[0; 16]);
+    forge.write(&folder.path().join("model.safetensors"));
+    write(folder.path(), "config.json", "{\"architectures\": [\"Two\"]}");
+    let definition = write(folder.path(), "two.lathe", TWO_HEADS);
+    let plan = |rules: &str| {
+        let spec = write(folder.path(), "spec.lathe", &format!("lathe 1\nspec s {{\nrules {{\n{rules}\n}}\n}}\n"));
+        let mut command = lathe();
+        run(command.args(["plan", &spec, folder.path().to_str().unwrap(), "--json", "--model-def", &definition]))
+    };
+    for rules in ["a => f16", "b => f16", "embed => f16", "{a,b} => f16", "** => f32\n** => f16 optional"] {
+        let ended = plan(rules);
+        if rules.starts_with("**") {
+            // The first of the two is shadowed.
+            assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+            continue;
+        }
+        assert_eq!(ended.code, Some(0), "{rules}: {}", ended.stderr);
+        let plan: Value = serde_json::from_str(&ended.stdout).unwrap();
+        for module in plan["modules"].as_array().unwrap().iter().filter(|module| module["kind"] != "norm") {
+            assert_eq!(module["format"], "f16", "{rules}: {module}");
+            assert_eq!(module["tied_to"].is_null(), module["path"] == "embed", "{rules}: {module}");
+        }
+    }
+    for rules in ["a => f16\nb => f32", "embed => f16\nb => f32"] {
+        let ended = plan(rules);
+        assert_eq!(ended.code, Some(1), "{rules}");
+        assert!(ended.stderr.contains("error[S0301]"), "{rules}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn overrides_reach_what_a_base_was_written_with() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "shared.lathe", "lathe 1\nlet size = 32\nlet common = int4(group: size)\n");
+    let base = "lathe 1\nuse \"shared.lathe\"\nlet body = common\nspec base { rules {\n:linear => body\n} }\n";
+    write(folder.path(), "base.lathe", base);
+    let own = "lathe 1\nuse \"base.lathe\"\nuse \"shared.lathe\"\nspec own extends base {\nrotate {\nresidual by r\n}\n\
+        let r = random_hadamard(seed: 1)\nkv_cache => cache\nlet cache = int8(per: head)\n}\n";
+    let own = write(folder.path(), "own.lathe", own);
+    let plan = |set: &str| {
+        let mut command = lathe();
+        let ended = run(command.args(["plan", &own]).arg(support::model("tiny-qwen3")).args(["--json", "--set", set]));
+        let plan: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{set}: {}", ended.stderr));
+        let format = plan["modules"][2]["format"].as_str().unwrap().to_owned();
+        (format, plan["settings"].to_string())
+    };
+    assert_eq!(plan("size=64").0, "int4(group: 64)");
+    assert_eq!(plan("common=int8(per: channel)").0, "int8(per: channel)");
+    assert_eq!(plan("common.group=16").0, "int4(group: 16)");
+    assert_eq!(plan("body.group=16").0, "int4(group: 16)");
+    assert_eq!(plan("body=f16").0, "f16");
+    assert!(plan("kv_cache.per=token").1.contains("int8(per: token)"));
+    assert!(plan("residual.seed=9").1.contains("random_hadamard(seed: 9)"));
+    assert!(plan("residual=hadamard").1.contains("residual by hadamard "));
+}

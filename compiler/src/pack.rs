@@ -295,8 +295,7 @@ impl Worker<'_> {
         let begin = recipe.source.first_row * columns * dtype.bytes();
         let end = begin + recipe.source.rows * columns * dtype.bytes();
         let target = StoredDtype::of_format(recipe.format).expect("invariant: this version's recipes write floats");
-        // Read, decoded and packed, at most 1 + 2 + 2 bytes are held for each byte that is read.
-        let step = if target == dtype { self.tile } else { (self.tile / 5).next_multiple_of(8) - 8 };
+        let step = tiles.make_room(self.tile, dtype, target);
         let (mut source, mut output) = (blake3::Hasher::new(), blake3::Hasher::new());
         let mut at = begin;
         while at < end {
@@ -336,6 +335,23 @@ impl Worker<'_> {
 }
 
 impl Tiles {
+    /// Allocates for moving values from one dtype to another within `tile` bytes, and frees what was held for the weight
+    /// before. Returns how many bytes to read at a time.
+    fn make_room(&mut self, tile: u64, stored: StoredDtype, target: StoredDtype) -> u64 {
+        // Read, decoded and packed, at most 1 + 2 + 2 bytes are held for each byte that is read.
+        let converts = target != stored;
+        let step = if converts { tile / 40 * 8 } else { tile };
+        let elements = if converts { step / stored.bytes() } else { 0 };
+        let (read, values, packed) = (step as usize, elements as usize, (elements * target.bytes()) as usize);
+        if (self.read.capacity(), self.values.capacity(), self.packed.capacity()) != (read, values, packed) {
+            *self = Tiles::default();
+            self.read.reserve_exact(read);
+            self.values.reserve_exact(values);
+            self.packed.reserve_exact(packed);
+        }
+        step
+    }
+
     /// Decodes what was read and packs it as `target`. Every value of f16 and bf16 is one of f32, so values are rounded
     /// once.
     fn convert(&mut self, stored: StoredDtype, target: StoredDtype) {
@@ -409,6 +425,24 @@ mod tests {
 
         let f16: Vec<u8> = [0x7bffu16, 0xfc00].iter().flat_map(|bits| bits.to_le_bytes()).collect();
         assert_eq!(first_not_finite(StoredDtype::F16, &f16), Some((1, f32::NEG_INFINITY)));
+    }
+
+    #[test]
+    fn whatever_the_dtypes_a_worker_holds_one_tile() {
+        let dtypes = [StoredDtype::F32, StoredDtype::F16, StoredDtype::Bf16];
+        for tile in [SMALLEST_TILE, 3 * SMALLEST_TILE, LARGEST_TILE] {
+            let mut tiles = Tiles::default();
+            for (stored, target) in dtypes.iter().flat_map(|stored| dtypes.map(|target| (*stored, target))) {
+                let step = tiles.make_room(tile, stored, target) as usize;
+                assert!(step > 0 && step.is_multiple_of(8));
+                tiles.read.resize(step, 0);
+                if stored != target {
+                    tiles.convert(stored, target);
+                }
+                let held = tiles.read.capacity() + 4 * tiles.values.capacity() + tiles.packed.capacity();
+                assert!(held as u64 <= tile, "{stored:?} to {target:?}: {held} bytes of {tile}");
+            }
+        }
     }
 
     #[test]

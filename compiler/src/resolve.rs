@@ -85,36 +85,30 @@ pub fn settle_probed(
 
 /// Ties: which heads read the table of another module. `own` has what rules decided.
 fn settle(plan: &mut Plan, own: &Plan, model: &Elaborated, checkpoint: &Checkpoint, diagnostics: &mut Vec<Diagnostic>) {
+    // By table, its heads that are tied whatever the formats are.
+    let mut tied: BTreeMap<ModuleId, Vec<(usize, ModuleId)>> = BTreeMap::new();
+    let mut equal = Vec::new();
     for index in 0..plan.ties.len() {
         let Tie { candidate, finding, .. } = plan.ties[index];
         plan.ties[index].shared = false;
         let (Some(head), Some(table)) = (model.module_of(candidate.head), model.module_of(candidate.table)) else {
             continue;
         };
-        let (of_head, of_table) = (own.decision(head).format, own.decision(table).format);
-        let agree = of_head.format == of_table.format;
-        let is_tied = match (finding, candidate.claimed) {
-            (Finding::NotStored, _) | (Finding::Unprobed, Some(true)) | (Finding::Equal, Some(true) | None) => true,
-            (Finding::Equal, Some(false)) => agree,
-            (Finding::Unprobed | Finding::Different, _) => false,
-        };
-        if !is_tied || plan.tied == Tied::Split {
-            continue;
+        match (finding, candidate.claimed) {
+            _ if plan.tied == Tied::Split => {}
+            (Finding::NotStored, _) | (Finding::Unprobed, Some(true)) | (Finding::Equal, Some(true) | None) => {
+                tied.entry(table).or_default().push((index, head));
+            }
+            (Finding::Equal, Some(false)) => equal.push((index, head, table)),
+            (Finding::Unprobed | Finding::Different, _) => {}
         }
-        match (of_head.by, of_table.by) {
-            (By::Nobody, By::Rule(_)) => {
-                plan.decisions[head.0 as usize].format = Decided { format: of_table.format, by: By::Tie(table) };
-            }
-            (By::Rule(_), By::Nobody) => {
-                plan.decisions[table.0 as usize].format = Decided { format: of_head.format, by: By::Tie(head) };
-            }
-            _ if agree => {}
-            _ => {
-                diagnostics.push(conflict(own, model, (head, table), finding));
-                continue;
-            }
-        }
-        plan.ties[index].shared = true;
+    }
+    for (table, heads) in tied {
+        share(plan, own, model, table, &heads, diagnostics);
+    }
+    // Equal though the config says untied: one table where the formats agree anyway.
+    for (index, head, table) in equal {
+        plan.ties[index].shared = plan.decision(head).format.format == plan.decision(table).format.format;
     }
     plan.formats = model.graph.params().iter().map(|param| kept_format(param, model, checkpoint)).collect();
     for (module, decision) in model.modules.iter().zip(&plan.decisions) {
@@ -127,7 +121,46 @@ fn settle(plan: &mut Plan, own: &Plan, model: &Elaborated, checkpoint: &Checkpoi
     }
 }
 
-fn conflict(plan: &Plan, model: &Elaborated, (head, table): (ModuleId, ModuleId), finding: Finding) -> Diagnostic {
+/// Gives a table and the heads that read it one format: what rules say of any of them. `heads` are their ties and modules.
+fn share(
+    plan: &mut Plan,
+    own: &Plan,
+    model: &Elaborated,
+    table: ModuleId,
+    heads: &[(usize, ModuleId)],
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let is_decided = |module: &ModuleId| matches!(own.decision(*module).format.by, By::Rule(_));
+    let ends = || std::iter::once(table).chain(heads.iter().map(|(_, head)| *head));
+    let Some(first) = ends().find(is_decided) else {
+        heads.iter().for_each(|(index, _)| plan.ties[*index].shared = true);
+        return;
+    };
+    let format = own.decision(first).format.format;
+    let mut agree = true;
+    for &(index, head) in heads {
+        if is_decided(&head) && own.decision(head).format.format != format {
+            diagnostics.extend(conflict(own, model, (head, first), plan.ties[index].finding));
+            agree = false;
+        }
+    }
+    if !agree {
+        return;
+    }
+    for module in ends().filter(|module| !is_decided(module)) {
+        plan.decisions[module.0 as usize].format = Decided { format, by: By::Tie(first) };
+    }
+    heads.iter().for_each(|(index, _)| plan.ties[*index].shared = true);
+}
+
+/// `head` and another end of its table, which rules give another format. None when one of these had a mistake: that was
+/// reported, and what it would have been is not known.
+fn conflict(
+    plan: &Plan,
+    model: &Elaborated,
+    (head, table): (ModuleId, ModuleId),
+    finding: Finding,
+) -> Option<Diagnostic> {
     let path = |module: ModuleId| model.modules[module.0 as usize].path.as_str();
     let format = |module: ModuleId| plan.decision(module).format.format;
     let stated = |module: ModuleId| plan.rule_behind(&plan.decision(module).format).and_then(|rule| rule.format);
@@ -140,14 +173,18 @@ fn conflict(plan: &Plan, model: &Elaborated, (head, table): (ModuleId, ModuleId)
         Diagnostic::error("S0301", message)
     };
     let ends = [(stated(head), a), (stated(table), b)];
+    if ends.iter().any(|(stated, _)| stated.is_some_and(|stated| stated.format.is_none())) {
+        return None;
+    }
     let diagnostic = ends.iter().fold(diagnostic, |diagnostic, (stated, end)| {
         diagnostic.label_if(stated.map(|stated| stated.span), format!("for `{end}`"))
     });
     // A value that stands elsewhere, behind a `let` or on the command line, is where the conflict was set.
     let elsewhere = ends.iter().filter_map(|(stated, end)| Some((stated.as_ref()?.origin_elsewhere()?, end)));
-    elsewhere
-        .fold(diagnostic, |diagnostic, (origin, end)| diagnostic.label(origin, format!("the value for `{end}`")))
-        .help("give both one format, leave one undecided, or store the table twice with `tied => split`")
+    let diagnostic = elsewhere
+        .fold(diagnostic, |diagnostic, (origin, end)| diagnostic.label(origin, format!("the value for `{end}`")));
+    let help = "give both one format, leave one undecided, or store the table twice with `tied => split`";
+    Some(diagnostic.help(help))
 }
 
 /// The format that keeps the dtype of a parameter. A tied one has its table's.

@@ -115,7 +115,12 @@ pub fn load(
         lost: BTreeSet::new(),
         diagnostics,
     };
-    loader.read_text(entry.source, &entry.place, &mut Vec::new());
+    // As files that name it will.
+    let place = match &entry.place {
+        Place::File(path) => Place::File(normal(path)),
+        Place::Library(path) => Place::Library(path.clone()),
+    };
+    loader.read_text(entry.source, &place, &mut Vec::new());
     let Some(text) = loader.read.get(&entry.source) else { return Vec::new() };
     let Some(file) = &text.file else { return Vec::new() };
     let specs: Vec<&Spec> = file.specs().collect();

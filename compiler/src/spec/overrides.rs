@@ -1,12 +1,12 @@
 //! `--set NAME=VALUE` and `--set NAME.ARGUMENT=VALUE`: a spec with other values, without touching its file.
 
-use lathe_grammar::ast::{Arg, Call, Expr, ExprKind, Let, Spec};
+use lathe_grammar::ast::{Arg, Call, Expr, ExprKind, Let, Rotation, Spec};
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::{SourceId, Sources, Span, Spanned};
 
 use super::elsewhere::near;
 use super::load::Loaded;
-use super::names::as_call;
+use super::names::{Names, as_call};
 use super::rotations::SITES;
 
 /// One override, read.
@@ -56,22 +56,22 @@ fn read(text: &str, source: SourceId, sources: &Sources, diagnostics: &mut Vec<D
 
 fn set(setting: Override, loaded: &mut Loaded) -> Result<(), Box<Diagnostic>> {
     let Override { name, argument, value } = setting;
-    if let Some(binding) = binding(loaded, &name.value) {
-        return match argument {
-            None => {
-                binding.value = value;
-                Ok(())
-            }
+    let found = in_sight(loaded).find(|binding| binding.name.value == name.value).cloned();
+    if let Some(binding) = found {
+        let value = match argument {
+            None => value,
             Some(argument) => {
-                let Some(mut call) = as_call(&binding.value) else {
+                let call = as_call(&binding.value).and_then(|call| behind(&call, loaded));
+                let Some(mut call) = call else {
                     let message = format!("`{}` stands for {}, which takes no arguments", name.value, binding.value);
                     return Err(fault(message, argument.span).label(binding.value.span, "bound here").into());
                 };
                 replace(&mut call.value, argument, value);
-                binding.value = as_expression(call);
-                Ok(())
+                as_expression(call)
             }
         };
+        bind(loaded, &name.value, &value);
+        return Ok(());
     }
     match (name.value.as_str(), argument) {
         ("kv_cache", None) => {
@@ -79,8 +79,8 @@ fn set(setting: Override, loaded: &mut Loaded) -> Result<(), Box<Diagnostic>> {
             last(loaded).kv_cache = Some(call);
         }
         ("kv_cache", Some(argument)) => {
-            let stated = loaded.layers.iter().rev().find_map(|layer| layer.kv_cache.clone());
-            let Some(mut call) = stated else {
+            let stated = loaded.layers.iter().rev().find_map(|layer| layer.kv_cache.as_ref());
+            let Some(mut call) = stated.and_then(|call| behind(call, loaded)) else {
                 return Err(fault("the spec has no `kv_cache`", name.span)
                     .help("give it all: `kv_cache=FORMAT`")
                     .into());
@@ -98,16 +98,23 @@ fn set(setting: Override, loaded: &mut Loaded) -> Result<(), Box<Diagnostic>> {
             return Err(fault(format!("`{}` takes no arguments", name.value), argument.span).into());
         }
         (site, argument) if SITES.iter().any(|kind| kind.name == site) => {
-            let requests = loaded.layers.iter_mut().flat_map(|layer| layer.rotate.iter_mut());
-            let mut requests =
-                requests.flat_map(|rotate| &mut rotate.value).filter(|request| request.site.value == site);
-            let (Some(request), None) = (requests.next(), requests.next()) else {
-                let message = format!("expected one request for the site `{site}` in the spec");
-                return Err(fault(message, name.span).help("give its rotation a `let`, and set that").into());
+            let call = match argument {
+                None => as_call(&value).ok_or_else(|| not_a("a rotation", &value))?,
+                Some(argument) => {
+                    let stated = requests(loaded, site).first().map(|request| request.by.clone());
+                    let mut call = stated.and_then(|call| behind(&call, loaded)).ok_or_else(|| {
+                        Box::new(fault(format!("the spec has no rotation for the site `{site}`"), name.span))
+                    })?;
+                    replace(&mut call.value, argument, value);
+                    call
+                }
             };
-            match argument {
-                Some(argument) => replace(&mut request.by.value, argument, value),
-                None => request.by = as_call(&value).ok_or_else(|| not_a("a rotation", &value))?,
+            match &mut requests(loaded, site)[..] {
+                [request] => request.by = call,
+                other => {
+                    let message = format!("expected one request for the site `{site}`, found {}", other.len());
+                    return Err(fault(message, name.span).help("give its rotation a `let`, and set that").into());
+                }
             }
         }
         (unknown, _) => {
@@ -147,10 +154,32 @@ fn in_sight(loaded: &Loaded) -> impl Iterator<Item = &Let> {
     specs.chain(loaded.file_lets.values().flatten())
 }
 
-/// The `let` of this name that nothing hides.
-fn binding<'l>(loaded: &'l mut Loaded, name: &str) -> Option<&'l mut Let> {
-    let specs = loaded.layers.iter_mut().rev().flat_map(|layer| &mut layer.lets);
-    specs.chain(loaded.file_lets.values_mut().flatten()).find(|binding| binding.name.value == name)
+/// Gives a `let` another value: that of a spec that nothing hides, else those of all files, of which each has its own copy.
+fn bind(loaded: &mut Loaded, name: &str, value: &Expr) {
+    let is_meant = |binding: &&mut Let| binding.name.value == name;
+    if let Some(binding) = loaded.layers.iter_mut().rev().flat_map(|layer| &mut layer.lets).find(is_meant) {
+        binding.value = value.clone();
+        return;
+    }
+    for binding in loaded.file_lets.values_mut().flatten().filter(is_meant) {
+        binding.value = value.clone();
+    }
+}
+
+/// The requests for a site, of the last layer that has any.
+fn requests<'l>(loaded: &'l mut Loaded, site: &str) -> Vec<&'l mut Rotation> {
+    let of_layer = |layer: &'l mut Spec| -> Vec<&'l mut Rotation> {
+        let requests = layer.rotate.iter_mut().flat_map(|rotate| &mut rotate.value);
+        requests.filter(|request| request.site.value == site).collect()
+    };
+    loaded.layers.iter_mut().rev().map(of_layer).find(|found| !found.is_empty()).unwrap_or_default()
+}
+
+/// The call that a format or rotation is once its `let`s are followed.
+fn behind(call: &Spanned<Call>, loaded: &Loaded) -> Option<Spanned<Call>> {
+    // What is wrong with a `let` is said when the spec is checked.
+    let (call, _) = Names::of(loaded).call(call, &mut Vec::new())?;
+    Some(call.into_owned())
 }
 
 /// Gives an argument another value, or adds it. What says the same in another way goes.
