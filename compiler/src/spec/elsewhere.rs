@@ -103,7 +103,8 @@ pub(super) fn argument(name: &str, takes: &[&str]) -> Option<String> {
 /// What to write for a word of another tool as the value of a parameter.
 pub(super) fn word(parameter: &str, word: &str) -> Option<&'static str> {
     Some(match (parameter, word.to_lowercase().as_str()) {
-        ("per", "group" | "block") => "group: 128",
+        ("per", "group") => "group: 128",
+        ("per", "block") => "block: [128, 128]",
         ("per", "row" | "output" | "channelwise" | "channel_wise" | "per_channel") => "per: channel",
         ("per", "tensorwise" | "per_tensor" | "layer") => "per: tensor",
         ("per", "per_token") => "per: token",
