@@ -46,7 +46,7 @@ pub fn resolve(
     }
     diagnostics.extend(shadowed(spec, &matched, model.modules.len()));
     diagnostics.extend(misfits::misfits(&plan, model));
-    plan.rotations = rotations::rotations(spec, model, diagnostics);
+    plan.rotations = rotations::rotations(spec, model, sources, diagnostics);
     plan.ties =
         model.ties.iter().map(|&candidate| Tie { candidate, finding: Finding::Unprobed, shared: false }).collect();
     for tie in &mut plan.ties {
@@ -133,7 +133,9 @@ fn share(
     let is_decided = |module: &ModuleId| matches!(own.decision(*module).format.by, By::Rule(_));
     let ends = || std::iter::once(table).chain(heads.iter().map(|(_, head)| *head));
     let Some(first) = ends().find(is_decided) else {
-        heads.iter().for_each(|(index, _)| plan.ties[*index].shared = true);
+        for (index, _) in heads {
+            plan.ties[*index].shared = true;
+        }
         return;
     };
     let format = own.decision(first).format.format;
@@ -150,7 +152,9 @@ fn share(
     for module in ends().filter(|module| !is_decided(module)) {
         plan.decisions[module.0 as usize].format = Decided { format, by: By::Tie(first) };
     }
-    heads.iter().for_each(|(index, _)| plan.ties[*index].shared = true);
+    for (index, _) in heads {
+        plan.ties[*index].shared = true;
+    }
 }
 
 /// `head` and another end of its table, which rules give another format. None when one of these had a mistake: that was
