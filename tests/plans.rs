@@ -344,3 +344,43 @@ fn overrides_reach_what_a_base_was_written_with() {
     assert!(plan("residual.seed=9").1.contains("random_hadamard(seed: 9)"));
     assert!(plan("residual=hadamard").1.contains("residual by hadamard "));
 }
+
+#[test]
+fn what_no_module_takes_need_not_be_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "lathe 1\nspec base { rules {\n** => int4(group: 32)\n:router => int8(per: channel) optional\n} }\n\
+        spec own extends base { rules {\n** => keep\n}\nrotate {\ninput of :router by hadamard optional\n}\n}\n";
+    let spec = write(folder.path(), "spec.lathe", text);
+    let own = format!("{spec}#own");
+    succeed(lathe().arg("check").arg(&own).arg(support::model("tiny-qwen3")));
+    succeed(&mut compile(&own, &support::model("tiny-qwen3"), &folder.path().join("out")));
+    // Without a model all counts.
+    let ended = run(lathe().arg("check").arg(&own));
+    assert_eq!((ended.code, ended.stderr.matches("error[S0202]").count()), (Some(1), 3), "{}", ended.stderr);
+}
+
+#[test]
+fn names_alone_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = write(folder.path(), "names.lathe", "lathe 1\nlet a = int4(group: \"x\")\nlet b = c\nlet c = b\n");
+    let ended = run(lathe().args(["check", &names, "--message-format", "short"]));
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("error[S0204]") && ended.stderr.contains("error[S0003]"), "{}", ended.stderr);
+    let ended = run(lathe().args(["check", &names, "--set", "kv_cache=keep"]));
+    assert!(ended.stderr.contains("error[S0007]"), "{}", ended.stderr);
+    let ended = run(lathe().arg("check").arg(&names).arg(support::model("tiny-qwen3")));
+    assert!(ended.code == Some(1) && ended.stderr.contains("error[S0002]"), "{}", ended.stderr);
+}
+
+#[test]
+fn options_that_would_change_nothing_are_refused() {
+    let spec = "keep";
+    for arguments in [
+        &["check", spec, "--strict"][..],
+        &["check", spec, "--model-def", "nowhere.lathe"],
+        &["explain", "S0101", "--set", "a=keep"],
+    ] {
+        let ended = run(lathe().args(arguments));
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}: {}", ended.stderr);
+    }
+}

@@ -151,7 +151,7 @@ pub fn load_specs(
         spec::apply_overrides(overrides, &mut loaded, sources, diagnostics);
         spec::check(&loaded, diagnostics)
     };
-    loaded.into_iter().map(check).collect()
+    loaded.into_iter().filter_map(check).collect()
 }
 
 /// The plan of one spec: reads headers only, and no weight. `sources` gets every text that is read.
@@ -164,16 +164,28 @@ pub fn plan(input: Input<'_>, sources: &mut Sources) -> Result<Planned, Vec<Diag
     let spec = load_specs(spec, false, overrides, files, sources, &mut diagnostics).pop();
     let model = define(model, checkpoint, strict, sources, &mut diagnostics);
     let (Some(spec), Some(model)) = (&spec, model) else {
-        diagnostics.extend(spec.into_iter().flat_map(|spec| spec.unbuilt));
+        diagnostics.extend(spec.iter().flat_map(Spec::unbuilt));
         return Err(diagnostics);
     };
-    let plan = resolve(spec, &model, checkpoint, sources, &mut diagnostics);
-    let unbuilt = spec.unbuilt.clone();
+    let (plan, unbuilt) = plan_on(spec, &model, checkpoint, sources, &mut diagnostics);
     if diagnostics.iter().any(Diagnostic::is_error) {
         diagnostics.extend(unbuilt);
         return Err(diagnostics);
     }
     Ok(Planned { model, plan, warnings: diagnostics, unbuilt })
+}
+
+/// The plan of a spec on a model, and errors for what it comes to and cannot be built. Mistakes are added to `diagnostics`.
+pub fn plan_on(
+    spec: &Spec,
+    model: &Elaborated,
+    checkpoint: &Checkpoint,
+    sources: &Sources,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> (Plan, Vec<Diagnostic>) {
+    let plan = resolve(spec, model, checkpoint, sources, diagnostics);
+    let unbuilt = spec.unbuilt_in(&plan);
+    (plan, unbuilt)
 }
 
 /// Evaluates the definition of a checkpoint. `None` when there are mistakes, which are added to `diagnostics`.

@@ -61,7 +61,7 @@ fn wrong_specs() {
             None => {
                 let mut found = Vec::new();
                 let specs = load_specs(&entry, true, &overrides, &Corpus, &mut sources, &mut found);
-                found.extend(specs.into_iter().flat_map(|spec| spec.unbuilt));
+                found.extend(specs.into_iter().flat_map(|spec| spec.unbuilt()));
                 found
             }
             Some(checkpoint) => {

@@ -8,11 +8,11 @@ use lathe_grammar::span::Sources;
 
 use super::render::Messages;
 use super::subject::{Subject, open_checkpoint};
-use super::texts::{Disk, load_entry};
+use super::texts::load_entry;
 use super::{Failure, bytes};
-use crate::compile::{Planned, define, load_specs, plan};
+use crate::compile::plan_on;
 use crate::plan::ReportedPlan;
-use crate::spec::Entry;
+use crate::spec::Spec;
 
 /// Check a spec, alone or against a checkpoint, of which only headers are read.
 ///
@@ -28,48 +28,41 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failure> {
+    let Arguments { spec, checkpoint, subject } = arguments;
     let mut sources = Sources::new();
-    let entry = load_entry(&arguments.spec, &mut sources)?;
-    let definition = arguments.subject.definition(&mut sources)?;
+    let entry = load_entry(spec, &mut sources)?;
     let parsed = lathe_grammar::parse(&sources, entry.source);
     let count = |items: fn(&File) -> usize| parsed.file.as_ref().map_or(0, items);
     let (specs, models) = (count(|file| file.specs().count()), count(|file| file.models().count()));
     let is_definition = specs == 0 && models > 0 && entry.name.is_none();
+    refuse_idle_options(arguments, is_definition)?;
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
     let mut facts: Vec<String> = Vec::new();
-    match &arguments.checkpoint {
+    match checkpoint {
         None if is_definition => diagnostics = parsed.diagnostics,
         None => {
-            let overrides = arguments.subject.overrides();
-            let checked = load_specs(&entry, true, overrides, &Disk, &mut sources, &mut diagnostics);
-            diagnostics.extend(checked.into_iter().flat_map(|spec| spec.unbuilt));
+            let checked = subject.specs(&entry, true, &mut sources, &mut diagnostics);
+            diagnostics.extend(checked.iter().flat_map(Spec::unbuilt));
         }
         Some(folder) => {
             let checkpoint = open_checkpoint(folder, &mut sources)?;
             if is_definition {
-                let definition = Some(entry.source);
-                let strict = arguments.subject.is_strict();
-                if let Some(model) = define(definition, &checkpoint, strict, &mut sources, &mut diagnostics) {
-                    facts.push(format!("model {} has {} modules", model.name, model.modules.len()));
-                }
+                let model = subject.define(Some(entry.source), &checkpoint, &mut sources, &mut diagnostics);
+                facts.extend(model.map(|model| format!("model {} has {} modules", model.name, model.modules.len())));
             } else {
-                for entry in entries(&entry, parsed.file.as_ref()) {
-                    let input = arguments.subject.input(&entry, definition, &checkpoint);
-                    let found = match plan(input, &mut sources) {
-                        Ok(Planned { model, plan, warnings, unbuilt }) => {
-                            let report = ReportedPlan::new(&plan, &model, &checkpoint, &sources, 0);
-                            let (before, after) = (bytes(report.bytes_before), bytes(report.bytes_after));
-                            let modules = report.modules.len();
-                            facts.push(format!(
-                                "spec {}: {modules} modules of {}, {before} → {after}",
-                                plan.spec, model.name
-                            ));
-                            [warnings, unbuilt].concat()
-                        }
-                        Err(diagnostics) => diagnostics,
+                let checked = subject.specs(&entry, specs > 0, &mut sources, &mut diagnostics);
+                let model = subject.model(&checkpoint, &mut sources, &mut diagnostics)?;
+                for spec in &checked {
+                    let Some(model) = &model else {
+                        diagnostics.extend(spec.unbuilt());
+                        continue;
                     };
-                    let new = found.into_iter().filter(|fault| !diagnostics.contains(fault)).collect::<Vec<_>>();
-                    diagnostics.extend(new);
+                    let (plan, unbuilt) = plan_on(spec, model, &checkpoint, &sources, &mut diagnostics);
+                    diagnostics.extend(unbuilt);
+                    let report = ReportedPlan::new(&plan, model, &checkpoint, &sources, 0);
+                    let (before, after) = (bytes(report.bytes_before), bytes(report.bytes_after));
+                    let (name, modules, model) = (&plan.spec, report.modules.len(), &model.name);
+                    facts.push(format!("spec {name}: {modules} modules of {model}, {before} → {after}"));
                 }
             }
         }
@@ -81,15 +74,19 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     for fact in facts {
         messages.status(&fact);
     }
-    messages.status(&format!("{} has no mistakes", arguments.spec));
+    messages.status(&format!("{spec} has no mistakes"));
     Ok(())
 }
 
-/// Every spec of the file, when none is named.
-fn entries(entry: &Entry, file: Option<&File>) -> Vec<Entry> {
-    let names: Vec<String> = file.into_iter().flat_map(File::specs).map(|spec| spec.name.value.clone()).collect();
-    match (&entry.name, &names[..]) {
-        (None, [_, _, ..]) => names.into_iter().map(|name| Entry { name: Some(name), ..entry.clone() }).collect(),
-        _ => vec![entry.clone()],
+/// Options that would change nothing are not accepted.
+fn refuse_idle_options(arguments: &Arguments, is_definition: bool) -> Result<(), Failure> {
+    let Arguments { spec, checkpoint, subject } = arguments;
+    let refused = |option: &str, why: &str| Err(Failure::Run(format!("{option} {why}")));
+    match (subject.given(), subject.about_the_model()) {
+        (_, Some(option)) if checkpoint.is_none() => refused(option, "needs a CHECKPOINT to check against"),
+        (Some(option @ ("--set" | "--model-def")), _) if is_definition => {
+            refused(option, &format!("is for specs, and {spec} holds model definitions"))
+        }
+        _ => Ok(()),
     }
 }

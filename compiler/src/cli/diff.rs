@@ -14,8 +14,9 @@ use super::subject::{Subject, open_checkpoint};
 use super::table::{Column, table};
 use super::texts::load_entry;
 use super::{Failure, bytes, print};
-use crate::compile::plan;
+use crate::compile::plan_on;
 use crate::plan::{ReportedModule, ReportedPlan, fold};
+use crate::spec::Spec;
 
 /// Show what changes per module, and in bytes, from one spec to another on a checkpoint.
 #[derive(Debug, clap::Args)]
@@ -35,22 +36,26 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failure> {
     let mut sources = Sources::new();
-    let definition = arguments.subject.definition(&mut sources)?;
+    let subject = &arguments.subject;
     let checkpoint = open_checkpoint(&arguments.checkpoint, &mut sources)?;
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
-    let mut reports: Vec<ReportedPlan> = Vec::new();
+    let mut specs: Vec<Spec> = Vec::new();
     for name in [&arguments.spec_a, &arguments.spec_b] {
-        let spec = load_entry(name, &mut sources)?;
-        match plan(arguments.subject.input(&spec, definition, &checkpoint), &mut sources) {
-            Ok(planned) => {
-                reports.push(ReportedPlan::new(&planned.plan, &planned.model, &checkpoint, &sources, 0));
-                diagnostics.extend(planned.warnings.into_iter().filter(|warning| warning.code != "C0010"));
-                diagnostics.extend(planned.unbuilt);
-            }
-            Err(found) => diagnostics.extend(found),
-        }
+        let entry = load_entry(name, &mut sources)?;
+        specs.extend(subject.specs(&entry, false, &mut sources, &mut diagnostics));
     }
-    let [a, b] = &reports[..] else { return Err(Failure::Input(sources, diagnostics)) };
+    let model = subject.model(&checkpoint, &mut sources, &mut diagnostics)?;
+    let (Some(model), [_, _]) = (model, &specs[..]) else { return Err(Failure::Input(sources, diagnostics)) };
+    let mut unbuilt: Vec<Diagnostic> = Vec::new();
+    let mut reports: Vec<ReportedPlan> = Vec::new();
+    for spec in &specs {
+        let (plan, found) = plan_on(spec, &model, &checkpoint, &sources, &mut diagnostics);
+        reports.push(ReportedPlan::new(&plan, &model, &checkpoint, &sources, 0));
+        unbuilt.extend(found);
+    }
+    let failed = diagnostics.iter().any(Diagnostic::is_error);
+    diagnostics.extend(unbuilt);
+    let ([a, b], false) = (&reports[..], failed) else { return Err(Failure::Input(sources, diagnostics)) };
     print(&if arguments.json { as_json(a, b) } else { listing(a, b, terminal_columns()) })?;
     let failed = diagnostics.iter().any(Diagnostic::is_error);
     messages.diagnostics(&sources, &diagnostics);

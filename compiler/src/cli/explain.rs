@@ -43,7 +43,10 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failure> {
     match (&arguments.checkpoint, &arguments.module) {
         (Some(checkpoint), Some(module)) => explain_module(arguments, checkpoint, module, messages),
-        _ => explain_code(&arguments.subject_of),
+        _ => match arguments.subject.given() {
+            Some(option) => Err(Failure::Run(format!("{option} is for specs, and a code has none"))),
+            None => explain_code(&arguments.subject_of),
+        },
     }
 }
 

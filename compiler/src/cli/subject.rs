@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::{SourceId, Sources};
 
 use super::Failure;
 use super::texts::{Disk, load_file};
-use crate::compile::Input;
+use crate::compile::{Input, define, load_specs};
+use crate::elaborate::Elaborated;
 use crate::model::Checkpoint;
-use crate::spec::Entry;
+use crate::spec::{Entry, Spec};
 
 /// Options about the model and the values of a spec.
 #[derive(Debug, clap::Args)]
@@ -30,14 +32,49 @@ impl Subject {
         self.model_def.as_deref().map(|path| load_file(path, sources)).transpose()
     }
 
-    /// The values that replace those of the spec.
-    pub(super) fn overrides(&self) -> &[String] {
-        &self.set
+    /// The first option that is given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        self.about_the_model().or((!self.set.is_empty()).then_some("--set"))
     }
 
-    /// Whether unread keys are errors.
-    pub(super) fn is_strict(&self) -> bool {
-        self.strict
+    /// The first of these options that is given but for `--set`, which needs no checkpoint.
+    pub(super) fn about_the_model(&self) -> Option<&'static str> {
+        [("--model-def", self.model_def.is_some()), ("--strict", self.strict)]
+            .into_iter()
+            .find_map(|(name, given)| given.then_some(name))
+    }
+
+    /// Reads the definition, the checkpoint's headers, and evaluates the one on the other.
+    pub(super) fn model(
+        &self,
+        checkpoint: &Checkpoint,
+        sources: &mut Sources,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Result<Option<Elaborated>, Failure> {
+        let definition = self.definition(sources)?;
+        Ok(self.define(definition, checkpoint, sources, diagnostics))
+    }
+
+    /// Evaluates a definition, or the shipped one for it, on a checkpoint.
+    pub(super) fn define(
+        &self,
+        definition: Option<SourceId>,
+        checkpoint: &Checkpoint,
+        sources: &mut Sources,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<Elaborated> {
+        define(definition, checkpoint, self.strict, sources, diagnostics)
+    }
+
+    /// The specs that are asked for: all of a text when `all`.
+    pub(super) fn specs(
+        &self,
+        entry: &Entry,
+        all: bool,
+        sources: &mut Sources,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Vec<Spec> {
+        load_specs(entry, all, &self.set, &Disk, sources, diagnostics)
     }
 
     /// What the stages take.

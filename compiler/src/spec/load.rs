@@ -78,19 +78,12 @@ pub struct Entry {
 pub struct Loaded {
     /// The text that holds the spec.
     pub source: SourceId,
-    /// The spec last, before it what it extends.
+    /// The spec last, before it what it extends. Empty for a text that holds names only.
     pub layers: Vec<Spec>,
     /// The `let`s of each file that a layer stands in, with those of the files that it uses.
     pub file_lets: BTreeMap<SourceId, Vec<Let>>,
     /// Names in lines that could not be read: those of `let`s that were reported.
     pub lost: BTreeSet<String>,
-}
-
-impl Loaded {
-    /// The spec itself, without its bases.
-    pub fn spec(&self) -> &Spec {
-        self.layers.last().expect("a loaded spec has at least its own layer")
-    }
 }
 
 /// Loads the spec that was asked for, or every spec of its text when `all`. Mistakes are added to `diagnostics`; specs with
@@ -126,6 +119,7 @@ pub fn load(
     let specs: Vec<&Spec> = file.specs().collect();
     let chosen: Vec<Spec> = match (&entry.name, &specs[..]) {
         (None, [only]) => vec![(*only).clone()],
+        (None, []) if all => return vec![loader.names_alone(entry.source)],
         (None, specs) if all => specs.iter().map(|spec| (*spec).clone()).collect(),
         (None, specs) => {
             // A mistake that swallowed the spec has been reported and says more.
@@ -383,6 +377,12 @@ impl Loader<'_> {
         };
         let uses = self.read.get(&source).into_iter().flat_map(|text| text.uses.iter().copied());
         of(source).chain(uses.flat_map(of)).collect()
+    }
+
+    /// The `let`s of a text without a spec.
+    fn names_alone(self, source: SourceId) -> Loaded {
+        let lets = self.lets_in_sight(source).into_iter().cloned().collect();
+        Loaded { source, layers: Vec::new(), file_lets: BTreeMap::from([(source, lets)]), lost: self.lost }
     }
 
     /// A spec with everything that it extends.

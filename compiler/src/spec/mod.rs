@@ -18,6 +18,7 @@ mod rotations;
 mod shadow;
 #[cfg(test)]
 mod tests;
+mod unbuilt;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -186,12 +187,13 @@ pub struct Spec {
     pub tied: Tied,
     /// The dtype of activations.
     pub compute: Compute,
-    /// What the spec asks for and this version cannot build: an error for each.
-    pub unbuilt: Vec<Diagnostic>,
+    /// The settings that are stated, with their values and where those stand.
+    words: Vec<(&'static str, &'static str, Span)>,
 }
 
-/// Checks a loaded spec. Mistakes are added to `diagnostics`; the spec is returned as far as it is right.
-pub fn check(loaded: &Loaded, diagnostics: &mut Vec<Diagnostic>) -> Spec {
+/// Checks a loaded spec. Mistakes are added to `diagnostics`; the spec is returned as far as it is right. `None` for a text
+/// that holds names only.
+pub fn check(loaded: &Loaded, diagnostics: &mut Vec<Diagnostic>) -> Option<Spec> {
     let names = Names::of(loaded);
     let mut found = Vec::new();
     let mut rules = Vec::new();
@@ -234,8 +236,16 @@ pub fn check(loaded: &Loaded, diagnostics: &mut Vec<Diagnostic>) -> Spec {
     }
     let tied_word = tied.and_then(|word| setting("tied", word, &mut found));
     let compute_word = compute.and_then(|word| setting("compute", word, &mut found));
-    let mut spec = Spec {
-        name: loaded.spec().name.clone(),
+    let words = [("tied", tied_word, tied), ("compute", compute_word, compute)];
+    // One `let` can be used many times.
+    let mut known = BTreeSet::new();
+    found.retain(|fault| {
+        let label = fault.labels.first();
+        known.insert((fault.code, label.map(|label| label.span), fault.message.clone()))
+    });
+    diagnostics.extend(found);
+    Some(Spec {
+        name: loaded.layers.last()?.name.clone(),
         models,
         rules,
         rotations,
@@ -250,17 +260,8 @@ pub fn check(loaded: &Loaded, diagnostics: &mut Vec<Diagnostic>) -> Spec {
             Some("f16") => Compute::F16,
             _ => Compute::F32,
         },
-        unbuilt: Vec::new(),
-    };
-    spec.unbuilt = unbuilt(&spec, tied_word.zip(tied), compute_word.zip(compute));
-    // One `let` can be used many times.
-    let mut known = BTreeSet::new();
-    found.retain(|fault| {
-        let label = fault.labels.first();
-        known.insert((fault.code, label.map(|label| label.span), fault.message.clone()))
-    });
-    diagnostics.extend(found);
-    spec
+        words: words.into_iter().filter_map(|(name, word, written)| Some((name, word?, written?.span))).collect(),
+    })
 }
 
 fn same_place(a: &Rotation, b: &Rotation) -> bool {
@@ -361,54 +362,6 @@ fn check_unused(binding: &ast::Let, names: &Names<'_>, diagnostics: &mut Vec<Dia
     if roles.iter().all(|role| formats::format(&call, *role, names, &mut silent).is_none()) {
         formats::format(&call, Role::Weight, names, diagnostics);
     }
-}
-
-/// What this version cannot build, each named once.
-fn unbuilt(
-    spec: &Spec,
-    tied: Option<(&'static str, &Spanned<String>)>,
-    compute: Option<(&'static str, &Spanned<String>)>,
-) -> Vec<Diagnostic> {
-    let mut found: Vec<(String, Span, usize)> = Vec::new();
-    let mut add = |what: String, span: Span| match found.iter_mut().find(|(known, ..)| *known == what) {
-        Some((.., more)) => *more += 1,
-        None => found.push((what, span, 0)),
-    };
-    let mut format = |stated: &Option<Stated>, role: Role| {
-        if let Some(Stated { format: Some(format), span, .. }) = stated
-            && !format.kind().built.contains(&role)
-        {
-            add(format!("the format `{}` for {}", format.kind().name, role.name()), *span);
-        }
-    };
-    for rule in &spec.rules {
-        format(&rule.format, Role::Weight);
-        format(&rule.input, Role::Input);
-    }
-    format(&spec.kv_cache, Role::Cache);
-    for request in &spec.rotations {
-        if RotationKind::find(request.turn.kind).is_some_and(|kind| !kind.built) {
-            add("a rotation".to_owned(), request.span);
-        }
-    }
-    for (name, stated) in [("tied", tied), ("compute", compute)] {
-        let values = SETTINGS.iter().filter(|setting| setting.name == name).flat_map(|setting| setting.values);
-        if let Some((word, written)) = stated
-            && values.into_iter().any(|(value, _, built)| *value == word && !built)
-        {
-            add(format!("`{name} => {word}`"), written.span);
-        }
-    }
-    let diagnostic = |(what, span, more): (String, Span, usize)| {
-        let message = format!("{what} is part of the language, but this version cannot build it");
-        let diagnostic = Diagnostic::error("S0202", message).label(span, "");
-        match more {
-            0 => diagnostic,
-            1 => diagnostic.note("it is asked for once more"),
-            _ => diagnostic.note(format!("it is asked for {more} times more")),
-        }
-    };
-    found.into_iter().map(diagnostic).collect()
 }
 
 impl fmt::Display for Tied {

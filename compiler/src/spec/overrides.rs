@@ -74,6 +74,10 @@ fn set(setting: Override, loaded: &mut Loaded) -> Result<(), Box<Diagnostic>> {
         return Ok(());
     }
     match (name.value.as_str(), argument) {
+        (unknown, _) if loaded.layers.is_empty() => {
+            let message = format!("there is no `let` `{unknown}`, and no spec that could have settings");
+            return Err(fault(message, name.span).into());
+        }
         ("kv_cache", None) => {
             let call = as_call(&value).ok_or_else(|| not_a("a format", &value))?;
             last(loaded).kv_cache = Some(call);
@@ -145,7 +149,7 @@ fn not_a(what: &str, value: &Expr) -> Box<Diagnostic> {
 }
 
 fn last(loaded: &mut Loaded) -> &mut Spec {
-    loaded.layers.last_mut().expect("a loaded spec has at least its own layer")
+    loaded.layers.last_mut().expect("settings are set where there is a spec")
 }
 
 /// The `let`s that rules can name, those that hide others first.

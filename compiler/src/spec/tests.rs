@@ -23,7 +23,7 @@ fn load_among(files: &[(&'static str, &'static str)], entry: &str) -> (Option<Sp
     let entry = Entry { source, place: Place::File(entry.into()), name: None };
     let mut diagnostics = Vec::new();
     let loaded = load(&entry, false, &mut sources, &files, &mut diagnostics);
-    let spec = loaded.first().map(|loaded| check(loaded, &mut diagnostics));
+    let spec = loaded.first().and_then(|loaded| check(loaded, &mut diagnostics));
     (spec, diagnostics)
 }
 

@@ -16,7 +16,7 @@ fn read(text: &str, role: Role) -> Result<Format, Vec<Diagnostic>> {
     let entry = Entry { source, place: Place::File("a.lathe".into()), name: None };
     let mut diagnostics = Vec::new();
     let loaded = load(&entry, false, &mut sources, &NoFiles, &mut diagnostics);
-    let spec = check(&loaded[0], &mut diagnostics);
+    let spec = check(&loaded[0], &mut diagnostics).expect("a spec");
     let stated = match role {
         Role::Weight => spec.rules.first().and_then(|rule| rule.format),
         Role::Input => spec.rules.first().and_then(|rule| rule.input),

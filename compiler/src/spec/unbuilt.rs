@@ -1,0 +1,68 @@
+//! What a spec asks for and this version cannot build: an error for each, so that nothing is accepted and then ignored.
+
+use lathe_grammar::diag::Diagnostic;
+use lathe_grammar::span::Span;
+
+use super::{Role, RotationKind, SETTINGS, Spec, Stated, Turn};
+use crate::plan::{By, Plan, RuleId};
+
+impl Spec {
+    /// Everything that it states and that cannot be built.
+    pub fn unbuilt(&self) -> Vec<Diagnostic> {
+        let formats = self.rules.iter().flat_map(|rule| [(rule.format, Role::Weight), (rule.input, Role::Input)]);
+        self.list(formats, self.rotations.iter().map(|request| (&request.turn, request.span)))
+    }
+
+    /// What it comes to on a model and cannot be built: formats that decide about no module, and requests without edges, do
+    /// not count.
+    pub fn unbuilt_in(&self, plan: &Plan) -> Vec<Diagnostic> {
+        let formats = self.rules.iter().enumerate().flat_map(|(index, rule)| {
+            let by = By::Rule(RuleId(index as u32));
+            let weights = plan.decisions.iter().any(|decision| decision.format.by == by);
+            let inputs = plan.decisions.iter().any(|decision| decision.input.by == by);
+            [(rule.format.filter(|_| weights), Role::Weight), (rule.input.filter(|_| inputs), Role::Input)]
+        });
+        self.list(formats, plan.rotations.iter().map(|rotation| (&rotation.turn, rotation.span)))
+    }
+
+    fn list<'a>(
+        &self,
+        formats: impl Iterator<Item = (Option<Stated>, Role)>,
+        rotations: impl Iterator<Item = (&'a Turn, Span)>,
+    ) -> Vec<Diagnostic> {
+        let mut found: Vec<(String, Span, usize)> = Vec::new();
+        let mut add = |what: String, span: Span| match found.iter_mut().find(|(known, ..)| *known == what) {
+            Some((.., more)) => *more += 1,
+            None => found.push((what, span, 0)),
+        };
+        for (stated, role) in formats.chain([(self.kv_cache, Role::Cache)]) {
+            if let Some(Stated { format: Some(format), span, .. }) = stated
+                && !format.kind().built.contains(&role)
+            {
+                add(format!("the format `{}` for {}", format.kind().name, role.name()), span);
+            }
+        }
+        for (turn, span) in rotations {
+            if RotationKind::find(turn.kind).is_some_and(|kind| !kind.built) {
+                add("a rotation".to_owned(), span);
+            }
+        }
+        for (name, word, span) in &self.words {
+            let mut values = SETTINGS.iter().filter(|setting| setting.name == *name).flat_map(|setting| setting.values);
+            if values.any(|(value, _, built)| value == word && !built) {
+                add(format!("`{name} => {word}`"), *span);
+            }
+        }
+        found.into_iter().map(|(what, span, more)| diagnostic(&what, span, more)).collect()
+    }
+}
+
+fn diagnostic(what: &str, span: Span, more: usize) -> Diagnostic {
+    let message = format!("{what} is part of the language, but this version cannot build it");
+    let diagnostic = Diagnostic::error("S0202", message).label(span, "");
+    match more {
+        0 => diagnostic,
+        1 => diagnostic.note("it is asked for once more"),
+        _ => diagnostic.note(format!("it is asked for {more} times more")),
+    }
+}
