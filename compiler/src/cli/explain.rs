@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lathe_grammar::codes::{self, CODES};
 use lathe_grammar::diag::{Diagnostic, nearest};
-use lathe_grammar::pattern::{Candidate, Pattern};
+use lathe_grammar::pattern::Pattern;
 use lathe_grammar::span::{Sources, Span};
 
 use super::layout::{prose_columns, wrap};
@@ -16,7 +16,7 @@ use super::{Failure, bytes, print};
 use crate::compile::{Planned, plan};
 use crate::elaborate::{Elaborated, Module, ModuleId};
 use crate::model::Checkpoint;
-use crate::plan::{By, Decided, Finding, Plan, RuleId, fold};
+use crate::plan::{By, Decided, Plan, RuleId, fold};
 use crate::spec::{Rule, Stated};
 
 /// Say what a code of a message means, or why a module becomes what it does.
@@ -108,11 +108,7 @@ fn find(written: &str, model: &Elaborated) -> Result<Vec<ModuleId>, String> {
     }
     let pattern =
         Pattern::parse(written).map_err(|error| format!("`{written}` is no module, nor a pattern: {error}"))?;
-    let children = |path: &str| model.indexed_children(path);
-    let found = ids(&|module| {
-        let takes_format = module.takes_format();
-        pattern.matches(&Candidate { path: &module.path, kind: module.kind, takes_format, children: &children })
-    });
+    let found = ids(&|module| model.is_match(&pattern, module));
     if found.is_empty() {
         let near = nearest(written, model.modules.iter().map(|module| module.path.as_str()));
         let help = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
@@ -130,24 +126,19 @@ fn explanation(planned: &Planned, id: ModuleId, checkpoint: &Checkpoint, sources
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(text, "  {} {:?}", module.kind.name(), shape.map_or(&[][..], |shape| &shape[..]));
-    let matching: Vec<(RuleId, usize)> = plan
+    let matching: Vec<RuleId> = plan
         .rules
         .iter()
         .enumerate()
-        .filter(|(_, rule)| {
-            let children = |path: &str| model.indexed_children(path);
-            let takes_format = module.takes_format();
-            let candidate = Candidate { path: &module.path, kind: module.kind, takes_format, children: &children };
-            rule.pattern.value.matches(&candidate)
-        })
-        .map(|(index, rule)| (RuleId(index as u32), rule.layer))
+        .filter(|(_, rule)| model.is_match(&rule.pattern.value, module))
+        .map(|(index, _)| RuleId(index as u32))
         .collect();
     if matching.is_empty() {
         text.push_str("  no rule matches it\n");
     } else {
         text.push_str("  rules that match; of those that state the same, the last decides:\n");
     }
-    for (rule, _) in &matching {
+    for rule in &matching {
         let decides: Vec<&str> = [("format", decision.format.by), ("input", decision.input.by)]
             .into_iter()
             .filter(|(_, by)| *by == By::Rule(*rule))
@@ -191,14 +182,8 @@ fn tie(plan: &Plan, model: &Elaborated, module: &Module) -> String {
     let other = if tie.candidate.head == *weight { tie.candidate.table } else { tie.candidate.head };
     let Some(other) = model.module_of(other) else { return String::new() };
     let other = &model.modules[other.0 as usize].path;
-    let found = match tie.finding {
-        Finding::NotStored => "the checkpoint stores one table for both",
-        Finding::Unprobed => "both are stored; whether they are equal is decided by probe",
-        Finding::Equal => "both are stored, and are equal",
-        Finding::Different => "both are stored, and differ",
-    };
     let shares = if tie.shared { "shares its table with" } else { "has a table of its own, beside" };
-    format!("  tied: {shares} `{other}` ({found})\n")
+    format!("  tied: {shares} `{other}` ({})\n", tie.finding)
 }
 
 fn place(span: Span, sources: &Sources) -> String {

@@ -19,7 +19,7 @@ use crate::compile::{Planned, plan};
 use crate::elaborate::ModuleId;
 use crate::pack::{PackOptions, peak_memory};
 use crate::picture::{ModuleNote, diagram, dot, svg};
-use crate::plan::{Folded, ReportedModule, ReportedPlace, ReportedPlan, fold};
+use crate::plan::{Finding, Folded, ReportedModule, ReportedPlace, ReportedPlan, fold};
 
 /// Show what would become of each module, and what it would cost, without reading a weight.
 ///
@@ -149,10 +149,10 @@ fn listing(report: &ReportedPlan, all_layers: bool, width: Option<usize>) -> Str
         let (head, table) = (&tie.head, &tie.table);
         // Writing to a string cannot fail.
         let _ = match (tie.shared, tie.found) {
-            (true, "to be decided by probe") => {
+            (true, Finding::Unprobed) => {
                 writeln!(out, "{head} shares {table} if they are equal: decided by probe (--probe)")
             }
-            (false, "to be decided by probe") => {
+            (false, Finding::Unprobed) => {
                 writeln!(out, "{head} and {table} are two tables unless they are equal: decided by probe (--probe)")
             }
             (true, found) => writeln!(out, "{head} shares {table} ({found})"),

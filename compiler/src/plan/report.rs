@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use lathe_grammar::pattern::parse_index;
 use lathe_grammar::span::{Sources, Span};
 use serde::Serialize;
 
@@ -64,8 +65,8 @@ pub struct ReportedTie {
     pub head: String,
     /// The table.
     pub table: String,
-    /// `not stored`, `to be decided by probe`, `equal` or `different`.
-    pub found: &'static str,
+    /// What is known of their values.
+    pub found: Finding,
     /// Whether one table is packed for both.
     pub shared: bool,
 }
@@ -126,12 +127,7 @@ impl ReportedPlan {
         let ties = plan.ties.iter().map(|tie| ReportedTie {
             head: name(tie.candidate.head),
             table: name(tie.candidate.table),
-            found: match tie.finding {
-                Finding::NotStored => "not stored",
-                Finding::Unprobed => "to be decided by probe",
-                Finding::Equal => "equal",
-                Finding::Different => "different",
-            },
+            found: tie.finding,
             shared: tie.shared,
         });
         ReportedPlan {
@@ -177,8 +173,9 @@ struct Row<T> {
     common: T,
 }
 
-fn last_number(path: &[String]) -> Option<usize> {
-    path.iter().rposition(|segment| !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit()))
+/// Where the last number of a path stands, and the number.
+fn last_number(path: &[String]) -> Option<(usize, u32)> {
+    path.iter().enumerate().rev().find_map(|(at, segment)| Some((at, parse_index(segment)?)))
 }
 
 /// Makes one row of those that differ in the last number of their path only.
@@ -186,17 +183,17 @@ fn fold_last_numbers<T: Clone + Ord>(rows: Vec<Row<T>>) -> Vec<Row<T>> {
     let mut known: BTreeMap<(Vec<String>, usize, T), usize> = BTreeMap::new();
     let mut folded: Vec<(Row<T>, Option<usize>, Vec<u64>)> = Vec::new();
     for mut row in rows {
-        let Some(at) = last_number(&row.path) else {
+        let Some((at, number)) = last_number(&row.path) else {
             folded.push((row, None, Vec::new()));
             continue;
         };
-        let number = std::mem::take(&mut row.path[at]).parse().unwrap_or(u64::MAX);
+        row.path[at].clear();
         let key = (row.path.clone(), row.count, row.common.clone());
         let index = *known.entry(key).or_insert_with(|| {
             folded.push((row, Some(at), Vec::new()));
             folded.len() - 1
         });
-        folded[index].2.push(number);
+        folded[index].2.push(number.into());
     }
     let with_numbers = |(mut row, at, numbers): (Row<T>, Option<usize>, Vec<u64>)| {
         if let Some(at) = at {
