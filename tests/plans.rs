@@ -360,6 +360,36 @@ fn what_no_module_takes_need_not_be_built() {
 }
 
 #[test]
+fn requests_take_edges_from_those_of_bases() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "lathe 1\nspec base { rotate {\nvalue by hadamard offline\nffn_hidden of layers[0, -1] by hadamard\n\
+        query_key of layers[0] by none\nquery_key by hadamard\n} }\n\
+        spec own extends base { rotate {\nvalue of layers[1..3] by random_hadamard(seed: 1)\n\
+        input of mlp.down_proj by hadamard(block: 64)\nquery_key of layers[0, 1] by none\n} }\n";
+    let spec = write(folder.path(), "spec.lathe", text);
+    let plan = |name: &str| {
+        let mut command = lathe();
+        let ended =
+            run(command.arg("plan").arg(format!("{spec}#{name}")).arg(support::model("tiny-qwen3")).arg("--json"));
+        let plan: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{}", ended.stderr));
+        plan["settings"].clone()
+    };
+    let base = json!([
+        "rotate value by hadamard offline (5 edges)",
+        "rotate ffn_hidden of layers[0, -1] by hadamard (2 edges)",
+        "rotate query_key by hadamard (8 edges)",
+    ]);
+    assert_eq!(plan("base"), base);
+    let own = json!([
+        "rotate value by hadamard offline (3 edges)",
+        "rotate query_key by hadamard (6 edges)",
+        "rotate value of layers[1..3] by random_hadamard(seed: 1) (2 edges)",
+        "rotate input of mlp.down_proj by hadamard(block: 64) (5 edges)",
+    ]);
+    assert_eq!(plan("own"), own);
+}
+
+#[test]
 fn names_alone_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     let names = write(folder.path(), "names.lathe", "lathe 1\nlet a = int4(group: \"x\")\nlet b = c\nlet c = b\n");

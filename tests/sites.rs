@@ -1,10 +1,10 @@
 //! Sites: which edges of the shipped models each of them means.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lathe_compiler::compile::define;
 use lathe_compiler::elaborate::Elaborated;
-use lathe_compiler::ir::NodeId;
+use lathe_compiler::ir::{self, NodeId};
 use lathe_compiler::sites::edges;
 use lathe_compiler::spec::Site;
 use lathe_grammar::pattern::Pattern;
@@ -29,8 +29,8 @@ fn every_layer_has_its_edges() {
     for (name, layers) in [("micro-llama", 2), ("tiny-qwen3", 5)] {
         let model = model(name);
         let count = |site: Site| edges(&model, site, None).len();
-        // What the embedding gives, and behind attention and feed-forward of each layer.
-        assert_eq!(count(Site::Residual), 1 + 2 * layers, "{name}");
+        // What the embedding gives, and of attention and feed-forward of each layer what is added and the sum.
+        assert_eq!(count(Site::Residual), 1 + 4 * layers, "{name}");
         assert_eq!(count(Site::Value), layers, "{name}");
         assert_eq!(count(Site::QueryKey), 2 * layers, "{name}");
         assert_eq!(count(Site::FfnHidden), layers, "{name}");
@@ -65,4 +65,81 @@ fn modules_that_read_one_value_share_their_input() {
     assert_eq!(input("lm_head").len(), 1);
     // Neither an embedding nor a norm multiplies what it reads.
     assert_eq!(input("{embed_tokens,norm}"), []);
+}
+
+/// The ids in the text of a graph whose results are the residual stream.
+#[track_caller]
+fn residual(nodes: &str) -> Vec<String> {
+    const HEAD: &str = "\
+param p0 table [16, 8] tensor 0 rows 0..16
+param p1 gain [8] tensor 1 rows 0..1
+param p2 weight [8, 8] tensor 2 rows 0..8
+%0 tokens : token[T]
+%1 param p0 : real[16, 8]
+%2 param p1 : real[8]
+%3 param p2 : real[8, 8]
+%4 embed %1 %0 : real[T, 8]  // %4
+";
+    let id = |line: &str| line.split_whitespace().next().expect("a node").to_owned();
+    let body: String = nodes.lines().map(|line| format!("{} : real[T, 8]  // {}\n", line.trim(), id(line))).collect();
+    let last = id(nodes.lines().last().expect("a node"));
+    let text = format!("{HEAD}{body}%90 linear {last} %1 : real[T, 16]\n%91 output %90 : real[T, 16]\n");
+    let graph = ir::read(&text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+    ir::verify(&graph).unwrap_or_else(|violations| panic!("{text}\n{violations:?}"));
+    let model = Elaborated {
+        name: "small".to_owned(),
+        graph,
+        modules: Vec::new(),
+        children: BTreeMap::new(),
+        ties: Vec::new(),
+        max_positions: None,
+        read_keys: BTreeSet::new(),
+    };
+    let label = |id: &NodeId| model.graph.node(*id).label.clone();
+    edges(&model, Site::Residual, None).iter().map(label).collect()
+}
+
+#[test]
+fn the_residual_stream_is_what_additions_join() {
+    // What is added, and of a sum that is added its parts.
+    let found = residual(
+        "%10 normalize eps=1e-6 %4
+         %11 linear %10 %3
+         %12 linear %10 %3
+         %13 add %11 %12
+         %14 add %4 %13
+         %15 normalize eps=1e-6 %14",
+    );
+    assert_eq!(found, ["%4", "%11", "%12", "%13", "%14"]);
+    // A norm behind the embedding, and norms behind each addition.
+    let found = residual(
+        "%10 normalize eps=1e-6 %4
+         %11 gain %10 %2
+         %12 linear %11 %3
+         %13 add %11 %12
+         %14 rms_norm eps=1e-6 %13 %2
+         %15 silu %14
+         %16 add %15 %14",
+    );
+    assert_eq!(found, ["%4", "%11", "%12", "%13", "%14", "%15", "%16"]);
+    // A norm in front of an addition: one factor a row lets the frame pass, a gain does not.
+    let found = residual(
+        "%10 linear %4 %3
+         %11 normalize eps=1e-6 %10
+         %12 add %11 %4
+         %13 linear %12 %3
+         %14 normalize eps=1e-6 %13
+         %15 gain %14 %2
+         %16 add %15 %12",
+    );
+    assert_eq!(found, ["%4", "%10", "%11", "%12", "%15", "%16"]);
+    // Sums within a branch are no part of it.
+    let found = residual(
+        "%10 linear %4 %3
+         %11 linear %4 %3
+         %12 add %10 %11
+         %13 silu %12
+         %14 add %4 %13",
+    );
+    assert_eq!(found, ["%4", "%13", "%14"]);
 }

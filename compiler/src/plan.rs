@@ -3,7 +3,9 @@
 
 mod report;
 
-use lathe_grammar::pattern::Kind;
+use std::fmt;
+
+use lathe_grammar::pattern::{Kind, Pattern};
 use lathe_grammar::span::Span;
 
 use crate::elaborate::{Elaborated, Module, ModuleId, TieCandidate};
@@ -52,7 +54,8 @@ pub struct Decision {
 }
 
 /// What was found about a head that may be tied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Finding {
     /// The checkpoint does not store the head: it is the table.
     NotStored,
@@ -62,6 +65,17 @@ pub enum Finding {
     Equal,
     /// Both are stored and differ (decided by probe).
     Different,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Finding::NotStored => "not stored",
+            Finding::Unprobed => "to be decided by probe",
+            Finding::Equal => "decided by probe: equal",
+            Finding::Different => "decided by probe: they differ",
+        })
+    }
 }
 
 /// A head, the table that it may share, and what was found.
@@ -88,9 +102,11 @@ pub struct PlannedRotation {
     /// Which site.
     pub site: Site,
     /// The pattern behind `of`.
-    pub within: Option<String>,
+    pub within: Option<Pattern>,
     /// By what.
     pub turn: Turn,
+    /// Whether an operation at run time is refused.
+    pub offline: bool,
     /// The nodes whose results are rotated.
     pub edges: Vec<NodeId>,
     /// The request.
@@ -229,12 +245,7 @@ impl Plan {
         for tie in &self.ties {
             let name = |id: ParamId| &model.graph.params()[id.index()].name;
             let (head, table) = (name(tie.candidate.head), name(tie.candidate.table));
-            let found = match tie.finding {
-                Finding::NotStored => "not stored",
-                Finding::Unprobed => "to be decided by probe",
-                Finding::Equal => "decided by probe: equal",
-                Finding::Different => "decided by probe: they differ",
-            };
+            let found = tie.finding;
             let _ = if tie.shared {
                 writeln!(text, "tied {head} = {table} ({found})")
             } else {
@@ -253,7 +264,8 @@ impl Plan {
         for rotation in &self.rotations {
             let site = crate::spec::SITES.iter().find(|kind| kind.site == rotation.site).map_or("?", |kind| kind.name);
             let within = rotation.within.as_ref().map_or_else(String::new, |pattern| format!(" of {pattern}"));
-            lines.push(format!("rotate {site}{within} by {} ({} edges)", rotation.turn, rotation.edges.len()));
+            let offline = if rotation.offline { " offline" } else { "" };
+            lines.push(format!("rotate {site}{within} by {}{offline} ({} edges)", rotation.turn, rotation.edges.len()));
         }
         lines.extend(self.kv_cache.filter(|format| !format.is_keep()).map(|format| format!("kv_cache => {format}")));
         if self.tied != Tied::Share {

@@ -2,17 +2,51 @@
 //!
 //! An edge is named by the node whose result it carries.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lathe_grammar::pattern::Pattern;
 use lathe_runtime::program::Binary;
 
-use crate::elaborate::Elaborated;
+use crate::elaborate::{Elaborated, Module};
 use crate::ir::{Graph, NodeId, Op};
 use crate::spec::Site;
 
+/// An edge of a site, and what a pattern is asked about to narrow the site to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Edge<'m> {
+    /// The node whose result it carries.
+    pub id: NodeId,
+    /// The label of that node.
+    pub label: &'m str,
+    /// The module that reads it, at [`Site::Input`].
+    pub reader: Option<&'m Module>,
+}
+
+impl Edge<'_> {
+    /// Whether it lies in, or at [`Site::Input`] leads into, what the pattern matches.
+    pub fn is_within(&self, pattern: &Pattern, model: &Elaborated) -> bool {
+        if let Some(module) = self.reader {
+            return model.is_match(pattern, module);
+        }
+        let children = |path: &str| model.indexed_children(path);
+        let ends = self.label.match_indices('.').map(|(dot, _)| dot).chain([self.label.len()]);
+        ends.into_iter().any(|end| pattern.matches_container(&self.label[..end], &children))
+    }
+}
+
 /// The edges of a site, in the order of the graph; of those only the ones in, or into, what `within` matches.
+/// [`Site::Input`] has none without it.
 pub fn edges(model: &Elaborated, site: Site, within: Option<&Pattern>) -> Vec<NodeId> {
+    let all = find(model, site).into_iter();
+    let found = all.filter(|edge| match within {
+        Some(pattern) => edge.is_within(pattern, model),
+        None => edge.reader.is_none(),
+    });
+    found.map(|edge| edge.id).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Every edge of a site; at [`Site::Input`] once for each module that reads it.
+pub fn find(model: &Elaborated, site: Site) -> Vec<Edge<'_>> {
     let graph = &model.graph;
     let found: BTreeSet<NodeId> = match site {
         Site::Residual => residual(graph),
@@ -24,28 +58,15 @@ pub fn edges(model: &Elaborated, site: Site, within: Option<&Pattern>) -> Vec<No
             linears(graph).map(|(_, input)| input).filter(hidden).collect()
         }
         Site::Input => {
-            let indices = within.map(|pattern| model.matching(pattern)).unwrap_or_default();
-            let matched: BTreeSet<&str> = indices.into_iter().map(|index| model.modules[index].path.as_str()).collect();
-            let reads = |label: &str| matched.contains(label);
-            return linears(graph)
-                .filter(|(label, _)| reads(label))
-                .map(|(_, input)| input)
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect();
+            let modules: BTreeMap<&str, &Module> =
+                model.modules.iter().map(|module| (module.path.as_str(), module)).collect();
+            let edge = |(label, id): (&str, NodeId)| {
+                Some(Edge { id, label: &graph.node(id).label, reader: Some(*modules.get(label)?) })
+            };
+            return linears(graph).filter_map(edge).collect();
         }
     };
-    found
-        .into_iter()
-        .filter(|id| within.is_none_or(|pattern| lies_in(model, pattern, &graph.node(*id).label)))
-        .collect()
-}
-
-/// Whether a node, by its label, lies in a container that the pattern matches.
-fn lies_in(model: &Elaborated, pattern: &Pattern, label: &str) -> bool {
-    let children = |path: &str| model.indexed_children(path);
-    let ends = label.match_indices('.').map(|(dot, _)| dot).chain([label.len()]);
-    ends.into_iter().any(|end| pattern.matches_container(&label[..end], &children))
+    found.into_iter().map(|id| Edge { id, label: &graph.node(id).label, reader: None }).collect()
 }
 
 /// Every linear with its label and its input.
@@ -59,20 +80,78 @@ fn attention_operands(graph: &Graph, slots: &[usize]) -> BTreeSet<NodeId> {
     attention.flat_map(|(id, _)| slots.iter().map(move |slot| graph.operands(id)[*slot])).collect()
 }
 
-/// What additions join, from the embedding on: the result of each addition, and what it adds to.
+/// What embeddings give; the results and both operands of additions that this reaches, alone or scaled; and whatever such
+/// an operand is a sum of, or is scaled from by one factor a row. An addition needs one frame on all three of its edges.
+///
+/// A gain has a factor for each channel, through which no rotation passes: what is in front of one has its own frame.
 fn residual(graph: &Graph) -> BTreeSet<NodeId> {
-    let mut found = BTreeSet::new();
-    let Some(order) = graph.topological() else { return found };
+    let Some(order) = graph.topological() else { return BTreeSet::new() };
+    // Whether a result is the stream, alone or scaled.
+    let mut stream: BTreeSet<NodeId> = BTreeSet::new();
+    let mut waiting: Vec<NodeId> = Vec::new();
     for id in order {
-        match graph.node(id).op {
-            Op::Embed => {
-                found.insert(id);
-            }
-            Op::Binary(Binary::Add) if graph.operands(id).iter().any(|operand| found.contains(operand)) => {
-                found.insert(id);
-            }
-            _ => {}
+        let operands = graph.operands(id);
+        let reached = match through(&graph.node(id).op) {
+            Through::Starts => true,
+            Through::Joins => operands.iter().any(|operand| stream.contains(operand)),
+            Through::Rows | Through::Channels => stream.contains(&operands[0]),
+            Through::Ends => false,
+        };
+        if !reached {
+            continue;
+        }
+        stream.insert(id);
+        if matches!(through(&graph.node(id).op), Through::Starts | Through::Joins) {
+            waiting.push(id);
+        }
+    }
+    let mut found = BTreeSet::new();
+    while let Some(id) = waiting.pop() {
+        if !found.insert(id) {
+            continue;
+        }
+        match through(&graph.node(id).op) {
+            Through::Joins => waiting.extend(graph.operands(id)),
+            Through::Rows => waiting.push(graph.operands(id)[0]),
+            Through::Starts | Through::Channels | Through::Ends => {}
         }
     }
     found
+}
+
+/// What an operation is to the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Through {
+    /// The stream begins at its result.
+    Starts,
+    /// Its operands and its result are one stream.
+    Joins,
+    /// Its result is rows of its first operand, each scaled by a factor of its own.
+    Rows,
+    /// Its result is its first operand with each channel scaled by a factor of its own.
+    Channels,
+    /// The stream does not pass.
+    Ends,
+}
+
+fn through(op: &Op) -> Through {
+    match op {
+        Op::Embed => Through::Starts,
+        Op::Binary(Binary::Add) => Through::Joins,
+        Op::Normalize { .. } | Op::Select => Through::Rows,
+        Op::Gain | Op::RmsNorm { .. } => Through::Channels,
+        Op::Tokens
+        | Op::Positions
+        | Op::Selection
+        | Op::Param(_)
+        | Op::Linear
+        | Op::SplitHeads { .. }
+        | Op::MergeHeads
+        | Op::Rope(_)
+        | Op::Attention { .. }
+        | Op::Unary(_)
+        | Op::Binary(Binary::Mul)
+        | Op::Gated(_)
+        | Op::Output => Through::Ends,
+    }
 }

@@ -1,4 +1,4 @@
-//! What is said of a pattern that matches no module.
+//! What is said of a pattern that matches nothing.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::elaborate::Elaborated;
 /// How many names of modules a message lists.
 const MAX_LISTED: usize = 12;
 
-/// Why a pattern matches no module, when that is known.
+/// Why a pattern matches nothing, when that is known.
 #[derive(Debug)]
 pub(super) struct Explanation {
     code: &'static str,
@@ -21,11 +21,48 @@ pub(super) struct Explanation {
     help: Option<String>,
 }
 
+impl Explanation {
+    pub(super) fn diagnostic(self, span: Span) -> Diagnostic {
+        let Explanation { code, message, note, help } = self;
+        Diagnostic { notes: note.into_iter().collect(), help, ..Diagnostic::error(code, message).label(span, "") }
+    }
+}
+
+/// What a pattern is meant to match: paths of modules, or of containers.
+struct Meant<'m> {
+    model: &'m Elaborated,
+    /// `None` for modules.
+    containers: Option<&'m BTreeSet<&'m str>>,
+}
+
+impl<'m> Meant<'m> {
+    fn modules(model: &'m Elaborated) -> Self {
+        Meant { model, containers: None }
+    }
+
+    fn paths(&self) -> Vec<&'m str> {
+        match self.containers {
+            Some(containers) => containers.iter().copied().collect(),
+            None => self.model.modules.iter().map(|module| module.path.as_str()).collect(),
+        }
+    }
+
+    fn has(&self, text: &str) -> bool {
+        let Ok(pattern) = Pattern::parse(text) else { return false };
+        match self.containers {
+            Some(containers) => {
+                let children = |path: &str| self.model.indexed_children(path);
+                containers.iter().any(|path| pattern.matches_container(path, &children))
+            }
+            None => self.model.modules.iter().any(|module| self.model.is_match(&pattern, module)),
+        }
+    }
+}
+
 /// The diagnostic for a pattern that matches no module; with `code`, when there is none that says more.
 pub(super) fn diagnostic(code: &'static str, pattern: &Pattern, span: Span, model: &Elaborated) -> Diagnostic {
-    if let Some(Explanation { code, message, note, help }) = explanation(pattern, model) {
-        let diagnostic = Diagnostic::error(code, message).label(span, "");
-        return Diagnostic { notes: note.into_iter().collect(), help, ..diagnostic };
+    if let Some(explanation) = explanation(pattern, model) {
+        return explanation.diagnostic(span);
     }
     let message = format!("`{pattern}` matches no module of {}", model.name);
     let diagnostic = Diagnostic::error(code, message).label(span, "");
@@ -50,12 +87,32 @@ pub(super) fn explanation(pattern: &Pattern, model: &Elaborated) -> Option<Expla
             help: Some(format!("write `{below}` for every module below it")),
         });
     }
-    let reason = index_out_of_range(pattern, model)?;
+    index_out_of_range(pattern, model)
+}
+
+/// Whether a single index of it does not exist.
+pub(super) fn index_out_of_range(pattern: &Pattern, model: &Elaborated) -> Option<Explanation> {
+    let reason = indices(pattern, model, |index, count| {
+        let index: i64 = index.parse().ok()?;
+        (!(-count..count).contains(&index)).then(|| index.to_string())
+    })?;
     let message = format!("`{pattern}` is out of range: {reason}");
     Some(Explanation { code: "S0105", message, note: None, help: None })
 }
 
-/// What to do about it.
+/// The pattern that was probably meant for one of these containers.
+pub(super) fn container(pattern: &Pattern, model: &Elaborated, containers: &BTreeSet<&str>) -> Option<String> {
+    let meant = Meant { model, containers: Some(containers) };
+    let text = pattern.to_string();
+    if regular_expression(&text).is_some() {
+        return None;
+    }
+    let without_kind = text.split_once(':').map(|(path, _)| path.to_owned()).filter(|path| meant.has(path));
+    let meant = without_kind.or_else(|| near(&text, &meant))?;
+    Some(format!("did you mean `{meant}`?"))
+}
+
+/// What to do about a pattern that matches no module.
 pub(super) fn help(pattern: &Pattern, model: &Elaborated) -> String {
     suggestion(&pattern.to_string(), model).unwrap_or_else(|| {
         let ends: BTreeSet<&str> = model
@@ -72,9 +129,10 @@ pub(super) fn help(pattern: &Pattern, model: &Elaborated) -> String {
 }
 
 fn suggestion(text: &str, model: &Elaborated) -> Option<String> {
+    let modules = Meant::modules(model);
     if let Some(expression) = regular_expression(text) {
         let whole = [format!("re:\".*(?:{expression})\""), format!("re:\".*(?:{expression}).*\"")];
-        let whole = whole.into_iter().find(|text| matches_any(text, model))?;
+        let whole = whole.into_iter().find(|text| modules.has(text))?;
         return Some(format!("a regular expression matches the whole path: write `{whole}`"));
     }
     if let Some((path, kind)) = text.split_once(':') {
@@ -84,18 +142,20 @@ fn suggestion(text: &str, model: &Elaborated) -> Option<String> {
         return Some(format!("did you mean the kind `:{}`?", kind.name()));
     }
     for tensor in [".weight", ".bias"] {
-        if let Some(module) = text.strip_suffix(tensor).filter(|module| matches_any(module, model)) {
+        if let Some(module) = text.strip_suffix(tensor).filter(|module| modules.has(module)) {
             return Some(format!("patterns name modules, not their tensors: write `{module}`"));
         }
     }
-    if let Some(end) = text.strip_prefix('/').filter(|end| matches_any(end, model)) {
+    if let Some(end) = text.strip_prefix('/').filter(|end| modules.has(end)) {
         return Some(format!("a leading `/` asks for the whole path: write `{end}`"));
     }
-    let meant = with_indices(text, model)
-        .or_else(|| with_known_names(text, model))
-        .or_else(|| near_path(text, model))
-        .or_else(|| same_end(text, model))?;
+    let meant = near(text, &modules).or_else(|| same_end(text, model))?;
     Some(format!("did you mean `{meant}`?"))
+}
+
+/// The nearest pattern that matches something.
+fn near(text: &str, meant: &Meant<'_>) -> Option<String> {
+    with_indices(text, meant).or_else(|| with_known_names(text, meant)).or_else(|| near_path(text, meant))
 }
 
 /// Nothing that the path matches is of this kind.
@@ -116,8 +176,9 @@ fn other_kind(path: &str, kind: &str, model: &Elaborated) -> Option<String> {
 }
 
 /// The pattern with `[*]` behind each name that stands for a list of modules.
-fn with_indices(text: &str, model: &Elaborated) -> Option<String> {
-    let lists: BTreeSet<&str> = model
+fn with_indices(text: &str, meant: &Meant<'_>) -> Option<String> {
+    let lists: BTreeSet<&str> = meant
+        .model
         .children
         .iter()
         .filter(|(_, count)| **count > 0)
@@ -127,43 +188,43 @@ fn with_indices(text: &str, model: &Elaborated) -> Option<String> {
         let name = segment.trim_start_matches('/');
         if lists.contains(name) { format!("{segment}[*]") } else { segment.to_owned() }
     });
-    let meant = segments.collect::<Vec<_>>().join(".");
-    (meant != text && matches_any(&meant, model)).then_some(meant)
+    let found = segments.collect::<Vec<_>>().join(".");
+    (found != text && meant.has(&found)).then_some(found)
 }
 
 /// The pattern with the nearest name for each that no module and no container has.
-fn with_known_names(text: &str, model: &Elaborated) -> Option<String> {
+fn with_known_names(text: &str, meant: &Meant<'_>) -> Option<String> {
     let known: BTreeSet<&str> =
-        model.modules.iter().flat_map(|module| module.path.split('.')).filter(|name| !is_number(name)).collect();
-    let mut meant = String::new();
+        meant.paths().into_iter().flat_map(|path| path.split('.')).filter(|name| !is_number(name)).collect();
+    let mut found = String::new();
     let mut rest = text;
     while let Some(start) = rest.find(is_name_character) {
         let (before, from) = rest.split_at(start);
         let (name, behind) = from.split_at(from.find(|c| !is_name_character(c)).unwrap_or(from.len()));
-        meant.push_str(before);
+        found.push_str(before);
         let is_index = before.ends_with('[') || before.ends_with("..") || before.ends_with(", ");
         if is_index || is_number(name) || known.iter().any(|known| matches_name(name, known)) {
-            meant.push_str(name);
+            found.push_str(name);
         } else {
             let (ends, starts) = (format!("_{name}"), format!("{name}_"));
             let begun: Vec<&str> = known.iter().copied().filter(|known| known.starts_with(&starts)).collect();
             if known.iter().filter(|known| known.ends_with(&ends)).count() > 1 {
-                meant.push('*');
-                meant.push_str(&ends);
+                found.push('*');
+                found.push_str(&ends);
             } else if let [only] = begun[..] {
-                meant.push_str(only);
+                found.push_str(only);
             } else {
-                meant.push_str(nearest(name, known.iter().copied())?);
+                found.push_str(nearest(name, known.iter().copied())?);
             }
         }
         rest = behind;
     }
-    meant.push_str(rest);
-    (meant != text && matches_any(&meant, model)).then_some(meant)
+    found.push_str(rest);
+    (found != text && meant.has(&found)).then_some(found)
 }
 
 /// The nearest end of a path of as many segments, with the indices of the pattern.
-fn near_path(text: &str, model: &Elaborated) -> Option<String> {
+fn near_path(text: &str, meant: &Meant<'_>) -> Option<String> {
     // Layers differ in their number only: each index is a `#`.
     let mut indices: Vec<String> = Vec::new();
     let mut segments: Vec<String> = Vec::new();
@@ -184,25 +245,25 @@ fn near_path(text: &str, model: &Elaborated) -> Option<String> {
             "#".to_owned()
         }));
     }
-    let ends: BTreeSet<String> = model
-        .modules
-        .iter()
-        .filter_map(|module| {
-            let path: Vec<&str> = module.path.split('.').map(|name| if is_number(name) { "#" } else { name }).collect();
+    let ends: BTreeSet<String> = meant
+        .paths()
+        .into_iter()
+        .filter_map(|path| {
+            let path: Vec<&str> = path.split('.').map(|name| if is_number(name) { "#" } else { name }).collect();
             Some(path[path.len().checked_sub(segments.len())?..].join("."))
         })
         .collect();
     let near = nearest(&segments.join("."), ends.iter().map(String::as_str))?;
     let mut indices = indices.into_iter();
-    let meant = near.split(".#").collect::<Vec<_>>();
-    let (last, parts) = meant.split_last()?;
+    let parts = near.split(".#").collect::<Vec<_>>();
+    let (last, parts) = parts.split_last()?;
     let mut text = String::new();
     for part in parts {
         text.push_str(part);
         text.push_str(&indices.next().unwrap_or_else(|| "[*]".to_owned()));
     }
     text.push_str(last);
-    matches_any(&text, model).then_some(text)
+    meant.has(&text).then_some(text)
 }
 
 /// What a module that is called like the last name of the pattern lies in.
@@ -211,14 +272,6 @@ fn same_end(text: &str, model: &Elaborated) -> Option<String> {
     let module = model.modules.iter().find(|module| module.path.rsplit('.').next() == Some(last))?;
     let start = module.path.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1);
     Some(module.path[start..].to_owned())
-}
-
-/// What is said of the first single index of a pattern that its container does not have.
-pub(super) fn index_out_of_range(pattern: &Pattern, model: &Elaborated) -> Option<String> {
-    indices(pattern, model, |index, count| {
-        let index: i64 = index.parse().ok()?;
-        (!(-count..count).contains(&index)).then(|| index.to_string())
-    })
 }
 
 /// What is said of the first range of a pattern that clips to nothing.
@@ -234,20 +287,34 @@ fn empty_range(pattern: &Pattern, model: &Elaborated) -> Option<String> {
     })
 }
 
-/// The first index for which `wrong` says something, which is what was found, with what there is in its container.
+/// The first index for which `wrong` says something of every container that what stands before it matches: what it says,
+/// with what there is in the largest of them.
 fn indices(pattern: &Pattern, model: &Elaborated, wrong: impl Fn(&str, i64) -> Option<String>) -> Option<String> {
     let text = pattern.to_string();
-    let mut rest = text.as_str();
-    while let Some(open) = rest.find('[') {
-        let name = rest[..open].rsplit(['.', '/']).next().unwrap_or_default();
-        let close = open + rest[open..].find(']')?;
-        let indexed = |(path, count): &(&String, &u64)| **count > 0 && path.rsplit('.').next() == Some(name);
-        if let Some((path, &count)) = model.children.iter().find(indexed)
-            && let Some(found) = wrong(&rest[open + 1..close], count as i64)
+    if regular_expression(&text).is_some() {
+        return None;
+    }
+    let children = |path: &str| model.indexed_children(path);
+    for (open, _) in text.match_indices('[') {
+        let close = open + text[open..].find(']')?;
+        let index = &text[open + 1..close];
+        // A `**` before an index can stand for nothing, which it cannot at the end of a pattern.
+        let Ok(before) = Pattern::parse(&text[..open]) else { continue };
+        if text[..open].ends_with("**") {
+            continue;
+        }
+        let lists: Vec<(&String, i64)> = model
+            .children
+            .iter()
+            .filter(|(path, count)| **count > 0 && before.matches_container(path, &children))
+            .map(|(path, count)| (path, *count as i64))
+            .collect();
+        let Some(&(path, count)) = lists.iter().rev().max_by_key(|(_, count)| count) else { continue };
+        if lists.iter().all(|(_, count)| wrong(index, *count).is_some())
+            && let Some(found) = wrong(index, count)
         {
             return Some(format!("the indices of `{path}` run from 0 to {}, found {found}", count - 1));
         }
-        rest = &rest[close + 1..];
     }
     None
 }
@@ -255,10 +322,6 @@ fn indices(pattern: &Pattern, model: &Elaborated, wrong: impl Fn(&str, i64) -> O
 /// What stands in the quotes of `re:"…"`.
 fn regular_expression(text: &str) -> Option<&str> {
     text.strip_prefix("re:\"")?.strip_suffix('"')
-}
-
-fn matches_any(text: &str, model: &Elaborated) -> bool {
-    Pattern::parse(text).is_ok_and(|pattern| model.modules.iter().any(|module| model.is_match(&pattern, module)))
 }
 
 /// Whether one segment of a pattern matches a name.
