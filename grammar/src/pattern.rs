@@ -19,6 +19,8 @@
 mod covers;
 mod read;
 
+pub use covers::{Alternative, Effort, Outline};
+
 use std::fmt;
 
 use regex::Regex;
@@ -260,12 +262,6 @@ impl PathPattern {
             let container = path[..start].trim_end_matches('.');
             segment.matches(text, || children(container))
         };
-        if !self.segments.iter().any(is_any) {
-            // The one place where it can match is the end. Paths differ there sooner than at their start.
-            let Some(before) = segments.len().checked_sub(self.segments.len()) else { return false };
-            let mut pairs = self.segments.iter().zip(&segments[before..]).rev();
-            return (before == 0 || !self.anchored) && pairs.all(|(segment, found)| matches_one(segment, found));
-        }
         let segments = match (self.segments.last(), segments) {
             // A final `**` takes at least this one.
             (Some(Segment::Any), [rest @ .., _]) => rest,
@@ -312,7 +308,7 @@ impl Segment {
             Segment::Any => true,
             Segment::Name(glob) => glob == text || glob_matches(glob.as_bytes(), text.as_bytes()),
             Segment::Index(items) => {
-                parse_index(text).is_some_and(|index| items.iter().any(|item| item.contains(index, &length)))
+                parse_index(text).is_some_and(|index| items.iter().any(|item| item.contains(index.into(), &length)))
             }
         }
     }
@@ -330,10 +326,11 @@ impl IndexItem {
     }
 }
 
-/// The index that a segment is, when it is a number that brackets take too, written without leading zeros.
-fn parse_index(text: &str) -> Option<i64> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
-    if plain { text.parse::<i32>().ok().map(i64::from) } else { None }
+/// The index that a segment of a path is, when it is a number that brackets take too, written without leading zeros.
+pub fn parse_index(segment: &str) -> Option<u32> {
+    let is_plain =
+        segment.bytes().all(|byte| byte.is_ascii_digit()) && (segment.len() == 1 || !segment.starts_with('0'));
+    if is_plain { segment.parse::<i32>().ok().and_then(|index| u32::try_from(index).ok()) } else { None }
 }
 
 /// `*` stands for any run of bytes.
@@ -344,18 +341,31 @@ fn glob_matches(glob: &[u8], text: &[u8]) -> bool {
 /// Matches all of `text`, or, with `open_start`, an end of it. What `is_wildcard` takes any run. Goes back to the last
 /// wildcard only, which suffices: each element of the pattern meets each of the text at most once.
 fn wildcard_matches<P, T>(
-    pattern: &[P],
-    text: &[T],
+    mut pattern: &[P],
+    mut text: &[T],
     open_start: bool,
     is_wildcard: impl Fn(&P) -> bool,
     matches_one: impl Fn(&P, &T) -> bool,
 ) -> bool {
+    // What is behind the last wildcard matches the end or nothing. Paths differ there sooner than at their start.
+    while let [rest @ .., last] = pattern
+        && !is_wildcard(last)
+    {
+        match text {
+            [before @ .., found] if matches_one(last, found) => (pattern, text) = (rest, before),
+            _ => return false,
+        }
+    }
+    if pattern.is_empty() {
+        return open_start || text.is_empty();
+    }
     let (mut pattern_at, mut at) = (0, 0);
     // Where to go on after a mismatch: the pattern behind the last wildcard, and one element further than last time.
     let mut retry = open_start.then_some((0, 0));
     loop {
         match (pattern.get(pattern_at), text.get(at)) {
-            (None, None) => return true,
+            // The last element is a wildcard: it takes the rest.
+            (None, _) => return true,
             (Some(element), _) if is_wildcard(element) => {
                 pattern_at += 1;
                 retry = Some((pattern_at, at));

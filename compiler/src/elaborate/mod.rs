@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lathe_grammar::ast;
 use lathe_grammar::diag::Diagnostic;
-use lathe_grammar::pattern::{Candidate, Kind, Pattern};
+use lathe_grammar::pattern::{Candidate, Kind, Pattern, parse_index};
 use lathe_grammar::span::Span;
 
 use crate::ir::{Graph, NodeId, ParamId, TensorId};
@@ -164,10 +164,8 @@ fn fold(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut first: BTreeMap<(&'static str, Option<Span>, String), usize> = BTreeMap::new();
     let mut folded: Vec<(Diagnostic, usize)> = Vec::new();
     for diagnostic in diagnostics {
-        let numberless = diagnostic.message.split('.').map(|segment| {
-            let is_number = !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
-            if is_number { "#" } else { segment }
-        });
+        let segments = diagnostic.message.split('.');
+        let numberless = segments.map(|segment| if parse_index(segment).is_some() { "#" } else { segment });
         let place = diagnostic.labels.first().map(|label| label.span).filter(|_| diagnostic.code != "M0003");
         let key = (diagnostic.code, place, numberless.collect::<Vec<_>>().join("."));
         match first.get(&key) {

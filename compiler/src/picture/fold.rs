@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use lathe_grammar::pattern::parse_index;
+
 /// A path in a layer: `model.layers`, 3 and `mlp.up_proj` of `model.layers.3.mlp.up_proj`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LayerPath<'a> {
@@ -19,12 +21,11 @@ impl<'a> LayerPath<'a> {
         let mut begin = 0;
         for segment in path.split('.') {
             let end = begin + segment.len();
-            if let Ok(index) = segment.parse::<u64>()
-                && begin > 0
-                && index.to_string() == segment
+            if begin > 0
+                && let Some(index) = parse_index(segment)
             {
                 let rest = path.get(end + 1..).unwrap_or_default();
-                return Some(LayerPath { container: &path[..begin - 1], index, rest });
+                return Some(LayerPath { container: &path[..begin - 1], index: index.into(), rest });
             }
             begin = end + 1;
         }

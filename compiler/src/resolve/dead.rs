@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lathe_grammar::diag::{Diagnostic, nearest};
-use lathe_grammar::pattern::{Candidate, Kind, Pattern};
+use lathe_grammar::pattern::{Candidate, Kind, Pattern, parse_index};
 use lathe_grammar::span::Span;
 
 use super::modules_in_words;
@@ -119,7 +119,7 @@ pub(super) fn help(pattern: &Pattern, model: &Elaborated) -> String {
             .modules
             .iter()
             .filter_map(|module| module.path.rsplit('.').next())
-            .filter(|end| !is_number(end))
+            .filter(|end| parse_index(end).is_none())
             .collect();
         let listed: Vec<&str> = ends.iter().copied().take(MAX_LISTED).collect();
         let more = if ends.len() > MAX_LISTED { ", …" } else { "" };
@@ -195,7 +195,7 @@ fn with_indices(text: &str, meant: &Meant<'_>) -> Option<String> {
 /// The pattern with the nearest name for each that no module and no container has.
 fn with_known_names(text: &str, meant: &Meant<'_>) -> Option<String> {
     let known: BTreeSet<&str> =
-        meant.paths().into_iter().flat_map(|path| path.split('.')).filter(|name| !is_number(name)).collect();
+        meant.paths().into_iter().flat_map(|path| path.split('.')).filter(|name| parse_index(name).is_none()).collect();
     let mut found = String::new();
     let mut rest = text;
     while let Some(start) = rest.find(is_name_character) {
@@ -203,7 +203,7 @@ fn with_known_names(text: &str, meant: &Meant<'_>) -> Option<String> {
         let (name, behind) = from.split_at(from.find(|c| !is_name_character(c)).unwrap_or(from.len()));
         found.push_str(before);
         let is_index = before.ends_with('[') || before.ends_with("..") || before.ends_with(", ");
-        if is_index || is_number(name) || known.iter().any(|known| matches_name(name, known)) {
+        if is_index || parse_index(name).is_some() || known.iter().any(|known| matches_name(name, known)) {
             found.push_str(name);
         } else {
             let (ends, starts) = (format!("_{name}"), format!("{name}_"));
@@ -249,7 +249,8 @@ fn near_path(text: &str, meant: &Meant<'_>) -> Option<String> {
         .paths()
         .into_iter()
         .filter_map(|path| {
-            let path: Vec<&str> = path.split('.').map(|name| if is_number(name) { "#" } else { name }).collect();
+            let path: Vec<&str> =
+                path.split('.').map(|name| if parse_index(name).is_some() { "#" } else { name }).collect();
             Some(path[path.len().checked_sub(segments.len())?..].join("."))
         })
         .collect();
@@ -328,10 +329,6 @@ fn regular_expression(text: &str) -> Option<&str> {
 fn matches_name(segment: &str, name: &str) -> bool {
     let candidate = Candidate { path: name, kind: Kind::Linear, takes_format: true, children: &|_| 0 };
     segment == name || segment.contains('*') && Pattern::parse(segment).is_ok_and(|pattern| pattern.matches(&candidate))
-}
-
-fn is_number(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is_name_character(c: char) -> bool {

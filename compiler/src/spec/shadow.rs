@@ -1,22 +1,34 @@
 //! Rules that later rules of the same spec shadow whatever the model is.
+//!
+//! A rule decides nothing when each of its attributes is stated again by later rules that match every module that takes a
+//! format and that it matches. `layers[0].* => keep` before `** => f16` is such a rule, though it could match norms as
+//! well, which `**` leaves out: nothing but `keep` can be said of a norm, so there, too, it decides nothing. A rule that
+//! names norms, as `layers[0].*:norm => keep`, is shadowed only by others that match them.
 
 use lathe_grammar::ast::{Rule, Spec};
 use lathe_grammar::diag::Diagnostic;
+use lathe_grammar::pattern::{Effort, Outline};
 
-/// Every rule of `spec` that decides nothing for any model, by its index, with what to say about it: each of its attributes
-/// is stated again by later rules that match all that it matches.
+/// How many steps the rules of one spec are compared for. Rules that are not looked at any more count as not shadowed;
+/// whether they decide anything about a model is seen when there is one.
+const MAX_STEPS: usize = 1 << 24;
+
+/// Every rule of `spec` that decides nothing for any model, by its index, with what to say about it.
 pub(super) fn shadowed(spec: &Spec) -> Vec<(usize, Diagnostic)> {
     let rules: &[Rule] = spec.rules.as_ref().map_or(&[], |rules| &rules.value);
-    let found = rules.iter().enumerate().map(|(i, rule)| (i, diagnostic(rule, &rules[i + 1..])));
-    found.filter_map(|(i, diagnostic)| Some((i, diagnostic?))).collect()
+    let outlines: Vec<(&Rule, Outline)> = rules.iter().map(|rule| (rule, Outline::of(&rule.pattern.value))).collect();
+    let effort = Effort::new(MAX_STEPS);
+    let looked_at = (0..rules.len()).take_while(|_| !effort.is_spent());
+    looked_at.filter_map(|i| Some((i, diagnostic(&outlines[i], &outlines[i + 1..], &effort)?))).collect()
 }
 
-fn diagnostic(rule: &Rule, later: &[Rule]) -> Option<Diagnostic> {
+fn diagnostic((rule, outline): &(&Rule, Outline), later: &[(&Rule, Outline)], effort: &Effort) -> Option<Diagnostic> {
     let mut by: Vec<&Rule> = Vec::new();
-    for alternative in rule.pattern.value.alternatives() {
+    for alternative in outline.alternatives() {
         let mut cover = |states: &dyn Fn(&Rule) -> bool| {
-            let found = later.iter().find(|other| states(other) && other.pattern.value.covers(&alternative));
-            by.extend(found);
+            let mut others = later.iter().take_while(|_| !effort.is_spent());
+            let found = others.find(|(other, outline)| states(other) && outline.covers(alternative, effort));
+            by.extend(found.map(|(rule, _)| *rule));
             found.is_some()
         };
         let format = rule.format.is_none() || cover(&|other| other.format.is_some());

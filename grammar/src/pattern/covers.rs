@@ -2,79 +2,113 @@
 //!
 //! The other pattern is matched like a path whose segments are themselves patterns: what stands for a run in it, `**`
 //! among segments or `*` within one, is taken only by the same. So the answer can be no where a closer look would say
-//! yes: `{[0],[1]}` is not seen to cover `[0..2]`.
+//! yes: `[0..2]` is not seen to be covered by `{[0],[1]}`.
+
+use std::cell::Cell;
 
 use super::{IndexItem, Kind, Matcher, PathPattern, Pattern, Segment, glob_matches, wildcard_matches};
 
-/// Beyond this product of the sizes of two patterns the answer is no.
-const MAX_WORK: usize = 1 << 20;
+/// How much may still be done to compare patterns, in steps of a few bytes each. Once it is spent, every answer is no.
+#[derive(Debug)]
+pub struct Effort(Cell<usize>);
 
-impl Pattern {
-    /// Whether it matches every module that `other` matches, in any model. Yes is certain; no may be for want of proof.
-    ///
-    /// Modules are taken to accept formats, which a final `**` asks for, unless `other` says `:norm` or ends in a name
-    /// of norms.
-    ///
-    /// ```
-    /// use lathe_grammar::pattern::Pattern;
-    ///
-    /// let pattern = |text| Pattern::parse(text).unwrap();
-    /// assert!(pattern("mlp.*").covers(&pattern("layers[0..4].mlp.{up,down}_proj")));
-    /// assert!(!pattern("layers[0..4].**").covers(&pattern("layers[-1].**")));
-    /// ```
-    pub fn covers(&self, other: &Pattern) -> bool {
-        if self == other {
-            return true;
-        }
-        let Matcher::Paths(alternatives) = &self.matcher else { return false };
-        let others = match &other.matcher {
-            Matcher::Paths(others) => others.iter().flat_map(PathPattern::one_index_each).collect(),
-            // It may match anything.
-            Matcher::Regex(_) => vec![PathPattern { anchored: false, segments: vec![Segment::Any], kind: None }],
-        };
-        let size = |alternatives: &[PathPattern]| alternatives.iter().map(PathPattern::size).sum::<usize>();
-        size(alternatives).saturating_mul(size(&others)) <= MAX_WORK
-            && others.iter().all(|other| alternatives.iter().any(|alternative| alternative.covers(other)))
+impl Effort {
+    /// So many steps.
+    pub fn new(steps: usize) -> Self {
+        Effort(Cell::new(steps))
+    }
+
+    /// Whether nothing more is looked at.
+    pub fn is_spent(&self) -> bool {
+        self.0.get() == 0
+    }
+
+    /// Whether there was enough for so many steps.
+    fn spend(&self, steps: usize) -> bool {
+        self.0.set(self.0.get().saturating_sub(steps));
+        !self.is_spent()
     }
 }
 
-impl PathPattern {
-    fn covers(&self, other: &PathPattern) -> bool {
-        let admits = match self.kind {
-            Some(kind) => other.kind == Some(kind),
-            None => self.segments.last() != Some(&Segment::Any) || !other.may_be_a_norm(),
-        };
-        let is_any = |segment: &Segment| *segment == Segment::Any;
-        admits && wildcard_matches(&self.spelled_out(), &other.spelled_out(), false, is_any, Segment::covers)
+/// A pattern taken apart, to be compared with many others.
+#[derive(Debug)]
+pub struct Outline<'a>(Vec<Alternative<'a>>);
+
+/// One of [`Pattern::alternatives`], taken apart.
+#[derive(Debug)]
+pub struct Alternative<'a> {
+    /// The text of a regular expression, which may match anything.
+    regex: Option<&'a str>,
+    kind: Option<Kind>,
+    /// Whether it ends in `**` and names no kind.
+    leaves_norms_out: bool,
+    /// As if the pattern were anchored and its final `**` could be empty.
+    segments: Vec<Segment>,
+}
+
+impl<'a> Outline<'a> {
+    /// That of a pattern.
+    pub fn of(pattern: &'a Pattern) -> Self {
+        Outline(match &pattern.matcher {
+            Matcher::Paths(paths) => paths.iter().flat_map(PathPattern::one_index_each).map(Alternative::of).collect(),
+            Matcher::Regex(_) => {
+                let anything = PathPattern { anchored: false, segments: vec![Segment::Any], kind: None };
+                vec![Alternative { regex: Some(&pattern.text), ..Alternative::of(anything) }]
+            }
+        })
     }
 
-    /// Whether it says that it matches norms: by their kind, or by a name of the kind that they have.
-    fn may_be_a_norm(&self) -> bool {
-        match (self.kind, self.segments.last()) {
-            (Some(kind), _) => kind == Kind::Norm,
-            (None, Some(Segment::Name(name))) => name.contains("norm") || name.starts_with("ln"),
-            (None, _) => false,
-        }
+    /// As [`Pattern::alternatives`], in the same order.
+    pub fn alternatives(&self) -> &[Alternative<'a>] {
+        &self.0
     }
 
-    /// The segments as if the pattern were anchored and its final `**` could be empty.
-    fn spelled_out(&self) -> Vec<Segment> {
-        let start = (!self.anchored).then_some(Segment::Any);
-        let mut segments: Vec<Segment> = start.into_iter().chain(self.segments.iter().cloned()).collect();
+    /// Whether it matches, in any model, every module that takes a format and that `other` matches; when `other` says
+    /// `:norm`, every module that `other` matches. Norms take no format, and names do not tell them from other modules.
+    /// Yes is certain; no may be for want of proof, or of effort.
+    ///
+    /// ```
+    /// use lathe_grammar::pattern::{Effort, Outline, Pattern};
+    ///
+    /// let covers = |pattern, other| {
+    ///     let [pattern, other] = [pattern, other].map(|text| Pattern::parse(text).unwrap());
+    ///     let (pattern, effort) = (Outline::of(&pattern), Effort::new(1000));
+    ///     Outline::of(&other).alternatives().iter().all(|other| pattern.covers(other, &effort))
+    /// };
+    /// assert!(covers("mlp.*", "layers[0..4].mlp.{up,down}_proj"));
+    /// assert!(!covers("layers[0..4].**", "layers[-1].**"));
+    /// assert!(covers("**", "layers[0].*") && !covers("**", "layers[0].*:norm"));
+    /// ```
+    pub fn covers(&self, other: &Alternative<'_>, effort: &Effort) -> bool {
+        self.0.iter().any(|alternative| alternative.covers(other, effort))
+    }
+}
+
+impl Alternative<'_> {
+    fn of(path: PathPattern) -> Self {
+        let PathPattern { anchored, segments, kind } = path;
+        let start = (!anchored).then_some(Segment::Any);
+        let leaves_norms_out = kind.is_none() && segments.last() == Some(&Segment::Any);
+        let mut segments: Vec<Segment> = start.into_iter().chain(segments).collect();
         if segments.last() == Some(&Segment::Any) {
             segments.push(Segment::Name("*".to_owned()));
         }
-        segments
+        Alternative { regex: None, kind, leaves_norms_out, segments }
     }
 
-    /// What time to compare it depends on.
-    fn size(&self) -> usize {
-        let segments = self.segments.iter().map(|segment| match segment {
-            Segment::Any => 1,
-            Segment::Name(name) => name.len(),
-            Segment::Index(items) => items.len(),
-        });
-        1 + segments.sum::<usize>()
+    fn covers(&self, other: &Alternative<'_>, effort: &Effort) -> bool {
+        if !effort.spend(1) {
+            return false;
+        }
+        if self.regex.is_some() {
+            return self.regex == other.regex;
+        }
+        let is_any = |segment: &Segment| *segment == Segment::Any;
+        let covers_one =
+            |segment: &Segment, other: &Segment| effort.spend(segment.steps(other)) && segment.covers(other);
+        self.kind.is_none_or(|kind| other.kind == Some(kind))
+            && !(self.leaves_norms_out && other.kind == Some(Kind::Norm))
+            && wildcard_matches(&self.segments, &other.segments, false, is_any, covers_one)
     }
 }
 
@@ -93,6 +127,17 @@ impl Segment {
             (Segment::Index(items), Segment::Index(others)) => {
                 others.iter().all(|other| items.iter().any(|item| item.covers(*other)))
             }
+        }
+    }
+
+    /// At most so much is [`Self::covers`] to do.
+    fn steps(&self, other: &Segment) -> usize {
+        match (self, other) {
+            // Without a wildcard, the first byte that differs decides.
+            (Segment::Name(glob), Segment::Name(other)) if glob.contains('*') => glob.len().saturating_mul(other.len()),
+            (Segment::Name(glob), _) => glob.len(),
+            // Indices are of one number or range each.
+            (Segment::Any | Segment::Index(_), _) => 1,
         }
     }
 }
@@ -134,9 +179,14 @@ mod tests {
     use super::*;
     use crate::pattern::Candidate;
 
+    fn all_covered(pattern: &Pattern, other: &Pattern, effort: &Effort) -> bool {
+        let pattern = Outline::of(pattern);
+        Outline::of(other).alternatives().iter().all(|other| pattern.covers(other, effort))
+    }
+
     fn covers(pattern: &str, other: &str) -> bool {
         let parse = |text: &str| Pattern::parse(text).unwrap_or_else(|fault| panic!("{text}: {fault}"));
-        parse(pattern).covers(&parse(other))
+        all_covered(&parse(pattern), &parse(other), &Effort::new(10_000))
     }
 
     #[test]
@@ -173,6 +223,13 @@ mod tests {
             ("layers[0..].mlp", "layers[-4..].mlp"),
             (r#"re:"a.b""#, r#"re:"a.b""#),
             ("a.**.b.**.c", "a.x.b.b.**.c"),
+            // What norms are called says nothing.
+            ("**", "model.norm"),
+            ("**", "ln_f"),
+            ("layers[0].**", "layers[0].*_layernorm"),
+            ("mlp.**:linear", "mlp.norm:linear"),
+            ("*", "norm:norm"),
+            (":norm", "model.norm:norm"),
         ] {
             assert!(covers(pattern, other), "{pattern} covers {other}");
         }
@@ -184,9 +241,7 @@ mod tests {
             ("mlp.down_proj", "**"),
             ("mlp.down_proj", "down_proj"),
             ("**", ":norm"),
-            ("**", "model.norm"),
-            ("layers[0].**", "layers[0].*_layernorm"),
-            ("**", "ln_f"),
+            ("*:norm", "model.norm"),
             ("layers[0].**", "layers[0].input_layernorm:norm"),
             (":linear", "**"),
             (":linear", ":head"),
@@ -212,10 +267,26 @@ mod tests {
     }
 
     #[test]
-    fn large_patterns_are_not_compared() {
-        let many = "{a,b}".repeat(10);
-        assert!(covers(&many, &many));
-        assert!(!covers(&format!("**.{many}"), &many));
+    fn nothing_is_covered_once_the_effort_is_spent() {
+        let many = Pattern::parse(&"{a,b}".repeat(10)).unwrap();
+        assert!(all_covered(&many, &many, &Effort::new(10_000_000)));
+        let effort = Effort::new(10_000);
+        assert!(!all_covered(&many, &many, &effort) && effort.is_spent());
+        assert!(!all_covered(&many, &Pattern::parse("aaaaaaaaaa").unwrap(), &effort));
+    }
+
+    /// Each alternative may be compared with each, and each part of one with each of the other.
+    #[test]
+    fn hostile_patterns_are_given_up() {
+        let stars = format!("{}b", "a*".repeat(2000));
+        let segments = "**.a.".repeat(800);
+        for (pattern, other) in
+            [(&stars, &"a".repeat(4000)), (&format!("{segments}b"), &format!("{}a", "a.".repeat(2000)))]
+        {
+            let effort = Effort::new(100_000);
+            let [pattern, other] = [pattern, other].map(|text| Pattern::parse(text).unwrap());
+            assert!(!all_covered(&pattern, &other, &effort), "{pattern}");
+        }
     }
 
     fn alternative() -> impl Strategy<Value = String> {
@@ -251,7 +322,7 @@ mod tests {
             ),
             length in 0_usize..5,
         ) {
-            if !pattern.covers(&other) {
+            if !all_covered(&pattern, &other, &Effort::new(10_000)) {
                 return Ok(());
             }
             for path in paths {
@@ -270,9 +341,8 @@ mod tests {
 
         #[test]
         fn every_pattern_covers_itself_and_its_alternatives(pattern in pattern()) {
-            prop_assert!(pattern.covers(&pattern));
-            for alternative in pattern.alternatives() {
-                prop_assert!(pattern.covers(&alternative), "{pattern} {alternative}");
+            for alternative in std::iter::once(pattern.clone()).chain(pattern.alternatives()) {
+                prop_assert!(all_covered(&pattern, &alternative, &Effort::new(10_000)), "{pattern} {alternative}");
             }
         }
     }

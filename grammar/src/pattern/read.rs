@@ -378,7 +378,7 @@ fn unify_indices(nodes: Vec<Node>) -> Vec<Node> {
         match (index, node) {
             (Some(index), Node::Leaf(lexeme)) => {
                 unified.pop_if(|last| matches!(last, Node::Leaf(Lexeme { token: Token::Dot, .. })));
-                let token = Token::Index(vec![IndexItem::One(index)]);
+                let token = Token::Index(vec![IndexItem::One(index.into())]);
                 unified.push(Node::Leaf(Lexeme { token, ..lexeme }));
             }
             (_, node) => unified.push(node),
@@ -510,7 +510,7 @@ fn assemble(lexemes: &[&Lexeme], text: &str) -> Result<PathPattern> {
                 if let Segment::Name(name) = segment
                     && let Some(index) = parse_index(name)
                 {
-                    *segment = Segment::Index(vec![IndexItem::One(index)]);
+                    *segment = Segment::Index(vec![IndexItem::One(index.into())]);
                 }
             }
             Ok(pattern)
