@@ -98,12 +98,22 @@ impl Diagnostic {
     }
 }
 
+/// Longer names, in bytes, are like no other. Paths of modules and names of tensors are shorter.
+const MAX_COMPARED: usize = 128;
+
 /// The nearest of `candidates` to `name` by edit distance, for "did you mean": at most a third of the letters differ.
+/// Names of more than 128 bytes are not compared. Time grows with the number of candidates: callers that may ask often
+/// bound it.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let most = |candidate: &str| name.len().max(candidate.len()).div_ceil(3);
+    let is_compared = |candidate: &&str| {
+        name.len().max(candidate.len()) <= MAX_COMPARED && name.len().abs_diff(candidate.len()) <= most(candidate)
+    };
     candidates
         .into_iter()
+        .filter(is_compared)
         .map(|candidate| (edit_distance(name, candidate), candidate))
-        .filter(|(distance, candidate)| *distance > 0 && *distance <= name.len().max(candidate.len()).div_ceil(3))
+        .filter(|(distance, candidate)| *distance > 0 && *distance <= most(candidate))
         .min_by_key(|(distance, candidate)| (*distance, candidate.len()))
         .map(|(_, candidate)| candidate)
 }
@@ -137,5 +147,15 @@ mod tests {
         assert_eq!(nearest("mlp.down_prj", names), Some("mlp.down_proj"));
         assert_eq!(nearest("conv1d", names), None);
         assert_eq!(nearest("rulse", ["use", "rules"]), Some("rules"));
+    }
+
+    #[test]
+    fn nearest_compares_no_long_names() {
+        let tensor = "model.vision_tower.vision_model.encoder.layers.26.self_attn.out_proj.weight";
+        assert_eq!(nearest(&tensor.replace("out", "uot"), [tensor]), Some(tensor));
+        let [name, other] = ["a", "b"].map(|end| "a".repeat(120_000) + end);
+        assert_eq!(nearest(&name, [other.as_str(); 1000]), None);
+        assert_eq!(nearest("a", [other.as_str(); 1000]), None);
+        assert_eq!(nearest(&name, ["a"; 1000]), None);
     }
 }

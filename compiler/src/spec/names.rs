@@ -1,7 +1,7 @@
 //! What a name in a spec stands for: `let`s of the spec and its bases, then those of the file and of the files that it uses.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use lathe_grammar::ast::{Call, Expr, ExprKind, Let};
@@ -12,6 +12,12 @@ use super::formats::FormatKind;
 use super::load::Loaded;
 use super::overrides::replace;
 use super::rotations::RotationKind;
+
+/// Longest chain of `let`s each of which stands for the next.
+const MAX_CHAIN: usize = 64;
+
+/// How many names all messages about one spec compare with those that are not known.
+const MAX_COMPARED: usize = 1 << 14;
 
 /// The `let`s that the parts of one spec can see.
 #[derive(Debug)]
@@ -26,6 +32,8 @@ pub(super) struct Names<'a> {
     lost: &'a BTreeSet<String>,
     /// The `let`s that something stood for.
     used: RefCell<BTreeSet<Span>>,
+    /// How many names may still be compared with those that are not known.
+    compared: Cell<usize>,
 }
 
 impl<'a> Names<'a> {
@@ -36,7 +44,14 @@ impl<'a> Names<'a> {
         }
         let by_name = |lets: &'a Vec<Let>| lets.iter().map(|binding| (binding.name.value.as_str(), binding)).collect();
         let files = loaded.file_lets.iter().map(|(source, lets)| (*source, by_name(lets))).collect();
-        Names { spec, files, root: loaded.source, lost: &loaded.lost, used: RefCell::default() }
+        Names {
+            spec,
+            files,
+            root: loaded.source,
+            lost: &loaded.lost,
+            used: RefCell::default(),
+            compared: Cell::new(MAX_COMPARED),
+        }
     }
 
     /// The `let` that `name`, written in `source`, stands for. One with the name of a format or rotation, which is an
@@ -49,10 +64,16 @@ impl<'a> Names<'a> {
         self.spec.get(name).or_else(|| file?.get(name)).copied()
     }
 
-    /// Every name that can be written in `source`.
+    /// The names that can be written in `source`, to be compared with one that is not known. Where thousands of these meet
+    /// thousands of `let`s, the later ones are compared with none.
     pub(super) fn names_at(&self, source: SourceId) -> impl Iterator<Item = &'a str> {
         let file = self.files.get(&source).or_else(|| self.files.get(&self.root));
-        self.spec.keys().copied().chain(file.into_iter().flat_map(|lets| lets.keys().copied()))
+        let names = self.spec.keys().copied().chain(file.into_iter().flat_map(|lets| lets.keys().copied()));
+        names.take_while(|_| {
+            let left = self.compared.get();
+            self.compared.set(left.saturating_sub(1));
+            left > 0
+        })
     }
 
     /// Whether a name is that of a `let` that could not be read: then what follows from its absence is no news.
@@ -162,6 +183,11 @@ impl<'a> Names<'a> {
                     others.fold(diagnostic, |diagnostic, link| diagnostic.label(link.name.span, "by way of this")),
                 );
             }
+            return None;
+        }
+        if followed.len() == MAX_CHAIN {
+            let message = format!("more than {MAX_CHAIN} `let`s stand for one another here");
+            diagnostics.push(Diagnostic::error("S0003", message).label(binding.name.span, ""));
             return None;
         }
         self.used.borrow_mut().insert(binding.span);
