@@ -81,9 +81,10 @@ param p2 weight [8, 8] tensor 2 rows 0..8
 %4 embed %1 %0 : real[T, 8]  // %4
 ";
     let id = |line: &str| line.split_whitespace().next().expect("a node").to_owned();
-    let body: String = nodes.lines().map(|line| format!("{} : real[T, 8]  // {}\n", line.trim(), id(line))).collect();
+    let lines = nodes.lines().map(|line| format!("{} : real[T, 8]  // {}", line.trim(), id(line)));
+    let body = lines.collect::<Vec<_>>().join("\n");
     let last = id(nodes.lines().last().expect("a node"));
-    let text = format!("{HEAD}{body}%90 linear {last} %1 : real[T, 16]\n%91 output %90 : real[T, 16]\n");
+    let text = format!("{HEAD}{body}\n%90 linear {last} %1 : real[T, 16]\n%91 output %90 : real[T, 16]\n");
     let graph = ir::read(&text).unwrap_or_else(|error| panic!("{text}\n{error}"));
     ir::verify(&graph).unwrap_or_else(|violations| panic!("{text}\n{violations:?}"));
     let model = Elaborated {
