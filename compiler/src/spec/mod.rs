@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A spec that extends another has the rules of its base before its own, so that its own decide; its `let`s replace those
-//! of the base, also in the base's rules; so do its settings, and its rotations those of the same site.
+//! of the base, also in the base's rules; so do its settings. Its rotations replace those of the base on each edge that both
+//! ask for, which takes a model to tell.
 
 mod elsewhere;
 mod formats;
@@ -178,8 +179,8 @@ pub struct Spec {
     pub models: Option<Spanned<Vec<Spanned<String>>>>,
     /// Those of the bases first. The last one that matches decides.
     pub rules: Vec<Rule>,
-    /// Those of the bases first, without those that a later one of the same site and pattern replaces. One by `none` takes
-    /// its edges back from the others of its layer and of those below.
+    /// Those of the bases first, without those that a later one of the same site and pattern replaces. On a model, each takes
+    /// its edges from those of lower layers; one by `none` also from the others of its own.
     pub rotations: Vec<Rotation>,
     /// What cached keys and values become.
     pub kv_cache: Option<Stated>,
