@@ -3,19 +3,24 @@
 
 mod dead;
 mod misfits;
+mod places;
 mod rotations;
 
 use std::collections::BTreeMap;
 
 use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::pattern::Pattern;
-use lathe_grammar::span::{Sources, Span, Spanned};
+use lathe_grammar::span::{Sources, Spanned};
 
 use crate::elaborate::{Elaborated, ModuleId};
 use crate::ir::{Param, Values};
 use crate::model::Checkpoint;
 use crate::plan::{By, Decided, Finding, Plan, RuleId, Tie};
 use crate::spec::{Rule, Spec, Stated, Tied};
+use places::Places;
+
+/// After so many diagnostics, what was meant by a pattern that matches nothing is not looked for.
+const MAX_EXPLAINED: usize = 200;
 
 /// Gives every module of `model` its decisions. Heads that may be tied are taken for what config.json says until a probe
 /// has looked.
@@ -237,6 +242,11 @@ fn matches(rule: &Rule, model: &Elaborated, sources: &Sources, diagnostics: &mut
     if *optional {
         return found;
     }
+    if found.is_empty() && diagnostics.len() >= MAX_EXPLAINED {
+        let message = format!("`{pattern}` matches no module of {}", model.name);
+        diagnostics.push(Diagnostic::error("S0101", message).label(*span, ""));
+        return found;
+    }
     let alternatives = pattern.alternatives();
     let mut without: Vec<&Pattern> = alternatives.iter().collect();
     for &index in &found {
@@ -252,65 +262,10 @@ fn matches(rule: &Rule, model: &Elaborated, sources: &Sources, diagnostics: &mut
         diagnostics.push(dead::diagnostic("S0101", pattern, *span, model));
         return found;
     }
-    for alternative in without {
-        let place = place_of(alternative, &alternatives, *span, sources);
-        diagnostics.push(dead::diagnostic("S0106", alternative, place, model));
-    }
+    let places = Places::new(&alternatives, *span, sources);
+    let fault = |alternative: &Pattern| dead::diagnostic("S0106", alternative, places.of(alternative), model);
+    diagnostics.extend(dead::of_each(&without, fault));
     found
-}
-
-/// Where an alternative stands in the text of its pattern: the item of its braces, or the part that not all alternatives
-/// have, when it stands there once; else the whole pattern.
-fn place_of(alternative: &Pattern, all: &[Pattern], pattern: Span, sources: &Sources) -> Span {
-    let written = &sources.get(pattern.source).text[pattern.range()];
-    if let Some((at, length)) = item_of(alternative, written) {
-        let start = pattern.range().start + at;
-        return Span::new(pattern.source, start..start + length);
-    }
-    let parts = |pattern: &Pattern| -> Vec<String> {
-        let text = pattern.to_string();
-        text.split(['.', '/', '[', ']', ':']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
-    };
-    let others: Vec<Vec<String>> = all.iter().filter(|other| *other != alternative).map(parts).collect();
-    let own = parts(alternative).into_iter().find_map(|part| {
-        let is_own = others.iter().any(|other| !other.contains(&part));
-        let mut places = written.match_indices(part.as_str()).filter(|(at, found)| {
-            let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '*');
-            let before = written[..*at].chars().next_back().is_some_and(is_word);
-            let after = written[at + found.len()..].chars().next().is_some_and(is_word);
-            !before && !after
-        });
-        match (is_own, places.next(), places.next()) {
-            (true, Some((at, _)), None) => Some((at, part.len())),
-            _ => None,
-        }
-    });
-    match own {
-        Some((at, length)) => {
-            let start = pattern.range().start + at;
-            Span::new(pattern.source, start..start + length)
-        }
-        None => pattern,
-    }
-}
-
-/// Where an item of the braces of a pattern stands that, in their place, makes this alternative of it: start and length.
-/// Patterns with several braces, or lists of indices, have none.
-fn item_of(alternative: &Pattern, written: &str) -> Option<(usize, usize)> {
-    let text = written.trim_matches(['"', '\'']);
-    let quotes = written.find(text)?;
-    let (before, rest) = text.split_once('{')?;
-    let (items, behind) = rest.split_once('}')?;
-    let mut at = quotes + before.len() + 1;
-    for item in items.split(',') {
-        let meant = format!("{before}{}{behind}", item.trim());
-        if Pattern::parse(&meant).is_ok_and(|pattern| pattern == *alternative) {
-            let blanks = item.len() - item.trim_start().len();
-            return Some((at + blanks, item.trim().len()));
-        }
-        at += item.len() + 1;
-    }
-    None
 }
 
 /// The last rule of a layer that states each attribute, by module.

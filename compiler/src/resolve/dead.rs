@@ -9,6 +9,9 @@ use lathe_grammar::span::Span;
 use super::modules_in_words;
 use crate::elaborate::Elaborated;
 
+/// How many alternatives of one pattern are reported.
+const MAX_REPORTED: usize = 16;
+
 /// How many names of modules a message lists.
 const MAX_LISTED: usize = 12;
 
@@ -57,6 +60,16 @@ impl<'m> Meant<'m> {
             None => self.model.modules.iter().any(|module| self.model.is_match(&pattern, module)),
         }
     }
+}
+
+/// What `fault` says of each alternative that matches nothing, the last time with how many more there are.
+pub(super) fn of_each(alternatives: &[&Pattern], fault: impl Fn(&Pattern) -> Diagnostic) -> Vec<Diagnostic> {
+    let mut found: Vec<Diagnostic> = alternatives.iter().take(MAX_REPORTED).map(|dead| fault(dead)).collect();
+    let hidden = alternatives.len() - found.len();
+    if let Some(last) = found.last_mut().filter(|_| hidden > 0) {
+        last.notes.push(format!("{hidden} more alternatives of this pattern match nothing"));
+    }
+    found
 }
 
 /// The diagnostic for a pattern that matches no module; with `code`, when there is none that says more.

@@ -15,7 +15,8 @@ use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::pattern::Pattern;
 use lathe_grammar::span::{Sources, Span};
 
-use super::{dead, place_of};
+use super::dead;
+use super::places::Places;
 use crate::elaborate::Elaborated;
 use crate::ir::NodeId;
 use crate::plan::PlannedRotation;
@@ -140,9 +141,8 @@ fn edges(request: &Rotation, model: &Elaborated, sources: &Sources) -> (BTreeSet
     } else if is_whole {
         vec![absent("S0404", site, pattern, within.span, &all, model)]
     } else {
-        let place = |alternative: &Pattern| place_of(alternative, &alternatives, within.span, sources);
-        let fault = |alternative| absent("S0106", site, alternative, place(alternative), &all, model);
-        without.into_iter().map(fault).collect()
+        let places = Places::new(&alternatives, within.span, sources);
+        dead::of_each(&without, |alternative| absent("S0106", site, alternative, places.of(alternative), &all, model))
     };
     (found, faults)
 }
