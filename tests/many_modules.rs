@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
 
 use lathe_compiler::compile::{define, load_specs};
 use lathe_compiler::elaborate::{Elaborated, Module};
@@ -14,8 +13,8 @@ use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::pattern::Kind;
 use lathe_grammar::span::Sources;
 
+use crate::support;
 use crate::support::compiler::open;
-use crate::support::{self, measured};
 
 const LAYERS: usize = 27;
 const EXPERTS: usize = 256;
@@ -47,8 +46,8 @@ fn experts(checkpoint: &Checkpoint) -> Elaborated {
     model
 }
 
-/// Decides about every module; how many rules decided something, what was said, and how long it took.
-fn resolved(model: &Elaborated, checkpoint: &Checkpoint, rules: &[String]) -> (usize, Vec<Diagnostic>, Duration) {
+/// Decides about every module; how many rules decided something, and what was said.
+fn resolved(model: &Elaborated, checkpoint: &Checkpoint, rules: &[String]) -> (usize, Vec<Diagnostic>) {
     let mut text = "lathe 1\nspec many {\n    rules {\n".to_owned();
     for rule in rules {
         writeln!(text, "        {rule}").unwrap();
@@ -59,28 +58,22 @@ fn resolved(model: &Elaborated, checkpoint: &Checkpoint, rules: &[String]) -> (u
     let mut found = Vec::new();
     let specs = load_specs(&entry, false, &[], &NoFiles, &mut sources, &mut found);
     assert_eq!((specs.len(), found.len()), (1, 0), "{found:?}");
-    let start = Instant::now();
     let plan = resolve(&specs[0], model, checkpoint, &sources, &mut found);
-    let took = start.elapsed();
     let mut deciders: Vec<u32> = plan.decisions.iter().filter_map(|decision| rule(decision.format.by)).collect();
     deciders.sort_unstable();
     deciders.dedup();
-    (deciders.len(), found, took)
+    (deciders.len(), found)
 }
 
 fn rule(by: By) -> Option<u32> {
     if let By::Rule(rule) = by { Some(rule.0) } else { None }
 }
 
-/// What an optimized build does in a hundredth of this.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 #[test]
 fn thirty_rules_of_hundreds_of_alternatives() {
     let checkpoint = open(&support::model("micro-llama"));
     let model = experts(&checkpoint);
-    let modules = model.modules.len();
-    assert!(modules > 20_000);
+    assert!(model.modules.len() > 20_000);
     let list = |of: &dyn Fn(usize) -> bool| {
         let numbers: Vec<String> = (0..EXPERTS).filter(|expert| of(*expert)).map(|expert| expert.to_string()).collect();
         numbers.join(", ")
@@ -96,10 +89,7 @@ fn thirty_rules_of_hundreds_of_alternatives() {
     }
     rules.push(":router => keep(exact)".to_owned());
     rules.push("lm_head => keep(exact)".to_owned());
-    let (deciders, found, took) = resolved(&model, &checkpoint, &rules);
-    measured(&format!("{modules} modules, {} rules: {took:?}", rules.len()));
-    assert_eq!((deciders, found), (rules.len(), Vec::new()));
-    assert!(took < PATIENCE, "{took:?}");
+    assert_eq!(resolved(&model, &checkpoint, &rules), (rules.len(), Vec::new()));
 }
 
 #[test]
@@ -108,9 +98,7 @@ fn thirty_rules_that_match_nothing() {
     let model = experts(&checkpoint);
     let rules: Vec<String> =
         (0..30).map(|rule| format!("layers[{}].mlp.experts[{rule}].up_prj => keep", rule % LAYERS)).collect();
-    let (deciders, found, took) = resolved(&model, &checkpoint, &rules);
-    measured(&format!("{} dead rules: {took:?}", rules.len()));
+    let (deciders, found) = resolved(&model, &checkpoint, &rules);
     assert_eq!((deciders, found.len()), (0, rules.len()));
     assert_eq!(found[7].help.as_deref(), Some("did you mean `layers[7].mlp.experts[7].up_proj`?"));
-    assert!(took < PATIENCE, "{took:?}");
 }

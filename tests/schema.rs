@@ -5,6 +5,7 @@ use std::path::Path;
 
 use jsonschema::Validator;
 use lathe_compiler::schema::schema;
+use lathe_grammar::is_yaml;
 use lathe_grammar::span::Sources;
 use serde_json::{Value, json};
 
@@ -39,10 +40,6 @@ fn the_schema_is_valid_and_printed() {
     assert_eq!(succeed_json(lathe().arg("schema")), schema());
 }
 
-fn is_yaml(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
-}
-
 /// The shipped specs in YAML, also those that are written in the Lathe language.
 fn shipped() -> impl Iterator<Item = (String, String)> {
     lathe_specs::SPECS.iter().map(|entry| {
@@ -50,7 +47,7 @@ fn shipped() -> impl Iterator<Item = (String, String)> {
         let source = sources.add(entry.path, entry.text);
         let file = lathe_grammar::parse(&sources, source).file.expect("shipped specs parse");
         let twin = || lathe_grammar::print_yaml(&file).expect("shipped specs can be written in YAML");
-        let text = if is_yaml(Path::new(entry.path)) { entry.text.to_owned() } else { twin() };
+        let text = if is_yaml(entry.path) { entry.text.to_owned() } else { twin() };
         (entry.path.to_owned(), text)
     })
 }
@@ -133,6 +130,7 @@ fn schema_and_parser_agree() {
         ("spec: whole-1.0", "specs: whole"),
         ("extends: ./base.yaml", "extends: [./base.yaml]"),
         ("models: [llama, qwen3]", "models: llama"),
+        ("models: [llama, qwen3]", "models: []"),
         ("models: [llama, qwen3]", "models: [llama, 3]"),
         ("size: 64", "size: [64]"),
         ("format: body", "format: 4"),
@@ -181,6 +179,8 @@ fn sites_say_whether_a_pattern_follows() {
     assert!(rotation("value", "") && rotation("value", "of: \"layers[0..4]\","));
     assert!(!rotation("input", "") && rotation("input", "of: mlp.down_proj,"));
     assert!(!rotation("residul", ""));
+    let without = complaints("lathe: 1\nspec: a\nrotate:\n  - { by: hadamard }\n");
+    assert!(matches!(&without[..], [only] if only.contains("site")), "{without:?}");
 }
 
 /// Editors complete the names of formats from the schema.

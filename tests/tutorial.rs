@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use crate::support::{self, files, model};
 
 /// A folder with the model that the tutorial is about, and the binaries under the names that it gives them.
-fn workplace() -> tempfile::TempDir {
+fn work_folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let binaries = folder.path().join("bin");
     fs::create_dir(&binaries).unwrap();
@@ -45,7 +45,7 @@ fn answer(folder: &Path, command: &str) -> String {
 
 /// The document with the answers that its commands give now. Files are written where they are shown.
 fn done_again(text: &str) -> String {
-    let folder = workplace();
+    let folder = work_folder();
     let mut made = String::new();
     let mut lines = text.lines();
     let mut file = None;

@@ -201,8 +201,25 @@ fn signature(name: &str, parameters: &[Parameter]) -> String {
     format!("{name}({})", parameters.join(", "))
 }
 
+/// An array of each variant of a type with what is said of it: `PATTERN = VARIANT => TEXT`, or `VARIANT => TEXT` for those
+/// that carry nothing. It becomes a match without `_ =>`, so that none can be missing.
+macro_rules! every {
+    ($($pattern:pat = $variant:expr => $text:expr,)*) => {
+        [$($variant),*].map(|variant| {
+            let text = match &variant {
+                $($pattern => $text,)*
+            };
+            (variant, text)
+        })
+    };
+    ($($variant:path => $text:expr,)*) => {
+        every! { $($variant = $variant => $text,)* }
+    };
+}
+
 fn operators() -> Table {
-    let binary = |operator| match operator {
+    // Loosest first.
+    let binary = every! {
         BinaryOp::Or => "`a`, or `b` when `a` is null or a missing key of the config",
         BinaryOp::Either => "either is true; `b` is looked at only when `a` is false",
         BinaryOp::Both => "both are true; `b` is looked at only when `a` is true",
@@ -219,105 +236,54 @@ fn operators() -> Table {
         BinaryOp::Rem => "remainder of whole numbers",
         BinaryOp::Pow => "power; right-associative",
     };
-    let unary = |operator| match operator {
+    let unary = every! {
         UnaryOp::Neg => ("-a", "negative"),
         UnaryOp::Not => ("!a", "not true"),
     };
     let row = |written: String, meaning: &str| [written, meaning.to_owned()];
-    let between = |operator: BinaryOp| row(format!("a {} b", operator.symbol()), binary(operator));
-    let before = |operator| {
-        let (written, meaning) = unary(operator);
-        row(written.to_owned(), meaning)
-    };
-    let (power, looser) = BINARY.split_last().expect("there are operators");
+    let between = |(operator, meaning): &(BinaryOp, &str)| row(format!("a {} b", operator.symbol()), meaning);
+    let (power, looser) = binary.split_last().expect("there are operators");
     let rows = [row("a when c".into(), "`a` when `c` is true, else null")]
         .into_iter()
-        .chain(looser.iter().copied().map(between))
-        .chain([UnaryOp::Neg, UnaryOp::Not].map(before))
-        .chain([between(*power)]);
+        .chain(looser.iter().map(between))
+        .chain(unary.map(|(_, (written, meaning))| row(written.to_owned(), meaning)))
+        .chain([between(power)]);
     Table::new(&["operator", "meaning"], rows)
 }
 
-/// Loosest first.
-const BINARY: [BinaryOp; 15] = [
-    BinaryOp::Or,
-    BinaryOp::Either,
-    BinaryOp::Both,
-    BinaryOp::Eq,
-    BinaryOp::Ne,
-    BinaryOp::Lt,
-    BinaryOp::Le,
-    BinaryOp::Gt,
-    BinaryOp::Ge,
-    BinaryOp::Add,
-    BinaryOp::Sub,
-    BinaryOp::Mul,
-    BinaryOp::Div,
-    BinaryOp::Rem,
-    BinaryOp::Pow,
-];
-
 fn ops() -> Table {
-    let rows = every_op().into_iter().map(|op| {
-        let (operands, result, meaning) = describe(&op);
-        [op.name().to_owned(), operands.into(), result.into(), meaning.into()]
-    });
-    Table::new(&["op", "operands", "result", "meaning"], rows)
-}
-
-/// One of each; what they carry means nothing.
-fn every_op() -> Vec<Op> {
     let eps = Real::new(0.0);
-    vec![
-        Op::Tokens,
-        Op::Positions,
-        Op::Selection,
-        Op::Param(ParamId(0)),
-        Op::Embed,
-        Op::Linear,
-        Op::Normalize { eps },
-        Op::Gain,
-        Op::RmsNorm { eps },
-        Op::SplitHeads { head_dim: 1 },
-        Op::MergeHeads,
-        Op::Rope(RopeId(0)),
-        Op::Attention { scale: Real::new(1.0), window: None },
-        Op::Unary(Unary::Silu),
-        Op::Binary(Binary::Add),
-        Op::Binary(Binary::Mul),
-        Op::Gated(Unary::Silu),
-        Op::Select,
-        Op::Output,
-    ]
-}
-
-/// Operands, result, and what is computed. T counts tokens, S those that logits are asked for.
-fn describe(op: &Op) -> (&'static str, &'static str, &'static str) {
-    match op {
-        Op::Tokens => ("", "[T]", "the token ids of a step"),
-        Op::Positions => ("", "[T]", "their positions"),
-        Op::Selection => ("", "[S]", "which of them logits are asked for"),
-        Op::Param(_) => ("", "as stored", "a weight, gain or bias of the checkpoint"),
-        Op::Embed => ("table [vocab, n], tokens [T]", "[T, n]", "the row of each token"),
-        Op::Linear => ("x […, in], W [out, in], optional b [out]", "[…, out]", "x Wᵀ + b"),
-        Op::Normalize { .. } => ("x […, n]", "[…, n]", "x / sqrt(mean(x²) + eps) over the last dimension"),
-        Op::Gain => ("x […, n], g [n]", "[…, n]", "x ⊙ g"),
-        Op::RmsNorm { .. } => ("x […, n], g [n]", "[…, n]", "normalize, then gain, as one kernel"),
-        Op::SplitHeads { .. } => ("x […, h·d]", "[…, h, d]", "another view of the same values"),
-        Op::MergeHeads => ("x […, h, d]", "[…, h·d]", "another view of the same values"),
-        Op::Rope(_) => ("x [T, h, d], positions [T]", "[T, h, d]", "rotary embedding"),
-        Op::Attention { .. } => (
+    // Operands, result, and what is computed. T counts tokens, S those that logits are asked for. What the operations carry
+    // means nothing.
+    let ops = every! {
+        Op::Tokens = Op::Tokens => ("", "[T]", "the token ids of a step"),
+        Op::Positions = Op::Positions => ("", "[T]", "their positions"),
+        Op::Selection = Op::Selection => ("", "[S]", "which of them logits are asked for"),
+        Op::Param(_) = Op::Param(ParamId(0)) => ("", "as stored", "a weight, gain or bias of the checkpoint"),
+        Op::Embed = Op::Embed => ("table [vocab, n], tokens [T]", "[T, n]", "the row of each token"),
+        Op::Linear = Op::Linear => ("x […, in], W [out, in], optional b [out]", "[…, out]", "x Wᵀ + b"),
+        Op::Normalize { .. } = Op::Normalize { eps } => ("x […, n]", "[…, n]", "x / sqrt(mean(x²) + eps) over the last dimension"),
+        Op::Gain = Op::Gain => ("x […, n], g [n]", "[…, n]", "x ⊙ g"),
+        Op::RmsNorm { .. } = Op::RmsNorm { eps } => ("x […, n], g [n]", "[…, n]", "normalize, then gain, as one kernel"),
+        Op::SplitHeads { .. } = Op::SplitHeads { head_dim: 1 } => ("x […, h·d]", "[…, h, d]", "another view of the same values"),
+        Op::MergeHeads = Op::MergeHeads => ("x […, h, d]", "[…, h·d]", "another view of the same values"),
+        Op::Rope(_) = Op::Rope(RopeId(0)) => ("x [T, h, d], positions [T]", "[T, h, d]", "rotary embedding"),
+        Op::Attention { .. } = Op::Attention { scale: eps, window: None } => (
             "q [T, h, d], k and v [T, kv, d]",
             "[T, h, d]",
             "causal softmax attention over these and earlier positions",
         ),
-        Op::Unary(Unary::Silu) => ("x […]", "[…]", "x / (1 + exp(-x)), element by element"),
-        Op::Binary(Binary::Add) => ("a […], b […]", "[…]", "a + b, element by element"),
-        Op::Binary(Binary::Mul) => ("a […], b […]", "[…]", "a · b, element by element"),
-        Op::Gated(Unary::Silu) => ("gate […], value […]", "[…]", "silu(gate) · value, as one kernel"),
-        Op::Select => ("x [T, …], selection [S]", "[S, …]", "the selected rows"),
-        Op::Output => ("logits [T or S, vocab]", "", "the result of the graph"),
-    }
+        Op::Unary(Unary::Silu) = Op::Unary(Unary::Silu) => ("x […]", "[…]", "x / (1 + exp(-x)), element by element"),
+        Op::Binary(Binary::Add) = Op::Binary(Binary::Add) => ("a […], b […]", "[…]", "a + b, element by element"),
+        Op::Binary(Binary::Mul) = Op::Binary(Binary::Mul) => ("a […], b […]", "[…]", "a · b, element by element"),
+        Op::Gated(Unary::Silu) = Op::Gated(Unary::Silu) => ("gate […], value […]", "[…]", "silu(gate) · value, as one kernel"),
+        Op::Select = Op::Select => ("x [T, …], selection [S]", "[S, …]", "the selected rows"),
+        Op::Output = Op::Output => ("logits [T or S, vocab]", "", "the result of the graph"),
+    };
+    let row = |(op, (operands, result, meaning)): (Op, (&str, &str, &str))| {
+        [op.name().to_owned(), operands.into(), result.into(), meaning.into()]
+    };
+    Table::new(&["op", "operands", "result", "meaning"], ops.into_iter().map(row))
 }
 
 fn codes() -> Table {

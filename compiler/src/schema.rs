@@ -43,6 +43,7 @@ pub fn schema() -> Value {
             "description": "Model definitions that the spec is meant for; all when left out. `lathe list models` shows those that ship.",
             "type": "array",
             "items": { "type": "string", "minLength": 1 },
+            "minItems": 1,
             "examples": [lathe_specs::MODELS.iter().map(|entry| entry.name).collect::<Vec<_>>()],
         },
         "let": {
@@ -114,7 +115,8 @@ fn rotation() -> Value {
             Some(false) => continue,
             None => json!({ "not": { "required": ["of"] } }),
         };
-        conditions.push(json!({ "if": { "properties": { "site": { "const": site.name } } }, "then": of }));
+        let is_site = json!({ "properties": { "site": { "const": site.name } }, "required": ["site"] });
+        conditions.push(json!({ "if": is_site, "then": of }));
     }
     json!({
         "type": "object",

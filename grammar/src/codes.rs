@@ -212,7 +212,8 @@ pub static CODES: &[Code] = &[
         code: "P0005",
         title: "something that is said twice",
         explanation: "A section, a key or an argument stands twice in one place. Which one was meant cannot be known, \
-            so neither is taken.",
+            so the run fails. To find what else is wrong, the first one is taken, and of sections that are lists of lines \
+            every line.",
     },
     Code {
         code: "P0006",
@@ -325,8 +326,8 @@ pub static CODES: &[Code] = &[
     Code {
         code: "S0201",
         title: "an unknown format",
-        explanation: "The name after `=>` is not a format. This version builds one: `keep`, the dtype that the \
-            checkpoint stores.",
+        explanation: "The name after `=>` is not a format, nor a `let` in sight. `lathe list formats` shows all, and \
+            which of them this version builds.",
     },
     Code {
         code: "S0202",

@@ -1,6 +1,7 @@
 //! The entry: text in either syntax → AST and diagnostics.
 
 use std::ops::Range;
+use std::path::Path;
 
 use crate::ast::{Expr, File};
 use crate::diag::Diagnostic;
@@ -48,8 +49,8 @@ pub fn parse(sources: &Sources, source: SourceId) -> Parsed {
 }
 
 /// Whether the text of this name is in YAML.
-pub(crate) fn is_yaml(name: &str) -> bool {
-    let extension = std::path::Path::new(name).extension();
+pub fn is_yaml(name: impl AsRef<Path>) -> bool {
+    let extension = name.as_ref().extension();
     extension.is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 

@@ -19,7 +19,7 @@ pub(super) enum Comment {
 impl Comment {
     /// In a file of this name.
     pub(super) fn of(path: &Path) -> Self {
-        if path.extension().is_some_and(|extension| extension == "yaml") { Comment::Hash } else { Comment::Slashes }
+        if lathe_grammar::is_yaml(path) { Comment::Hash } else { Comment::Slashes }
     }
 
     pub(super) fn sign(self) -> &'static str {

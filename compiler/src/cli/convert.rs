@@ -8,10 +8,10 @@ use clap::ValueEnum;
 use lathe_grammar::ast::{File, Item, ItemKind, Spec};
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::{SourceId, Sources, Span};
-use lathe_grammar::{comments, parse, print as print_lathe, print_yaml};
+use lathe_grammar::{comments, is_yaml, parse, print as print_lathe, print_yaml};
 
 use super::render::Messages;
-use super::texts::{is_lathe, is_yaml, load_spec, write_file};
+use super::texts::{is_lathe, load_spec, write_file};
 use super::{Failure, print};
 use crate::spec::{Loaded, apply_overrides};
 

@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use lathe_grammar::MAX_SOURCE_LENGTH;
 use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::span::{SourceId, Sources, Span};
+use lathe_grammar::{MAX_SOURCE_LENGTH, is_yaml};
 use lathe_runtime::files::{read_bounded, read_regular};
 
 use super::Failure;
@@ -114,11 +114,6 @@ fn decode(name: String, bytes: Vec<u8>, sources: &mut Sources) -> Result<SourceI
 /// Whether a file of this name holds the Lathe language.
 pub(super) fn is_lathe(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "lathe")
-}
-
-/// Whether a file of this name holds YAML.
-pub(super) fn is_yaml(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
 /// Writes a file aside and gives it its name when it is whole. One that was there keeps its permissions, and a link

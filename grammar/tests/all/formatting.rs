@@ -1,11 +1,10 @@
 //! `format`: what it changes, and what it never does.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::LazyLock;
 
 use lathe_grammar::span::Sources;
-use lathe_grammar::{Parsed, print_yaml};
+use lathe_grammar::{Parsed, is_yaml, print_yaml};
 use proptest::prelude::*;
 
 use crate::{files_under, parse_named, read, repository};
@@ -441,8 +440,7 @@ proptest! {
     #[test]
     fn layout_is_all_that_changes(which: prop::sample::Index, dice in prop::collection::vec(any::<u8>(), 1..200)) {
         let (name, text) = which.get(&CORPUS);
-        let is_yaml = Path::new(name).extension().is_some_and(|extension| extension == "yaml");
-        let scattered = if is_yaml { scattered_yaml(text, &dice) } else { scattered(text, &dice) };
+        let scattered = if is_yaml(name) { scattered_yaml(text, &dice) } else { scattered(text, &dice) };
         formatted(name, &scattered);
     }
     #[test]
