@@ -7,6 +7,7 @@ mod documents;
 mod end_to_end;
 mod filetests;
 mod fmt;
+mod hostile_specs;
 mod lowering;
 mod many_modules;
 mod messages;

@@ -15,7 +15,7 @@ use pest::iterators::Pair;
 
 use crate::ast::{Call, Expr, File, Item, ItemKind};
 use crate::diag::{Diagnostic, nearest};
-use crate::parse::{LANGUAGE_VERSION, Parsed, check_path, unknown_version};
+use crate::parse::{LANGUAGE_VERSION, Parsed, Patterns, check_path, unknown_version};
 use crate::span::{SourceId, Span, Spanned};
 
 use mistakes::Place;
@@ -84,7 +84,7 @@ fn parse_rule<T>(
     }
     let broken = layout.diagnostics.iter().flat_map(|fault| &fault.labels).map(|label| label.span).collect();
     diagnostics.extend(layout.diagnostics);
-    let mut walker = Walker { origin, broken, depth: 0, diagnostics };
+    let mut walker = Walker { origin, broken, depth: 0, patterns: Patterns::default(), diagnostics };
     let value = match Grammar::parse(whole, &layout.text) {
         Ok(mut pairs) => pairs.next().and_then(|pair| read(&mut walker, pair)),
         Err(error) => {
@@ -147,6 +147,7 @@ struct Walker {
     broken: Vec<Span>,
     /// Operators and branches around what is being read.
     depth: usize,
+    patterns: Patterns,
     diagnostics: Vec<Diagnostic>,
 }
 

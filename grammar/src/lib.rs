@@ -23,7 +23,7 @@
 //!
 //! The crate knows no tensors, no files and no terminal: texts come in as strings, diagnostics go out as data. It does
 //! not panic on any text, and time and memory are bounded: texts by [`MAX_SOURCE_LENGTH`], brackets, expressions,
-//! alternatives and YAML aliases each by a limit of their own.
+//! alternatives of patterns, specs and YAML aliases each by a limit of their own.
 
 #![forbid(unsafe_code)]
 

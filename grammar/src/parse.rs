@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::path::Path;
 
-use crate::ast::{Expr, File};
+use crate::ast::{Expr, File, ItemKind};
 use crate::diag::Diagnostic;
-use crate::pattern::PatternError;
+use crate::pattern::{MAX_ALTERNATIVES, Pattern, PatternError, REGEX_WEIGHT};
 use crate::span::{SourceId, Sources, Span, Spanned};
 use crate::{dsl, yaml};
 
@@ -14,6 +14,12 @@ pub const LANGUAGE_VERSION: u32 = 1;
 
 /// The longest text that is read, in bytes. Shipped specs and definitions have a few thousand.
 pub const MAX_SOURCE_LENGTH: usize = 256 << 10;
+
+/// How many specs one text may hold: each is loaded with all that it extends.
+pub(crate) const MAX_SPECS: usize = 64;
+
+/// How many alternatives the patterns of one text may stand for; the one that goes beyond is the last that is read.
+pub(crate) const MAX_ALL_ALTERNATIVES: usize = 32 * MAX_ALTERNATIVES;
 
 /// How many mistakes of one text are reported.
 pub(crate) const MAX_DIAGNOSTICS: usize = 200;
@@ -38,6 +44,7 @@ pub fn parse(sources: &Sources, source: SourceId) -> Parsed {
     }
     let parse_file = if is_yaml(&entry.name) { yaml::parse_file } else { dsl::parse_file };
     let mut parsed = parse_file(&entry.text, source);
+    parsed.diagnostics.extend(parsed.file.as_mut().and_then(drop_specs));
     let position = |fault: &Diagnostic| fault.labels.first().map_or(0, |label| label.span.start);
     parsed.diagnostics.sort_by_key(position);
     let hidden = parsed.diagnostics.len().saturating_sub(MAX_DIAGNOSTICS);
@@ -46,6 +53,37 @@ pub fn parse(sources: &Sources, source: SourceId) -> Parsed {
         last.notes.push(format!("{hidden} more mistakes are not shown"));
     }
     parsed
+}
+
+/// Drops the specs that are too many.
+fn drop_specs(file: &mut File) -> Option<Diagnostic> {
+    let first = file.specs().nth(MAX_SPECS)?.name.span;
+    let mut count = 0;
+    file.items.retain(|item| {
+        count += usize::from(matches!(item.kind, ItemKind::Spec(_)));
+        !matches!(item.kind, ItemKind::Spec(_)) || count <= MAX_SPECS
+    });
+    Some(Diagnostic::error("P0001", format!("a file may hold at most {MAX_SPECS} specs")).label(first, ""))
+}
+
+/// The patterns of one text, as they are read.
+#[derive(Default)]
+pub(crate) struct Patterns {
+    alternatives: usize,
+}
+
+impl Patterns {
+    /// Reads the next one.
+    pub(crate) fn parse(&mut self, text: &str) -> Result<Pattern, PatternError> {
+        if self.alternatives <= MAX_ALL_ALTERNATIVES {
+            let pattern = Pattern::parse(text)?;
+            self.alternatives += pattern.weight();
+            return Ok(pattern);
+        }
+        let message = format!("the patterns before this one stand for more than {MAX_ALL_ALTERNATIVES} alternatives");
+        let help = format!("spread the rules over several files; a regular expression counts as {REGEX_WEIGHT}");
+        Err(PatternError { offset: 0, length: text.len(), message, help: Some(help) })
+    }
 }
 
 /// Whether the text of this name is in YAML.

@@ -30,6 +30,9 @@ use crate::diag::nearest;
 /// How many alternatives a pattern may stand for once its braces are written out.
 pub const MAX_ALTERNATIVES: usize = 1024;
 
+/// As how many alternatives a regular expression counts.
+pub(crate) const REGEX_WEIGHT: usize = 256;
+
 /// How long a pattern may be, in bytes.
 pub const MAX_PATTERN_LENGTH: usize = 4096;
 
@@ -158,6 +161,15 @@ impl Pattern {
                 alternatives.iter().flat_map(PathPattern::one_index_each).map(Pattern::from).collect()
             }
             Matcher::Regex(_) => vec![self.clone()],
+        }
+    }
+
+    /// How much it adds to the size of a text: how many [`Self::alternatives`] there are, or, of a regular expression,
+    /// which takes more memory than any of them, [`REGEX_WEIGHT`].
+    pub(crate) fn weight(&self) -> usize {
+        match &self.matcher {
+            Matcher::Paths(alternatives) => alternatives.iter().map(PathPattern::index_choices).sum(),
+            Matcher::Regex(_) => REGEX_WEIGHT,
         }
     }
 }

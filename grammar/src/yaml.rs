@@ -20,7 +20,7 @@ pub(crate) mod value;
 use crate::ast::{Call, Expr, ExprKind, File, Item, ItemKind, Let, UnaryOp};
 use crate::diag::{Diagnostic, nearest};
 use crate::dsl::{self, Origin};
-use crate::parse::{LANGUAGE_VERSION, Parsed, check_path, is_item_name, pattern_diagnostic, unknown_version};
+use crate::parse::{LANGUAGE_VERSION, Parsed, Patterns, check_path, is_item_name, pattern_diagnostic, unknown_version};
 use crate::pattern::Pattern;
 use crate::span::{SourceId, Span, Spanned};
 
@@ -42,7 +42,7 @@ pub(crate) fn parse_file(text: &str, source: SourceId) -> Parsed {
     let mut mended = Mended::new(text, source);
     let root = mended.read();
     let diagnostics = std::mem::take(&mut mended.faults);
-    let mut reader = Reader { text, mended, diagnostics };
+    let mut reader = Reader { text, mended, patterns: Patterns::default(), diagnostics };
     let file = root.and_then(|root| reader.file(&root));
     Parsed { file, diagnostics: reader.diagnostics }
 }
@@ -65,6 +65,7 @@ fn other_language(text: &str, source: SourceId) -> Option<Diagnostic> {
 struct Reader<'a> {
     text: &'a str,
     mended: Mended<'a>,
+    patterns: Patterns,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -372,7 +373,7 @@ impl Reader<'_> {
 
     fn pattern(&mut self, key: Span, value: &Node) -> Option<Spanned<Pattern>> {
         let (text, whole) = self.text(key, value, "a pattern")?;
-        match Pattern::parse(text) {
+        match self.patterns.parse(text) {
             Ok(pattern) => Some(Spanned::new(pattern, whole)),
             Err(fault) => {
                 let (span, literal) = self.literal(text, whole);

@@ -200,7 +200,7 @@ impl Walker {
 
     fn pattern(&mut self, pair: &Pair<Rule>) -> Option<Spanned<Pattern>> {
         let span = self.span(pair);
-        match Pattern::parse(pair.as_str().trim_end()) {
+        match self.patterns.parse(pair.as_str().trim_end()) {
             Ok(pattern) => Some(Spanned::new(pattern, span)),
             Err(fault) => {
                 if !self.is_reported(pair.get_input(), pair.as_span().start()) {

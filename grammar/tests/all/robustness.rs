@@ -68,6 +68,27 @@ fn many_mistakes_are_counted_not_shown() {
 }
 
 #[test]
+fn patterns_of_one_text_are_bounded() {
+    let beyond = "the patterns before this one stand for more than 32768 alternatives";
+    for pattern in [r"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}", r#"re:"\pL{9}""#] {
+        let text = format!("lathe 1\nspec a {{ rules {{\n{}}} }}", format!("{pattern} => keep\n").repeat(400));
+        assert_eq!(messages("a.lathe", &text), [beyond; 200], "{pattern}");
+        let rules = format!("- {{ match: '{pattern}', format: keep }}\n").repeat(400);
+        assert_eq!(messages("a.yaml", &format!("lathe: 1\nspec: a\nrules:\n{rules}")), [beyond; 200], "{pattern}");
+    }
+}
+
+#[test]
+fn specs_of_one_text_are_bounded() {
+    let specs = |count: usize| format!("lathe 1\n{}", "spec a { }\n".repeat(count));
+    assert!(messages("a.lathe", &specs(64)).is_empty());
+    let (_, _, parsed) = parse_named("a.lathe", &specs(20_000));
+    assert_eq!(parsed.diagnostics.len(), 1);
+    assert_eq!(parsed.diagnostics[0].message, "a file may hold at most 64 specs");
+    assert_eq!(parsed.file.expect("the rest is read").specs().count(), 64);
+}
+
+#[test]
 fn yaml_bombs_are_a_diagnostic() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..9 {
