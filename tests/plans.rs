@@ -118,6 +118,9 @@ fn both_syntaxes_give_one_plan_and_one_artifact() {
     let spec = write(folder.path(), "mixed.lathe", MIXED);
     let twin = folder.path().join("mixed.yaml");
     succeed(lathe().arg("convert").arg(&spec).arg("-o").arg(&twin));
+    let back = folder.path().join("back.lathe");
+    succeed(lathe().arg("convert").arg(&twin).arg("-o").arg(&back));
+    succeed(lathe().args(["fmt", "--check"]).arg(&back));
     let model = support::model("tiny-qwen3");
     let artifact = |spec: &str, name: &str| {
         let out = folder.path().join(name);
@@ -234,6 +237,11 @@ fn specs_are_compared_and_modules_explained() {
     let plain = |text: String| text.replace(&spec, "mixed.lathe");
     let diff = succeed(lathe().arg("diff").args(["keep", &spec]).arg(&model));
     support::snapshot("diff", "keep_to_mixed", &plain(diff));
+    // A name that one of the two has can be set.
+    let diff = succeed(lathe().arg("diff").args(["keep", &spec]).arg(&model).args(["--set", "body=f32"]));
+    assert!(diff.contains("keep → f32") && !diff.contains("keep → f16"), "{diff}");
+    let ended = run(lathe().arg("diff").args(["keep", &spec]).arg(&model).args(["--set", "boddy=f32"]));
+    assert_eq!((ended.code, ended.stderr.matches("error[S0007]").count()), (Some(1), 1), "{}", ended.stderr);
     let diff = succeed(lathe().arg("diff").args([&spec, &spec]).arg(&model));
     assert!(diff.starts_with("no module changes\n"), "{diff}");
     let changes = succeed_json(lathe().arg("diff").args(["keep", &spec]).arg(&model).arg("--json"));
@@ -249,6 +257,8 @@ fn specs_are_compared_and_modules_explained() {
     let ended = run(lathe().arg("explain").arg(&spec).arg(&model).arg("mlp.up_prj"));
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("`mlp.up_prj` matches no module of qwen3"), "{}", ended.stderr);
+    let ended = run(lathe().arg("explain").arg(&spec).arg(&model).arg("layers[0]"));
+    assert!(ended.code == Some(1) && ended.stderr.contains("write `layers[0].**`"), "{}", ended.stderr);
 }
 
 #[test]

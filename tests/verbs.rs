@@ -89,7 +89,8 @@ fn values_can_be_replaced_on_the_way() {
     let code = set(&["size=64", "body.symmetric=false", "kv_cache=int8(per: head)", "tied=split"]);
     assert_eq!(code, (Some(0), String::new()));
     let text = files::read_text(&folder.path().join("b.lathe"));
-    for part in ["let size = 64", "int4(group: size, symmetric: false)", "kv_cache => int8(per: head)", "tied => split"]
+    for part in
+        ["let size = 64", "int4(group: size, symmetric: false)", "kv_cache => int8(per: head)", "tied     => split"]
     {
         assert!(text.contains(part), "expected {part:?} in:\n{text}");
     }

@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 
 use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::pattern::Pattern;
-use lathe_grammar::span::{Sources, Spanned};
+use lathe_grammar::span::{Sources, Span, Spanned};
 
 use crate::elaborate::{Elaborated, ModuleId};
-use crate::ir::{Param, Values};
+use crate::ir::{Param, ParamId, Slice, Values};
 use crate::model::Checkpoint;
 use crate::plan::{By, Decided, Finding, Plan, RuleId, Tie};
 use crate::spec::{Rule, Spec, Stated, Tied};
@@ -55,13 +55,26 @@ pub fn resolve(
     plan.ties =
         model.ties.iter().map(|&candidate| Tie { candidate, finding: Finding::Unprobed, shared: false }).collect();
     for tie in &mut plan.ties {
-        if let Values::Tied(_) = model.graph.params()[tie.candidate.head.index()].values {
-            tie.finding = Finding::NotStored;
+        let values = |param: ParamId| &model.graph.params()[param.index()].values;
+        match (values(tie.candidate.head), values(tie.candidate.table)) {
+            (Values::Tied(_), _) => tie.finding = Finding::NotStored,
+            (Values::Stored(head), Values::Stored(table)) => {
+                let dtype = |slice: &Slice| checkpoint.tensor(slice.tensor).stored_dtype();
+                if dtype(head) != dtype(table) {
+                    tie.finding = Finding::Different;
+                }
+            }
+            _ => {}
         }
     }
     let own = plan.clone();
     settle(&mut plan, &own, model, checkpoint, diagnostics);
     plan
+}
+
+/// What to say of a pattern, written at `span`, that matches no module.
+pub fn nothing_matches(pattern: &Pattern, span: Span, model: &Elaborated) -> Diagnostic {
+    dead::diagnostic("S0101", pattern, span, model)
 }
 
 /// Decides about ties anew, now that a probe has looked. `findings` are one for each tie.
@@ -105,6 +118,8 @@ fn settle(plan: &mut Plan, own: &Plan, model: &Elaborated, checkpoint: &Checkpoi
                 tied.entry(table).or_default().push((index, head));
             }
             (Finding::Equal, Some(false)) => equal.push((index, head, table)),
+            // When the config says nothing, a probe may still find them equal.
+            (Finding::Unprobed, None) => diagnostics.extend(possible_conflict(own, model, head, table)),
             (Finding::Unprobed | Finding::Different, _) => {}
         }
     }
@@ -160,6 +175,13 @@ fn share(
     for (index, _) in heads {
         plan.ties[*index].shared = true;
     }
+}
+
+/// A conflict that there would be if both ends were equal.
+fn possible_conflict(own: &Plan, model: &Elaborated, head: ModuleId, table: ModuleId) -> Option<Diagnostic> {
+    let [a, b] = [head, table].map(|module| own.decision(module).format);
+    let differ = matches!((a.by, b.by), (By::Rule(_), By::Rule(_))) && a.format != b.format;
+    if differ { conflict(own, model, (head, table), Finding::Unprobed) } else { None }
 }
 
 /// `head` and another end of its table, which rules give another format. None when one of these had a mistake: that was
@@ -239,7 +261,7 @@ fn other_model(spec: &Spec, model: &Elaborated, checkpoint: &Checkpoint) -> Opti
 fn matches(rule: &Rule, model: &Elaborated, sources: &Sources, diagnostics: &mut Vec<Diagnostic>) -> Vec<usize> {
     let Rule { pattern: Spanned { value: pattern, span }, optional, .. } = rule;
     let found = model.matching(pattern);
-    if *optional {
+    if *optional || !pattern.is_readable() {
         return found;
     }
     if found.is_empty() && diagnostics.len() >= MAX_EXPLAINED {
@@ -282,7 +304,7 @@ fn shadowed(spec: &Spec, matched: &[Vec<usize>], modules: usize) -> Vec<Diagnost
         let LastOfLayer { formats, inputs } = last
             .entry(rule.layer)
             .or_insert_with(|| LastOfLayer { formats: vec![None; modules], inputs: vec![None; modules] });
-        for &module in &matched[index] {
+        for &module in matched[index].iter().filter(|_| rule.readable) {
             if rule.format.is_some() {
                 formats[module] = Some(index);
             }
@@ -292,7 +314,7 @@ fn shadowed(spec: &Spec, matched: &[Vec<usize>], modules: usize) -> Vec<Diagnost
         }
     }
     for (index, rule) in spec.rules.iter().enumerate() {
-        if matched[index].is_empty() || rule.shadowed {
+        if matched[index].is_empty() || rule.shadowed || !rule.readable {
             continue;
         }
         let LastOfLayer { formats, inputs } = &last[&rule.layer];

@@ -324,6 +324,12 @@ pub static CODES: &[Code] = &[
             rule `optional`.",
     },
     Code {
+        code: "S0107",
+        title: "a name that is never used",
+        explanation: "The spec binds a name with `let`, and neither its rules nor its settings use it. Often the name is \
+            misspelt where it was meant to stand, or a rule was taken out and its `let` was forgotten.",
+    },
+    Code {
         code: "S0201",
         title: "an unknown format",
         explanation: "The name after `=>` is not a format, nor a `let` in sight. `lathe list formats` shows all, and \

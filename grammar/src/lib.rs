@@ -39,5 +39,5 @@ pub mod span;
 mod yaml;
 
 pub use fmt::{comments, format};
-pub use parse::{LANGUAGE_VERSION, MAX_SOURCE_LENGTH, Parsed, is_yaml, parse, parse_value};
+pub use parse::{LANGUAGE_VERSION, MAX_SOURCE_LENGTH, Parsed, is_yaml, parse, parse_value, pattern_diagnostic};
 pub use print::{print, print_yaml};

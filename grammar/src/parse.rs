@@ -141,8 +141,8 @@ pub(crate) fn check_path(path: &Spanned<String>) -> Option<Diagnostic> {
     Some(Diagnostic::error("P0001", message).label(path.span, ""))
 }
 
-/// `text` is where the pattern stands in its source.
-pub(crate) fn pattern_diagnostic(fault: &PatternError, text: Span) -> Diagnostic {
+/// What is wrong with a pattern, as a diagnostic; `text` is where the pattern stands in its source.
+pub fn pattern_diagnostic(fault: &PatternError, text: Span) -> Diagnostic {
     let start = (text.start as usize + fault.offset).min(text.end as usize);
     let end = (start + fault.length).min(text.end as usize);
     let mut diagnostic =

@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
         Err(diagnostics) => return Err(Failure::Input(sources, diagnostics)),
     };
     let text = match syntax {
-        Syntax::Lathe => print_lathe(&file),
+        Syntax::Lathe => canonical(print_lathe(&file)),
         Syntax::Yaml => match print_yaml(&file) {
             Some(text) => text,
             None => return Err(Failure::input(&mut sources, not_in_yaml(&file))),
@@ -68,6 +68,13 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     warnings.extend(dropped_comments(&sources, source));
     messages.diagnostics(&sources, &warnings);
     if to_stdout { print(&text) } else { write_file(output, &text) }
+}
+
+/// The text as `lathe fmt` leaves it.
+fn canonical(text: String) -> String {
+    let mut sources = Sources::new();
+    let source = sources.add("converted.lathe", text.as_str());
+    lathe_grammar::format(&sources, source).unwrap_or(text)
 }
 
 /// The syntax of the output, of which name and option must say the same.

@@ -16,7 +16,7 @@ use super::texts::load_entry;
 use super::{Failure, bytes, print};
 use crate::compile::plan_on;
 use crate::plan::{ReportedModule, ReportedPlan, fold};
-use crate::spec::Spec;
+use crate::spec::{Spec, UNKNOWN_NAME};
 
 /// Show what changes per module, and in bytes, from one spec to another on a checkpoint.
 #[derive(Debug, clap::Args)]
@@ -40,9 +40,19 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     let checkpoint = open_checkpoint(&arguments.checkpoint, &mut sources)?;
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
     let mut specs: Vec<Spec> = Vec::new();
+    let mut found: Vec<Vec<Diagnostic>> = Vec::new();
     for name in [&arguments.spec_a, &arguments.spec_b] {
         let entry = load_entry(name, &mut sources)?;
-        specs.extend(subject.specs(&entry, false, &mut sources, &mut diagnostics));
+        let mut faults = Vec::new();
+        specs.extend(subject.specs(&entry, false, &mut sources, &mut faults));
+        found.push(faults);
+    }
+    // A name that only one of them has is set in that one.
+    let is_unknown = |fault: &Diagnostic| fault.code == "S0007" && fault.message.starts_with(UNKNOWN_NAME);
+    for at in [0, 1] {
+        let of_other: Vec<String> = found[1 - at].iter().map(|fault| fault.message.clone()).collect();
+        let news = |fault: &Diagnostic| !is_unknown(fault) || (at == 0 && of_other.contains(&fault.message));
+        diagnostics.extend(found[at].iter().filter(|fault| news(fault)).cloned());
     }
     let model = subject.model(&checkpoint, &mut sources, &mut diagnostics)?;
     let (Some(model), [_, _]) = (model, &specs[..]) else { return Err(Failure::Input(sources, diagnostics)) };

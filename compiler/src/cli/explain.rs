@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use lathe_grammar::codes::{self, CODES};
 use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::pattern::Pattern;
+use lathe_grammar::pattern_diagnostic;
 use lathe_grammar::span::{Sources, Span};
 
 use super::layout::{prose_columns, wrap};
@@ -17,6 +18,7 @@ use crate::compile::{Planned, plan};
 use crate::elaborate::{Elaborated, Module, ModuleId};
 use crate::model::Checkpoint;
 use crate::plan::{By, Decided, Plan, RuleId, fold};
+use crate::resolve::nothing_matches;
 use crate::spec::{Rule, Stated};
 
 /// Say what a code of a message means, or why a module becomes what it does.
@@ -72,9 +74,9 @@ fn explain_module(arguments: &Arguments, checkpoint: &Path, written: &str, messa
         Ok(planned) => planned,
         Err(diagnostics) => return Err(Failure::Input(sources, diagnostics)),
     };
-    let modules = match find(written, &planned.model) {
+    let modules = match find(written, &planned.model, &mut sources) {
         Ok(modules) => modules,
-        Err(message) => return Err(Failure::Unknown(message)),
+        Err(diagnostic) => return Err(Failure::Input(sources, vec![*diagnostic])),
     };
     let explained = modules.into_iter().map(|id| {
         let path = planned.model.modules[id.0 as usize].path.clone();
@@ -97,7 +99,7 @@ fn explain_module(arguments: &Arguments, checkpoint: &Path, written: &str, messa
 }
 
 /// The module of this path, or all that a pattern matches.
-fn find(written: &str, model: &Elaborated) -> Result<Vec<ModuleId>, String> {
+fn find(written: &str, model: &Elaborated, sources: &mut Sources) -> Result<Vec<ModuleId>, Box<Diagnostic>> {
     let ids = |matches: &dyn Fn(&Module) -> bool| -> Vec<ModuleId> {
         let matching = model.modules.iter().enumerate().filter(|(_, module)| matches(module));
         matching.map(|(index, _)| ModuleId(index as u32)).collect()
@@ -106,15 +108,11 @@ fn find(written: &str, model: &Elaborated) -> Result<Vec<ModuleId>, String> {
     if !exact.is_empty() {
         return Ok(exact);
     }
-    let pattern =
-        Pattern::parse(written).map_err(|error| format!("`{written}` is no module, nor a pattern: {error}"))?;
+    let source = sources.add("MODULE", written);
+    let span = Span::new(source, 0..sources.get(source).text.len());
+    let pattern = Pattern::parse(written).map_err(|fault| Box::new(pattern_diagnostic(&fault, span)))?;
     let found = ids(&|module| model.is_match(&pattern, module));
-    if found.is_empty() {
-        let near = nearest(written, model.modules.iter().map(|module| module.path.as_str()));
-        let help = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-        return Err(format!("`{written}` matches no module of {}{help}", model.name));
-    }
-    Ok(found)
+    if found.is_empty() { Err(Box::new(nothing_matches(&pattern, span, model))) } else { Ok(found) }
 }
 
 /// Everything about one module but its path.

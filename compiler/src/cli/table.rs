@@ -47,7 +47,9 @@ pub(super) fn table(columns: &[Column], rows: &[Vec<String>], width: Option<usiz
             layout = widths(&shown);
         }
         while total(&layout) > width {
-            let Some(widest) = layout.iter_mut().filter(|width| **width > NARROWEST).max() else { break };
+            // Numbers stay whole.
+            let texts = layout.iter_mut().zip(&shown).filter(|(_, column)| !columns[**column].right);
+            let Some(widest) = texts.map(|(width, _)| width).filter(|width| **width > NARROWEST).max() else { break };
             *widest -= 1;
         }
     }

@@ -25,11 +25,11 @@ const HUES: [Color; 7] = [
     Color { fill: "#def4fd", line: "#2f9bd0" },
 ];
 
-/// Families that are as the checkpoint has them, or plain floats.
-const NEUTRAL_FAMILIES: [&str; 4] = ["keep", "bf16", "f16", "f32"];
+/// The family that is as the checkpoint has it.
+const NEUTRAL_FAMILY: &str = "keep";
 
 /// Families with a hue of their own, as long as no other family has taken it.
-const PREFERRED: [(&str, usize); 14] = [
+const PREFERRED: [(&str, usize); 17] = [
     ("int8", 0),
     ("int4", 1),
     ("fp8_e4m3", 2),
@@ -44,6 +44,9 @@ const PREFERRED: [(&str, usize); 14] = [
     ("int7", 6),
     ("int6", 6),
     ("int5", 5),
+    ("bf16", 6),
+    ("f16", 2),
+    ("f32", 5),
 ];
 
 /// `int4` of `int4(group: 128)`.
@@ -61,7 +64,7 @@ impl<'a> Colors<'a> {
         let mut families: Vec<&str> = formats.into_iter().map(family).collect();
         families.sort_unstable();
         families.dedup();
-        families.retain(|family| !NEUTRAL_FAMILIES.contains(family));
+        families.retain(|family| *family != NEUTRAL_FAMILY);
         let mut free: Vec<usize> = (0..HUES.len()).collect();
         let mut hues: BTreeMap<&str, usize> = BTreeMap::new();
         for &(family, hue) in &PREFERRED {
@@ -103,7 +106,7 @@ mod tests {
 
     #[test]
     fn every_format_is_neutral_or_prefers_a_hue() {
-        let known = NEUTRAL_FAMILIES.into_iter().chain(PREFERRED.into_iter().map(|(family, _)| family));
+        let known = std::iter::once(NEUTRAL_FAMILY).chain(PREFERRED.into_iter().map(|(family, _)| family));
         let mut known: Vec<&str> = known.collect();
         let mut formats: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
         known.sort_unstable();

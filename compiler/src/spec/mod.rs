@@ -31,7 +31,7 @@ use lathe_grammar::span::{Span, Spanned};
 
 pub use formats::{FORMATS, Format, FormatKind, Granularity, Indivisible, Role};
 pub use load::{Entry, FileError, Files, Loaded, NoFiles, Place, load};
-pub use overrides::apply as apply_overrides;
+pub use overrides::{UNKNOWN_NAME, apply as apply_overrides};
 pub use parameters::{Parameter, Type};
 pub use rotations::{ROTATIONS, RotationKind, SITES, Site, SiteKind, Turn};
 
@@ -149,6 +149,8 @@ pub struct Rule {
     pub layer: usize,
     /// Whether it decides nothing for any model, which was reported.
     pub shadowed: bool,
+    /// Whether all of it could be read.
+    pub readable: bool,
 }
 
 /// A request for a rotation, checked.
@@ -213,6 +215,7 @@ pub fn check(loaded: &Loaded, diagnostics: &mut Vec<Diagnostic>) -> Option<Spec>
                 span: rule.span,
                 layer: index,
                 shadowed: false,
+                readable: rule.is_readable(),
             });
         }
         for (at, diagnostic) in shadow::shadowed(layer) {
@@ -234,6 +237,9 @@ pub fn check(loaded: &Loaded, diagnostics: &mut Vec<Diagnostic>) -> Option<Spec>
     let unused: Vec<&ast::Let> = names.lets().filter(|binding| !names.is_used(binding)).collect();
     for binding in unused {
         check_unused(binding, &names, &mut found);
+    }
+    if !found.iter().chain(diagnostics.iter()).any(Diagnostic::is_error) {
+        found.extend(never_used(loaded, &names));
     }
     let tied_word = tied.and_then(|word| setting("tied", word, &mut found));
     let compute_word = compute.and_then(|word| setting("compute", word, &mut found));
@@ -267,7 +273,8 @@ pub fn check(loaded: &Loaded, diagnostics: &mut Vec<Diagnostic>) -> Option<Spec>
 
 fn same_place(a: &Rotation, b: &Rotation) -> bool {
     let within = |request: &Rotation| request.within.as_ref().map(|pattern| pattern.value.to_string());
-    a.site.value == b.site.value && within(a) == within(b)
+    let is_readable = a.within.as_ref().is_none_or(|pattern| pattern.value.is_readable());
+    is_readable && a.site.value == b.site.value && within(a) == within(b)
 }
 
 /// A request of one spec for the same site and pattern as an earlier one.
@@ -303,16 +310,17 @@ fn rotation(
         diagnostics.push(diagnostic.help(help));
         return None;
     };
+    let by = if request.by.value.is_readable() { request.by.value.to_string() } else { "ROTATION".to_owned() };
     match (kind.pattern, &request.within) {
         (Some(true), None) => {
             let message = format!("`{}` needs a pattern: the input of which modules?", kind.name);
-            let help = format!("write `{} of PATTERN by {}`", kind.name, request.by.value);
+            let help = format!("write `{} of PATTERN by {by}`", kind.name);
             diagnostics.push(Diagnostic::error("S0206", message).label(written.span, "").help(help));
             return None;
         }
         (None, Some(pattern)) => {
             let message = format!("`{}` takes no pattern: it is one stream through the whole model", kind.name);
-            let help = format!("write `{} by {}`", kind.name, request.by.value);
+            let help = format!("write `{} by {by}`", kind.name);
             diagnostics.push(Diagnostic::error("S0203", message).label(pattern.span, "").help(help));
             return None;
         }
@@ -342,6 +350,19 @@ fn setting(name: &'static str, word: &Spanned<String>, diagnostics: &mut Vec<Dia
         diagnostics.push(Diagnostic { help, ..diagnostic });
     }
     found
+}
+
+/// The `let`s of the spec itself that nothing uses. Those of a base may be there for others that extend it.
+fn never_used(loaded: &Loaded, names: &Names<'_>) -> Vec<Diagnostic> {
+    let own = loaded.layers.last().into_iter().flat_map(|layer| &layer.lets);
+    let unused = own.filter(|binding| !names.is_used(binding));
+    let warning = |binding: &ast::Let| {
+        let message = format!("`{}` is bound and never used", binding.name.value);
+        Diagnostic::warning("S0107", message)
+            .label(binding.name.span, "")
+            .help("drop it, or write it where it was meant")
+    };
+    unused.map(warning).collect()
 }
 
 /// A `let` that nothing uses is looked at too.

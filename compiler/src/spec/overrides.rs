@@ -9,6 +9,9 @@ use super::load::Loaded;
 use super::names::{Names, as_call};
 use super::rotations::SITES;
 
+/// Begins what is said of a name that a spec does not have.
+pub const UNKNOWN_NAME: &str = "the spec has no `let` or setting";
+
 /// One override, read.
 #[derive(Debug)]
 struct Override {
@@ -124,7 +127,7 @@ fn set(setting: Override, loaded: &mut Loaded) -> Result<(), Box<Diagnostic>> {
         (unknown, _) => {
             let lets: Vec<String> = in_sight(loaded).map(|binding| binding.name.value.clone()).collect();
             let known = lets.iter().map(String::as_str).chain(["kv_cache", "tied", "compute"]);
-            let diagnostic = fault(format!("the spec has no `let` or setting `{unknown}`"), name.span);
+            let diagnostic = fault(format!("{UNKNOWN_NAME} `{unknown}`"), name.span);
             return Err(match near(unknown, known) {
                 Some(near) => diagnostic.help(format!("did you mean `{near}`?")).into(),
                 None if lets.is_empty() => {
