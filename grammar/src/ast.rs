@@ -108,6 +108,13 @@ pub struct Rule {
     pub span: Span,
 }
 
+impl Rule {
+    /// Whether its pattern and its formats could be read.
+    pub fn is_readable(&self) -> bool {
+        self.pattern.value.is_readable() && self.format.iter().chain(&self.input).all(|call| call.value.is_readable())
+    }
+}
+
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
         (&self.pattern, &self.format, &self.input, self.optional)
@@ -143,10 +150,23 @@ impl PartialEq for Rotation {
 /// tables of formats and rotations later.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
-    /// `keep`, `int8`, …, or a `let`.
+    /// `keep`, `int8`, …, or a `let`. Empty, which cannot be written, in place of a call that could not be read: that was
+    /// reported.
     pub name: Spanned<String>,
     /// In the order of the text.
     pub args: Vec<Arg>,
+}
+
+impl Call {
+    /// Stands for one at `span` that could not be read.
+    pub fn unreadable(span: Span) -> Spanned<Call> {
+        Spanned::new(Call { name: Spanned::new(String::new(), span), args: Vec::new() }, span)
+    }
+
+    /// Whether it could be read.
+    pub fn is_readable(&self) -> bool {
+        !self.name.value.is_empty()
+    }
 }
 
 /// A model definition: an architecture as data.

@@ -115,6 +115,8 @@ enum Matcher {
     Paths(Vec<PathPattern>),
     /// Anchored at both ends.
     Regex(Regex),
+    /// Malformed: it matches nothing.
+    Unreadable,
 }
 
 impl Pattern {
@@ -124,6 +126,17 @@ impl Pattern {
     /// When it is malformed, longer than [`MAX_PATTERN_LENGTH`] or stands for more than [`MAX_ALTERNATIVES`].
     pub fn parse(text: &str) -> Result<Pattern, PatternError> {
         read::pattern(text)
+    }
+
+    /// Stands for a pattern that is malformed, which was reported, so that the rest of its rule is looked at. It matches
+    /// nothing, covers nothing and is covered by nothing.
+    pub fn unreadable(text: &str) -> Pattern {
+        Pattern { text: text.to_owned(), matcher: Matcher::Unreadable }
+    }
+
+    /// Whether it was well-formed.
+    pub fn is_readable(&self) -> bool {
+        !matches!(self.matcher, Matcher::Unreadable)
     }
 
     /// Whether it matches this module.
@@ -136,6 +149,7 @@ impl Pattern {
                 })
             }
             Matcher::Regex(regex) => regex.is_match(candidate.path),
+            Matcher::Unreadable => false,
         }
     }
 
@@ -150,6 +164,7 @@ impl Pattern {
                     .any(|alternative| alternative.kind.is_none() && alternative.matches(path, &segments, children))
             }
             Matcher::Regex(regex) => regex.is_match(path),
+            Matcher::Unreadable => false,
         }
     }
 
@@ -160,7 +175,7 @@ impl Pattern {
             Matcher::Paths(alternatives) => {
                 alternatives.iter().flat_map(PathPattern::one_index_each).map(Pattern::from).collect()
             }
-            Matcher::Regex(_) => vec![self.clone()],
+            Matcher::Regex(_) | Matcher::Unreadable => vec![self.clone()],
         }
     }
 
@@ -170,6 +185,7 @@ impl Pattern {
         match &self.matcher {
             Matcher::Paths(alternatives) => alternatives.iter().map(PathPattern::index_choices).sum(),
             Matcher::Regex(_) => REGEX_WEIGHT,
+            Matcher::Unreadable => 1,
         }
     }
 }

@@ -371,10 +371,12 @@ impl Reader<'_> {
         (span, if literal { Origin::exact(span) } else { Origin::whole(whole) })
     }
 
-    fn pattern(&mut self, key: Span, value: &Node) -> Option<Spanned<Pattern>> {
-        let (text, whole) = self.text(key, value, "a pattern")?;
-        match self.patterns.parse(text) {
-            Ok(pattern) => Some(Spanned::new(pattern, whole)),
+    fn pattern(&mut self, key: Span, value: &Node) -> Spanned<Pattern> {
+        let Some((text, whole)) = self.text(key, value, "a pattern") else {
+            return Spanned::new(Pattern::unreadable(""), self.span(value));
+        };
+        let pattern = match self.patterns.parse(text) {
+            Ok(pattern) => pattern,
             Err(fault) => {
                 let (span, literal) = self.literal(text, whole);
                 let mut diagnostic = pattern_diagnostic(&fault, span);
@@ -382,12 +384,13 @@ impl Reader<'_> {
                     diagnostic.labels[0].span = whole;
                 }
                 self.diagnostics.push(diagnostic);
-                None
+                Pattern::unreadable(text)
             }
-        }
+        };
+        Spanned::new(pattern, whole)
     }
 
-    fn format(&mut self, key: Span, value: &Node) -> Option<Spanned<Call>> {
+    fn format(&mut self, key: Span, value: &Node) -> Spanned<Call> {
         self.call(key, value, "a format", dsl::parse_format)
     }
 
@@ -397,11 +400,11 @@ impl Reader<'_> {
         value: &Node,
         what: &str,
         parse: impl Fn(&str, Origin) -> (Option<Call>, Vec<Diagnostic>),
-    ) -> Option<Spanned<Call>> {
-        let (text, whole) = self.text(key, value, what)?;
+    ) -> Spanned<Call> {
+        let Some((text, whole)) = self.text(key, value, what) else { return Call::unreadable(self.span(value)) };
         let (span, origin) = self.origin(text, whole);
         let (call, diagnostics) = parse(text, origin);
         self.diagnostics.extend(diagnostics);
-        call.map(|call| Spanned::new(call, span))
+        call.map_or_else(|| Call::unreadable(span), |call| Spanned::new(call, span))
     }
 }

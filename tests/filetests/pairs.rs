@@ -1,8 +1,11 @@
 //! Two mistakes in one text are two diagnostics: every pair of a list, in both syntaxes.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use lathe_compiler::compile::{define, load_specs};
+use lathe_compiler::elaborate::Elaborated;
+use lathe_compiler::model::Checkpoint;
 use lathe_compiler::resolve::resolve;
 use lathe_compiler::spec::{Entry, NoFiles, Place};
 use lathe_grammar::diag::Diagnostic;
@@ -143,23 +146,36 @@ fn yaml(first: &Mistake, second: &Mistake) -> String {
     text
 }
 
-/// Every pair, in both orders.
-#[test]
-fn two_mistakes_are_two_diagnostics() {
+static MODEL: LazyLock<(Checkpoint, Elaborated)> = LazyLock::new(|| {
     let checkpoint = open(&support::model("micro-llama"));
     let mut sources = Sources::new();
     let model = define(None, &checkpoint, false, &mut sources, &mut Vec::new()).expect("a shipped definition fits");
-    let codes = |name: &str, text: &str| -> Vec<&'static str> {
-        let mut sources = Sources::new();
-        let entry = Entry { source: sources.add(name, text), place: Place::File(name.into()), name: None };
-        let mut found: Vec<Diagnostic> = Vec::new();
-        for spec in load_specs(&entry, true, &[], &NoFiles, &mut sources, &mut found) {
-            resolve(&spec, &model, &checkpoint, &sources, &mut found);
-        }
-        let mut codes: Vec<&str> = found.iter().map(|diagnostic| diagnostic.code).collect();
-        codes.sort_unstable();
-        codes
-    };
+    (checkpoint, model)
+});
+
+/// What is said of a text, in the order of the codes.
+fn codes(name: &str, text: &str) -> Vec<&'static str> {
+    let (checkpoint, model) = &*MODEL;
+    let mut sources = Sources::new();
+    let entry = Entry { source: sources.add(name, text), place: Place::File(name.into()), name: None };
+    let mut found: Vec<Diagnostic> = Vec::new();
+    for spec in load_specs(&entry, true, &[], &NoFiles, &mut sources, &mut found) {
+        resolve(&spec, model, checkpoint, &sources, &mut found);
+    }
+    let mut codes: Vec<&str> = found.iter().map(|diagnostic| diagnostic.code).collect();
+    codes.sort_unstable();
+    codes
+}
+
+fn report(mut failures: Vec<String>) {
+    let count = failures.len();
+    failures.truncate(8);
+    assert!(failures.is_empty(), "{count} texts, of them:\n{}", failures.join("\n"));
+}
+
+/// Every pair, in both orders.
+#[test]
+fn two_mistakes_are_two_diagnostics() {
     let mut failures: Vec<String> = Vec::new();
     for (i, first) in MISTAKES.iter().enumerate() {
         for second in MISTAKES.iter().enumerate().filter(|(j, _)| i != *j).map(|(_, second)| second) {
@@ -176,7 +192,79 @@ fn two_mistakes_are_two_diagnostics() {
             }
         }
     }
-    let count = failures.len();
-    failures.truncate(8);
-    assert!(failures.is_empty(), "{count} pairs, of them:\n{}", failures.join("\n"));
+    report(failures);
+}
+
+/// What can stand in one place of a rule, each with the code that it is to have: the first is right.
+type Choices = &'static [(&'static str, &'static str)];
+
+const PATTERNS: Choices = &[
+    ("", "q_proj"),
+    ("S0102", ":linaer"),
+    ("S0102", "q_proj..x"),
+    ("S0102", "re:\"(x\""),
+    ("S0101", "qq_proj"),
+    ("S0104", "mlp"),
+    ("S0105", "layers[9].mlp.up_proj"),
+    ("S0106", "{q_proj,zz}"),
+];
+const FORMATS: Choices = &[
+    ("", "f16"),
+    ("P0001", "int4(group 3)"),
+    ("S0201", "fp17"),
+    ("S0203", "int4(gruop: 3)"),
+    ("S0205", "int4(group: 1)"),
+    ("S0206", "int4"),
+    ("S0208", "int8(per: token)"),
+];
+const INPUTS: Choices = &[("", ""), ("P0001", "int8(per token)"), ("S0201", "fp18"), ("S0208", "nf4(group: 64)")];
+
+/// Every pattern, format and input, in one rule between two that match the same: of two texts that are not in the
+/// language on one line, the first is reported.
+#[test]
+fn mistakes_of_one_rule_are_told_apart() {
+    let mut failures: Vec<String> = Vec::new();
+    for (in_pattern, pattern) in PATTERNS {
+        for (in_format, format) in FORMATS {
+            for (in_input, input) in INPUTS {
+                let mut expected = vec![*in_pattern, *in_format, *in_input];
+                expected.retain(|code| !code.is_empty());
+                expected.sort_unstable();
+                let (with, entry) = match *input {
+                    "" => (String::new(), String::new()),
+                    input => (format!(" with input {input}"), format!("    input: '{input}'\n")),
+                };
+                let text =
+                    format!("lathe 1\nspec one {{\n    rules {{\n        {pattern} => {format}{with}\n    }}\n}}\n");
+                let twin =
+                    format!("lathe: 1\nspec: one\nrules:\n  - match: '{pattern}'\n    format: '{format}'\n{entry}");
+                let mut on_one_line = expected.clone();
+                on_one_line.dedup_by(|a, b| a == b && *a == "P0001");
+                for (name, text, expected) in [("one.lathe", text, on_one_line), ("one.yaml", twin, expected)] {
+                    let found = codes(name, &text);
+                    if found != expected {
+                        failures.push(format!("expected {expected:?}, found {found:?} in {name}:\n{text}"));
+                    }
+                }
+            }
+        }
+    }
+    report(failures);
+}
+
+/// A rule that could not be read as a whole says nothing about others, nor they about it.
+#[test]
+fn what_could_not_be_read_shadows_nothing() {
+    for (broken, code) in
+        [(":linaer => f16", "S0102"), ("q_proj => int4(group 3)", "P0001"), ("** => with inputs keep", "P0001")]
+    {
+        for lines in [format!("{broken}\n** => f16"), format!("q_proj => f16\n{broken}"), format!("{broken}\n{broken}")]
+        {
+            let expected = vec![code; lines.matches(broken).count()];
+            let text = format!("lathe 1\nspec one {{\nrules {{\n{lines}\n}}\n}}\n");
+            assert_eq!(codes("one.lathe", &text), expected, "{text}");
+        }
+    }
+    let text = "lathe 1\nspec one {\nrotate {\nvalue of ..x by hadamard\nvalue of ..x by hadamard\n}\n}\n";
+    assert_eq!(codes("one.lathe", text), ["S0102", "S0102"]);
 }

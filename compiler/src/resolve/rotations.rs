@@ -122,7 +122,7 @@ fn edges(request: &Rotation, model: &Elaborated, sources: &Sources) -> (BTreeSet
     let pattern = &within.value;
     let found: BTreeSet<NodeId> =
         all.iter().filter(|edge| edge.is_within(pattern, model)).map(|edge| edge.id).collect();
-    if request.optional {
+    if request.optional || !pattern.is_readable() {
         return (found, Vec::new());
     }
     let alternatives = pattern.alternatives();

@@ -200,6 +200,9 @@ impl fmt::Display for Turn {
 
 /// Checks a rotation. `None` when there is a mistake; every one has been reported.
 pub(super) fn rotation(call: &Spanned<Call>, names: &Names<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Turn> {
+    if !call.value.is_readable() {
+        return None;
+    }
     let (meant, _) = names.call(call, diagnostics)?;
     let name = &meant.value.name;
     let Some(kind) = RotationKind::find(&name.value) else {

@@ -3,7 +3,8 @@
 //! A rule decides nothing when each of its attributes is stated again by later rules that match every module that takes a
 //! format and that it matches. `layers[0].* => keep` before `** => f16` is such a rule, though it could match norms as
 //! well, which `**` leaves out: nothing but `keep` can be said of a norm, so there, too, it decides nothing. A rule that
-//! names norms, as `layers[0].*:norm => keep`, is shadowed only by others that match them.
+//! names norms, as `layers[0].*:norm => keep`, is shadowed only by others that match them. Of a rule that could not be read
+//! as a whole, nothing of all this can be told.
 
 use lathe_grammar::ast::{Rule, Spec};
 use lathe_grammar::diag::Diagnostic;
@@ -15,11 +16,12 @@ const MAX_STEPS: usize = 1 << 24;
 
 /// Every rule of `spec` that decides nothing for any model, by its index, with what to say about it.
 pub(super) fn shadowed(spec: &Spec) -> Vec<(usize, Diagnostic)> {
-    let rules: &[Rule] = spec.rules.as_ref().map_or(&[], |rules| &rules.value);
-    let outlines: Vec<(&Rule, Outline)> = rules.iter().map(|rule| (rule, Outline::of(&rule.pattern.value))).collect();
+    let rules = spec.rules.iter().flat_map(|rules| &rules.value).enumerate().filter(|(_, rule)| rule.is_readable());
+    let (places, outlines): (Vec<usize>, Vec<(&Rule, Outline)>) =
+        rules.map(|(at, rule)| (at, (rule, Outline::of(&rule.pattern.value)))).unzip();
     let effort = Effort::new(MAX_STEPS);
-    let looked_at = (0..rules.len()).take_while(|_| !effort.is_spent());
-    looked_at.filter_map(|i| Some((i, diagnostic(&outlines[i], &outlines[i + 1..], &effort)?))).collect()
+    let looked_at = (0..outlines.len()).take_while(|_| !effort.is_spent());
+    looked_at.filter_map(|i| Some((places[i], diagnostic(&outlines[i], &outlines[i + 1..], &effort)?))).collect()
 }
 
 fn diagnostic((rule, outline): &(&Rule, Outline), later: &[(&Rule, Outline)], effort: &Effort) -> Option<Diagnostic> {

@@ -1,5 +1,7 @@
 //! What to say about text that the grammar could not read.
 
+use std::ops::Range;
+
 use pest::Parser as _;
 use pest::error::{Error, ErrorVariant, InputLocation};
 use pest::iterators::Pair;
@@ -208,7 +210,7 @@ impl Walker {
     }
 
     /// Acts on a text that begins at this offset of the one at hand.
-    fn shifted<T>(&mut self, by: isize, act: impl FnOnce(&mut Self) -> T) -> T {
+    pub(super) fn shifted<T>(&mut self, by: isize, act: impl FnOnce(&mut Self) -> T) -> T {
         let origin = self.origin;
         self.origin = origin.part(by);
         let value = act(self);
@@ -350,6 +352,34 @@ fn find_outside(line: &str, accept: impl Fn(&str) -> bool) -> Option<usize> {
         }
     }
     None
+}
+
+/// Where the formats stand in the part of a rule behind its arrow, which could not be read.
+pub(super) struct Halves {
+    pub(super) format: Option<Range<usize>>,
+    pub(super) input: Option<Range<usize>>,
+    pub(super) is_optional: bool,
+}
+
+pub(super) fn halves(rest: &str) -> Halves {
+    let stands_for = |word: &str, keyword: &str| word == keyword || nearest(word, [keyword]).is_some();
+    let end = |text: &str| text.trim_end_matches([' ', '\t', ';', ',']).len();
+    let last_word = rest[..end(rest)].rfind([' ', '\t', ')']).map_or(0, |before| before + 1);
+    let is_optional = stands_for(&rest[last_word..end(rest)], "optional");
+    let rest = &rest[..if is_optional { last_word } else { rest.len() }];
+    let with = find_outside(rest, |from| {
+        let is_start = !rest[..rest.len() - from.len()].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        is_start && leading_word(from) == "with"
+    });
+    let format = 0..end(&rest[..with.unwrap_or(rest.len())]);
+    let input = with.map(|with| {
+        let skip = |at: usize| rest.len() - rest[at..].trim_start().len();
+        let behind = skip(with + "with".len());
+        let word = leading_word(&rest[behind..]);
+        let start = if stands_for(word, "input") { skip(behind + word.len()) } else { behind };
+        start..end(rest).max(start)
+    });
+    Halves { format: Some(format).filter(|format| with.is_none() || !format.is_empty()), input, is_optional }
 }
 
 /// Help for a line of a spec that reads like one of `rules` or `rotate`.

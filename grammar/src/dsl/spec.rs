@@ -1,5 +1,8 @@
 //! Specs: their sections, rules and requests for rotations.
 
+use std::ops::Range;
+
+use pest::Parser as _;
 use pest::iterators::Pair;
 
 use crate::ast::{Call, Let, Rotation, Rule as SpecRule, Spec};
@@ -8,8 +11,8 @@ use crate::parse::pattern_diagnostic;
 use crate::pattern::Pattern;
 use crate::span::{Span, Spanned};
 
-use super::mistakes::Place;
-use super::{Head, Rule, Walker, significant};
+use super::mistakes::{self, Halves, Place};
+use super::{Grammar, Head, Rule, Walker, significant};
 
 /// The sections of a spec, as they are read.
 #[derive(Default)]
@@ -23,6 +26,13 @@ struct Sections {
     kv_cache: Option<Spanned<Call>>,
     tied: Option<Spanned<String>>,
     compute: Option<Spanned<String>>,
+}
+
+/// What a rule states about the modules that it matches.
+struct Decision {
+    format: Option<Spanned<Call>>,
+    input: Option<Spanned<Call>>,
+    is_optional: bool,
 }
 
 impl Walker {
@@ -128,15 +138,11 @@ impl Walker {
         let span = self.span(&pair);
         let (mut pattern, mut format, mut input) = (None, None, None);
         let (mut with_input, mut optional) = (None, None);
-        let mut good = true;
         for part in significant(pair) {
             let at = self.span(&part);
             match part.as_rule() {
-                Rule::pattern => pattern = self.pattern(&part),
-                Rule::format => {
-                    format = self.call(part);
-                    good &= format.is_some();
-                }
+                Rule::pattern => pattern = Some(self.pattern(&part)),
+                Rule::format => format = Some(self.readable_call(part)),
                 Rule::with_input => {
                     if let Some(optional) = optional {
                         let fault = Diagnostic::error("P0001", "`optional` stands last in a rule")
@@ -144,8 +150,7 @@ impl Walker {
                             .help("write `PATTERN => FORMAT with input FORMAT optional`");
                         self.diagnostics.push(fault);
                     }
-                    let read = significant(part).next().and_then(|format| self.call(format));
-                    good &= read.is_some();
+                    let read = significant(part).next().map(|format| self.readable_call(format));
                     match with_input {
                         Some(first) => self.twice("a rule has one `with input`".to_owned(), at, first),
                         None => (with_input, input) = (Some(at), read),
@@ -154,36 +159,53 @@ impl Walker {
                 Rule::kw_optional => self.flag(&part, &mut optional),
                 _ => {
                     self.bad_rest(&part, Rule::decision);
-                    good = false;
+                    let decision = self.halves(&part);
+                    (format, input) = (decision.format, decision.input);
+                    optional = decision.is_optional.then_some(at);
                 }
             }
         }
-        if !good {
-            return None;
-        }
         Some(SpecRule { pattern: pattern?, format, input, optional: optional.is_some(), span })
+    }
+
+    /// What can be told of `FORMAT [with input FORMAT] [optional]` when it could not be read, which was reported.
+    fn halves(&mut self, pair: &Pair<Rule>) -> Decision {
+        let text = pair.as_str();
+        let Halves { format, input, is_optional } = mistakes::halves(text);
+        let start = pair.as_span().start();
+        let mut half = |half: Range<usize>| {
+            let (first, text) = (start + half.start, &text[half]);
+            let whole = self.origin.place(first..first + text.len());
+            self.shifted(first as isize, |walker| match Grammar::parse(Rule::only_format, text) {
+                Ok(mut pairs) => pairs.next().and_then(|pair| Some(walker.readable_call(significant(pair).next()?))),
+                Err(_) => None,
+            })
+            .unwrap_or_else(|| Call::unreadable(whole))
+        };
+        Decision { format: format.map(&mut half), input: input.map(half), is_optional }
+    }
+
+    fn readable_call(&mut self, pair: Pair<Rule>) -> Spanned<Call> {
+        let span = self.span(&pair);
+        self.call(pair).unwrap_or_else(|| Call::unreadable(span))
     }
 
     fn rotation(&mut self, pair: Pair<Rule>) -> Option<Rotation> {
         let span = self.span(&pair);
         let (mut site, mut within, mut by) = (None, None, None);
         let (mut offline, mut optional) = (None, None);
-        let mut good = true;
         for part in significant(pair) {
             match part.as_rule() {
                 Rule::site => site = Some(self.name(&part)),
-                Rule::within => {
-                    within = self.pattern(&part);
-                    good &= within.is_some();
-                }
-                Rule::rotation_value => by = self.call(part),
+                Rule::within => within = Some(self.pattern(&part)),
+                Rule::rotation_value => by = Some(self.readable_call(part)),
                 Rule::kw_offline => self.flag(&part, &mut offline),
                 Rule::kw_optional => self.flag(&part, &mut optional),
-                _ => self.bad_rest(&part, Rule::rotated_by),
+                _ => {
+                    by = Some(Call::unreadable(self.span(&part)));
+                    self.bad_rest(&part, Rule::rotated_by);
+                }
             }
-        }
-        if !good {
-            return None;
         }
         let (offline, optional) = (offline.is_some(), optional.is_some());
         Some(Rotation { site: site?, within, by: by?, offline, optional, span })
@@ -198,16 +220,14 @@ impl Walker {
         }
     }
 
-    fn pattern(&mut self, pair: &Pair<Rule>) -> Option<Spanned<Pattern>> {
-        let span = self.span(pair);
-        match self.patterns.parse(pair.as_str().trim_end()) {
-            Ok(pattern) => Some(Spanned::new(pattern, span)),
-            Err(fault) => {
-                if !self.is_reported(pair.get_input(), pair.as_span().start()) {
-                    self.diagnostics.push(pattern_diagnostic(&fault, span));
-                }
-                None
+    fn pattern(&mut self, pair: &Pair<Rule>) -> Spanned<Pattern> {
+        let (span, text) = (self.span(pair), pair.as_str().trim_end());
+        let pattern = self.patterns.parse(text).unwrap_or_else(|fault| {
+            if !self.is_reported(pair.get_input(), pair.as_span().start()) {
+                self.diagnostics.push(pattern_diagnostic(&fault, span));
             }
-        }
+            Pattern::unreadable(text)
+        });
+        Spanned::new(pattern, span)
     }
 }

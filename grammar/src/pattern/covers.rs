@@ -55,10 +55,11 @@ impl<'a> Outline<'a> {
                 let anything = PathPattern { anchored: false, segments: vec![Segment::Any], kind: None };
                 vec![Alternative { regex: Some(&pattern.text), ..Alternative::of(anything) }]
             }
+            Matcher::Unreadable => Vec::new(),
         })
     }
 
-    /// As [`Pattern::alternatives`], in the same order.
+    /// As [`Pattern::alternatives`], in the same order; none of a pattern that could not be read.
     pub fn alternatives(&self) -> &[Alternative<'a>] {
         &self.0
     }

@@ -1,7 +1,8 @@
 //! The sections of a spec.
 
-use crate::ast::{Rotation, Rule, Spec};
+use crate::ast::{Call, Rotation, Rule, Spec};
 use crate::dsl;
+use crate::pattern::Pattern;
 use crate::span::{Span, Spanned};
 
 use super::mend::long_rule;
@@ -28,7 +29,8 @@ impl Reader<'_> {
             let rotations = self.list(key, value, "a list of requests for rotations", help, Reader::rotation);
             Spanned::new(rotations, self.whole(key, value))
         });
-        let kv_cache = entries.find("kv_cache").and_then(|(key, value)| self.format(key, value));
+        let kv_cache = entries.find("kv_cache").map(|(key, value)| self.format(key, value));
+        let kv_cache = kv_cache.filter(|format| format.value.is_readable());
         let mut setting = |name| entries.find(name).and_then(|(key, value)| self.name(key, value, "a word"));
         let (tied, compute) = (setting("tied"), setting("compute"));
         Some(Spec { name: name?, extends, models, lets, rules, rotate, kv_cache, tied, compute })
@@ -102,12 +104,11 @@ impl Reader<'_> {
         }
         if format.is_none() && input.is_none() {
             self.missing(&entries, value, "this rule has neither `format` nor `input`");
-            return None;
         }
-        // A format that was written and could not be read takes the rule with it.
-        let (format, input) =
-            (format.map_or(Some(None), |read| read.map(Some))?, input.map_or(Some(None), |read| read.map(Some))?);
-        Some(Rule { pattern: pattern??, format, input, optional, span: self.span(value) })
+        let span = self.span(value);
+        let pattern = pattern.unwrap_or_else(|| Spanned::new(Pattern::unreadable(""), span));
+        let format = format.or_else(|| input.is_none().then(|| Call::unreadable(span)));
+        Some(Rule { pattern, format, input, optional, span })
     }
 
     fn rotation(&mut self, value: &Node) -> Option<Rotation> {
@@ -123,7 +124,8 @@ impl Reader<'_> {
         if by.is_none() {
             self.missing(&entries, value, "this request has no `by`");
         }
-        let within = within.map_or(Some(None), |read| read.map(Some))?;
-        Some(Rotation { site: site??, within, by: by??, offline, optional, span: self.span(value) })
+        let span = self.span(value);
+        let by = by.unwrap_or_else(|| Call::unreadable(span));
+        Some(Rotation { site: site??, within, by, offline, optional, span })
     }
 }

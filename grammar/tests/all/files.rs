@@ -1,6 +1,6 @@
 //! Whole files.
 
-use lathe_grammar::ast::{BinaryOp, DeclKind, ExprKind, Spec, StmtKind, UnaryOp};
+use lathe_grammar::ast::{BinaryOp, DeclKind, ExprKind, Rule, Spec, StmtKind, UnaryOp};
 use lathe_grammar::span::Span;
 use lathe_grammar::{print, print_yaml};
 
@@ -196,11 +196,14 @@ fn else_may_stand_on_the_next_line() {
 
 #[test]
 fn what_could_be_read_is_there_beside_the_mistakes() {
-    let text = "lathe 1\nspec a {\nrules {\na => \nb => keep\n}\n}\nspec {\n}\nspec c { }\n";
+    let text = "lathe 1\nspec a {\nrules {\na => \nb => keep\nc keep\n}\n}\nspec {\n}\nspec c { }\n";
     let (_, _, parsed) = parse_named("a.lathe", text);
-    assert_eq!(parsed.diagnostics.len(), 2);
+    assert_eq!(parsed.diagnostics.len(), 3);
     let file = parsed.file.expect("the version is known");
     let rules = |spec: &Spec| spec.rules.as_ref().map(|rules| rules.value.len());
     let names: Vec<_> = file.specs().map(|spec| (spec.name.value.as_str(), rules(spec))).collect();
-    assert_eq!(names, [("a", Some(1)), ("c", None)]);
+    assert_eq!(names, [("a", Some(2)), ("c", None)]);
+    let spec = file.specs().next().expect("a spec");
+    let rules = &spec.rules.as_ref().expect("rules").value;
+    assert_eq!(rules.iter().map(Rule::is_readable).collect::<Vec<_>>(), [false, true]);
 }

@@ -27,6 +27,9 @@ pub(in crate::spec) fn format(
     names: &Names<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Checked> {
+    if !call.value.is_readable() {
+        return None;
+    }
     let (meant, used) = names.call(call, diagnostics)?;
     let name = &meant.value.name;
     let mut report = |mut diagnostic: Diagnostic| {

@@ -122,6 +122,11 @@ fn two_mistakes_on_one_line() {
       | a = keep(1, x: 2, x: 3) optinal
       |   ^
       = a rule is written `PATTERN => FORMAT`
+    6:19 P0005: the argument `x` is given twice
+      | a = keep(1, x: 2, x: 3) optinal
+      |                   ^
+      | a = keep(1, x: 2, x: 3) optinal
+      |             ^ the first one is here
     6:25 P0001: expected `with`, `optional` or the end of the line, found `optinal`
       | a = keep(1, x: 2, x: 3) optinal
       |                         ^^^^^^^
