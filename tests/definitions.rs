@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use lathe_compiler::compile::{Prepared, architectures};
-use lathe_grammar::ast::Model;
+use lathe_compiler::elaborate::lint;
+use lathe_grammar::ast::{File, Model};
 use lathe_grammar::span::Sources;
 
 use crate::support::compiler::{Texts, open};
@@ -151,4 +152,70 @@ fn names_and_order_mean_nothing() {
         assert_eq!(plan(&changed), plan(&original));
         assert_eq!(changed.lowered.program, original.lowered.program);
     }
+}
+
+/// What is found in a definition without a checkpoint: `LINE:COLUMN CODE MESSAGE`.
+fn found_alone(name: &str, text: &str) -> Vec<String> {
+    let mut sources = Sources::new();
+    let source = sources.add(name, text);
+    let parsed = lathe_grammar::parse(&sources, source);
+    assert!(parsed.diagnostics.is_empty(), "{name}: {:?}", parsed.diagnostics);
+    let found = parsed.file.iter().flat_map(File::models).flat_map(lint);
+    let shown = found.map(|diagnostic| {
+        let (line, column) = sources.line_column(diagnostic.labels[0].span);
+        format!("{line}:{column} {} {}", diagnostic.code, diagnostic.message)
+    });
+    shown.collect()
+}
+
+#[test]
+fn right_definitions_have_no_mistakes() {
+    for entry in lathe_specs::MODELS.iter().chain([&lathe_specs::BOOKKEEPING]) {
+        assert_eq!(found_alone(entry.path, entry.text), [""; 0]);
+    }
+    let valid = support::root().join("filetests/model/valid.lathe");
+    assert_eq!(found_alone("valid.lathe", &files::read_text(&valid)), [""; 0]);
+}
+
+/// A text of Llama's definition, what it is replaced with, and what is then found.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    ("silu(", "silo(", "42:41 M0001 nothing is called `silo` here"),
+    ("linear(ffn", "liner(ffn", "26:50 M0001 `liner` is no kind of module"),
+    (
+        "module model.norm = rms_norm(d, eps:",
+        "module model.norm = rms_norm(d, epz:",
+        "29:37 M0007 rms_norm has no argument `epz`",
+    ),
+    ("scale:", "scael:", "39:36 M0007 attention has no argument `scael`"),
+    (
+        "v = split_heads(layer.self_attn.v_proj(h), hd)",
+        "v = split_heads(h)",
+        "38:17 M0007 split_heads needs the argument `head_dim`",
+    ),
+    ("rms_norm(d, eps:", "rms_norm(d, d, eps:", "20:62 M0007 rms_norm takes 1 arguments by place, found more"),
+    ("linear(ffn,", "linear(fnn,", "26:57 M0001 nothing is called `fnn` here"),
+    ("attention(q, k,", "attention(q, kk,", "39:30 M0001 nothing is called `kk` here"),
+    ("layer.self_attn.o_proj", "layer.self_attn.oproj", "40:37 M0001 `model.layers.*.self_attn` has no module `oproj`"),
+    ("in model.layers {", "in model.layer {", "34:28 M0001 `model` has no module `layer`"),
+    ("tied_to: model.embed_tokens", "tied_to: model.embed_token", "30:64 M0001 `model` has no module `embed_token`"),
+    ("let heads ", "let d = 1\n    let heads ", "9:9 M0006 `d` is defined twice"),
+    ("module lm_head", "module model.norm, lm_head", "30:12 M0006 module `model.norm` is declared twice"),
+    ("context", "context 1\n    context", "16:5 M0006 a model has one `context`, found two"),
+    ("return lm_head(model.norm(x))", "x = lm_head(x)", "32:5 M0006 the graph ends without a `return`"),
+    (
+        "graph(tokens, positions)",
+        "graph(tokens)",
+        "32:5 M0007 expected `graph(tokens, positions)`, found `graph(tokens)`",
+    ),
+];
+
+#[test]
+fn each_mistake_is_found_without_a_checkpoint() {
+    let llama = lathe_specs::MODELS.iter().find(|entry| entry.name == "llama").expect("it is shipped").text;
+    for (old, new, expected) in MISTAKES {
+        assert_eq!(found_alone("changed.lathe", &llama.replacen(old, new, 1)), [*expected]);
+    }
+    let (declarations, _) = llama.split_once("    graph(").expect("it has a graph");
+    let found = found_alone("changed.lathe", &format!("{declarations}}}\n"));
+    assert_eq!(found, ["4:7 M0006 model `llama` has no graph"]);
 }

@@ -6,9 +6,10 @@
 //! - `passes/*.ir`: a graph, `// ----`, the graph after a pass; `// edit:` lines say what the pass did, `// tie:` lines
 //!   what the plan says of heads and tables.
 //! - `model/*.lathe`: a definition. `// config:` is its config.json, `// tensors:` the checkpoint's tensors and shapes.
+//! - `lint/*.lathe`: a definition that is checked without a checkpoint.
 //! - `diag/*`: a spec, mostly a wrong one; see [`diag`].
 //!
-//! In the last two, lines below a line of text point at what is wrong in it: `^^^ error[M0005]: …` at the place at fault,
+//! In the last three, lines below a line of text point at what is wrong in it: `^^^ error[M0005]: …` at the place at fault,
 //! `--- …` at places that explain it. What has no place in the text stands at the top.
 
 mod diag;
@@ -19,11 +20,13 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lathe_compiler::elaborate::TieCandidate;
+use lathe_compiler::elaborate::{TieCandidate, lint};
 use lathe_compiler::ir::{self, Invariant, Op, ParamId};
 use lathe_compiler::passes::{Options, PIPELINE, run_passes};
 use lathe_compiler::plan::{Finding, Plan, Tie};
-use lathe_grammar::span::{SourceId, Span};
+use lathe_grammar::ast::File;
+use lathe_grammar::diag::Diagnostic;
+use lathe_grammar::span::{SourceId, Sources, Span};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -199,5 +202,18 @@ fn model() {
             Err(error) => diagnostics(error),
         };
         with_marks(&texts.sources, SourceId(1), Comment::Slashes, &found, folder.path())
+    });
+}
+
+#[test]
+fn definitions_alone() {
+    check("lint", |path, text| {
+        assert_eq!(stage(path, text), "lint");
+        let mut sources = Sources::new();
+        let source = sources.add(support::name(path), without_marks(text, Comment::Slashes));
+        let parsed = lathe_grammar::parse(&sources, source);
+        assert!(parsed.diagnostics.is_empty(), "{}: {:?}", path.display(), parsed.diagnostics);
+        let found: Vec<Diagnostic> = parsed.file.iter().flat_map(File::models).flat_map(lint).collect();
+        with_marks(&sources, source, Comment::Slashes, &found, path)
     });
 }

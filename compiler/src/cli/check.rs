@@ -11,12 +11,14 @@ use super::subject::{Subject, open_checkpoint};
 use super::texts::load_entry;
 use super::{Failure, bytes};
 use crate::compile::plan_on;
+use crate::elaborate::lint;
 use crate::plan::ReportedPlan;
 use crate::spec::Spec;
 
 /// Check a spec, alone or against a checkpoint, of which only headers are read.
 ///
-/// A file of model definitions can be checked as well; against a checkpoint, as with --model-def.
+/// A file of model definitions can be checked as well: alone for names, module paths and arguments; against a checkpoint,
+/// as with --model-def.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Spec: a file, FILE#NAME, or the name of a shipped one (`lathe list specs`).
@@ -39,7 +41,13 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
     let mut facts: Vec<String> = Vec::new();
     match checkpoint {
-        None if is_definition => diagnostics = parsed.diagnostics,
+        None if is_definition => {
+            diagnostics = parsed.diagnostics;
+            // What a mistake has cut out of the text cannot be missed in it.
+            if !diagnostics.iter().any(Diagnostic::is_error) {
+                diagnostics.extend(parsed.file.iter().flat_map(File::models).flat_map(lint));
+            }
+        }
         None => {
             let checked = subject.specs(&entry, true, &mut sources, &mut diagnostics);
             diagnostics.extend(checked.iter().flat_map(Spec::unbuilt));

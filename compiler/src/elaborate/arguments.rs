@@ -3,10 +3,11 @@
 use std::rc::Rc;
 
 use lathe_grammar::ast::Arg;
-use lathe_grammar::diag::{Diagnostic, nearest};
+use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Span;
 
 use super::Elaborator;
+use super::mistakes::suggest;
 use super::value::{Reported, Scope, Value};
 use crate::ir::NodeId;
 
@@ -61,6 +62,56 @@ impl Arguments {
     }
 }
 
+/// The parameter that each argument is for, by index, or what does not fit.
+pub(super) fn places(
+    callee: &str,
+    parameters: &[Parameter],
+    args: &[Arg],
+    span: Span,
+) -> Result<Vec<usize>, Vec<Diagnostic>> {
+    let mistake = |span: Span, message: String| Diagnostic::error("M0007", message).label(span, "");
+    let by_place = parameters.iter().filter(|parameter| !parameter.named).count();
+    let mut mistakes = Vec::new();
+    let mut places = Vec::with_capacity(args.len());
+    let mut given = vec![false; parameters.len()];
+    let mut unnamed = 0;
+    for arg in args {
+        let index = match &arg.name {
+            Some(name) => match parameters.iter().position(|parameter| parameter.name == name.value) {
+                Some(index) => index,
+                None => {
+                    let unknown = mistake(name.span, format!("{callee} has no argument `{}`", name.value));
+                    let known = parameters.iter().map(|parameter| parameter.name);
+                    mistakes.push(suggest(unknown, &name.value, known));
+                    continue;
+                }
+            },
+            None => {
+                unnamed += 1;
+                if unnamed > by_place {
+                    if unnamed == by_place + 1 {
+                        let message = format!("{callee} takes {by_place} arguments by place, found more");
+                        mistakes.push(mistake(arg.value.span, message));
+                    }
+                    continue;
+                }
+                unnamed - 1
+            }
+        };
+        if std::mem::replace(&mut given[index], true) {
+            let message = format!("{callee} is given `{}` twice", parameters[index].name);
+            mistakes.push(mistake(arg.value.span, message));
+        }
+        places.push(index);
+    }
+    // One that is lacking may be what another was meant for.
+    let lacking = parameters.iter().zip(&given).find(|(parameter, given)| !**given && !parameter.optional);
+    if let (Some((parameter, _)), true) = (lacking, mistakes.is_empty()) {
+        mistakes.push(mistake(span, format!("{callee} needs the argument `{}`", parameter.name)));
+    }
+    if mistakes.is_empty() { Ok(places) } else { Err(mistakes) }
+}
+
 impl<'a> Elaborator<'a> {
     /// Evaluates the arguments of a call to `callee`.
     pub(super) fn bind(
@@ -71,43 +122,17 @@ impl<'a> Elaborator<'a> {
         span: Span,
         scope: &Rc<Scope<'a>>,
     ) -> Result<Arguments, Reported> {
-        let mut values: Vec<Option<(Value, Span)>> = parameters.iter().map(|_| None).collect();
-        let mut by_place = 0;
-        for arg in args {
-            let index = match &arg.name {
-                Some(name) => match parameters.iter().position(|parameter| parameter.name == name.value) {
-                    Some(index) => index,
-                    None => {
-                        let message = format!("{callee} has no argument `{}`", name.value);
-                        let mut diagnostic = Diagnostic::error("M0007", message).label(name.span, "");
-                        let known = parameters.iter().map(|parameter| parameter.name);
-                        if let Some(near) = nearest(&name.value, known) {
-                            diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
-                        }
-                        return Err(self.report(diagnostic));
-                    }
-                },
-                None => {
-                    by_place += 1;
-                    let places = parameters.iter().filter(|parameter| !parameter.named).count();
-                    if by_place > places {
-                        let message = format!("{callee} takes {places} arguments by place, found more");
-                        return Err(self.error("M0007", arg.value.span, message));
-                    }
-                    by_place - 1
-                }
-            };
-            if values[index].is_some() {
-                let message = format!("{callee} is given `{}` twice", parameters[index].name);
-                return Err(self.error("M0007", arg.value.span, message));
+        let places = match places(callee, parameters, args, span) {
+            Ok(places) => places,
+            Err(found) => {
+                self.diagnostics.extend(found);
+                return Err(Reported);
             }
+        };
+        let mut values: Vec<Option<(Value, Span)>> = parameters.iter().map(|_| None).collect();
+        for (arg, index) in args.iter().zip(places) {
             let value = self.eval(&arg.value, scope)?;
             values[index] = Some((value, arg.value.span));
-        }
-        for (parameter, value) in parameters.iter().zip(&values) {
-            if value.is_none() && !parameter.optional {
-                return Err(self.error("M0007", span, format!("{callee} needs the argument `{}`", parameter.name)));
-            }
         }
         Ok(Arguments { span, values })
     }

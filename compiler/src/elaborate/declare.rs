@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use lathe_grammar::ast::{Decl, DeclKind, Expr, ExprKind, Ignored, Path, PathSegment};
-use lathe_grammar::diag::{Diagnostic, nearest};
+use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::pattern::Kind;
 use lathe_grammar::span::{Span, Spanned};
 
-use super::constructors::{self, Constructor, Declared};
+use super::constructors::{Constructor, Declared};
 use super::eval::visit_expr;
+use super::mistakes;
 use super::value::{Binding, Reported, Scope, Value};
 use super::{Built, Elaborator, Module, ModuleId};
 
@@ -41,7 +42,7 @@ impl<'a> Elaborator<'a> {
                 if scope.bind(&name.value, Binding::Deferred(value)) {
                     self.lets.insert(&name.value, value);
                 } else {
-                    self.error("M0006", name.span, format!("`{}` is defined twice", name.value));
+                    self.report(mistakes::defined_twice(name));
                 }
             }
         }
@@ -49,11 +50,10 @@ impl<'a> Elaborator<'a> {
 
     /// Refuses the one name that always means the same.
     pub(super) fn check_name(&mut self, name: &Spanned<String>) -> Result<(), Reported> {
-        if name.value == "config" {
-            let message = "`config` always is config.json and cannot be defined anew";
-            return Err(self.error("M0006", name.span, message));
+        match mistakes::bound_config(name) {
+            Some(diagnostic) => Err(self.report(diagnostic)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn declaration(
@@ -86,10 +86,7 @@ impl<'a> Elaborator<'a> {
             }
             DeclKind::Context(expr) => {
                 if let Some(first) = self.context.replace(decl.span) {
-                    let diagnostic = Diagnostic::error("M0006", "a model has one `context`, found two")
-                        .label(decl.span, "the second")
-                        .label(first, "the first");
-                    return Err(self.report(diagnostic));
+                    return Err(self.report(mistakes::found_two("`context`", decl.span, first)));
                 }
                 let value = self.eval(expr, scope)?;
                 if !matches!(value, Value::Missing(_) | Value::Null) {
@@ -158,10 +155,7 @@ impl<'a> Elaborator<'a> {
     fn register(&mut self, path: String, span: Span) -> Result<ModuleId, Reported> {
         if let Some(first) = self.paths.get(&path) {
             let first = self.modules[first.0 as usize].module.span;
-            let diagnostic = Diagnostic::error("M0006", format!("module `{path}` is declared twice"))
-                .label(span, "the second time")
-                .label(first, "the first time");
-            return Err(self.report(diagnostic));
+            return Err(self.report(mistakes::declared_twice(&path, span, first)));
         }
         let id = ModuleId(self.modules.len() as u32);
         for (dot, _) in path.match_indices('.') {
@@ -183,7 +177,7 @@ impl<'a> Elaborator<'a> {
         let mut found = Vec::with_capacity(pending.len());
         let mut reported = BTreeSet::new();
         for Pending { id, constructor: expr, scope } in pending {
-            match constructor_of(expr) {
+            match mistakes::constructor_of(expr) {
                 Ok(constructor) => {
                     self.modules[id.0 as usize].module.kind = constructor.kind;
                     found.push((id, expr, scope, constructor));
@@ -260,25 +254,4 @@ impl<'a> Elaborator<'a> {
         }
         keys.into_iter().collect()
     }
-}
-
-/// The constructor that an expression calls.
-fn constructor_of(expr: &Expr) -> Result<&'static Constructor, Box<Diagnostic>> {
-    let known = || constructors::CONSTRUCTORS.iter().map(|constructor| constructor.name);
-    let ExprKind::Call { callee, .. } = &expr.kind else {
-        let names: Vec<&str> = known().collect();
-        let message = format!("expected a kind of module: {}", names.join(", "));
-        return Err(Box::new(Diagnostic::error("M0002", message).label(expr.span, "")));
-    };
-    let ExprKind::Name(name) = &callee.kind else {
-        return Err(Box::new(Diagnostic::error("M0002", "expected a kind of module").label(callee.span, "")));
-    };
-    constructors::find(name).ok_or_else(|| {
-        let mut diagnostic =
-            Diagnostic::error("M0001", format!("`{name}` is no kind of module")).label(callee.span, "");
-        if let Some(near) = nearest(name, known()) {
-            diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
-        }
-        Box::new(diagnostic)
-    })
 }

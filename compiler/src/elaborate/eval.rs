@@ -6,13 +6,13 @@ use std::rc::Rc;
 use lathe_grammar::ast::{
     Arg, BinaryOp, Decl, DeclKind, Expr, ExprKind, Ignored, Model, PathSegment, Stmt, StmtKind, UnaryOp,
 };
-use lathe_grammar::diag::{Diagnostic, nearest};
+use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Span;
 use lathe_runtime::program::Binary;
 use serde_json::Value as Json;
 
 use super::value::{Binding, Reported, Scope, Value};
-use super::{Elaborator, MAX_DEPTH, functions};
+use super::{Elaborator, MAX_DEPTH, functions, mistakes};
 use crate::ir::Op;
 
 type Eval<T = Value> = Result<T, Reported>;
@@ -152,13 +152,10 @@ impl<'a> Elaborator<'a> {
 
     /// A diagnostic for a name that nothing in sight has; `known` are those that are in no scope.
     fn unknown(&mut self, name: &str, span: Span, scope: &Rc<Scope<'a>>, known: &[&str]) -> Reported {
-        let mut diagnostic = Diagnostic::error("M0001", format!("nothing is called `{name}` here")).label(span, "");
         let paths = self.containers.keys().chain(self.paths.keys()).filter(|path| !path.contains('.'));
         let names: Vec<String> = scope.names().into_iter().chain(paths.cloned()).collect();
-        if let Some(near) = nearest(name, names.iter().map(String::as_str).chain(known.iter().copied())) {
-            diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
-        }
-        self.report(diagnostic)
+        let candidates = names.iter().map(String::as_str).chain(known.iter().copied());
+        self.report(mistakes::unknown_name(name, span, candidates))
     }
 
     fn member(&mut self, base: Value, name: &str, span: Span) -> Eval {
@@ -192,13 +189,7 @@ impl<'a> Elaborator<'a> {
             .keys()
             .filter_map(|known| known.strip_prefix(&prefix)?.split('.').next().map(str::to_string))
             .collect();
-        let children: Vec<String> = children.into_iter().collect();
-        let near = nearest(name, children.iter().map(String::as_str)).map(str::to_string);
-        let mut diagnostic = Diagnostic::error("M0001", format!("`{path}` has no module `{name}`")).label(span, "");
-        if let Some(near) = near {
-            diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
-        }
-        Err(self.report(diagnostic))
+        Err(self.report(mistakes::no_module(path, name, span, children.iter().map(String::as_str))))
     }
 
     fn index(&mut self, base: Value, index: &Value, span: Span) -> Eval {
@@ -260,7 +251,7 @@ impl<'a> Elaborator<'a> {
                 }
                 _ => {
                     let path = self.modules[module.0 as usize].module.path.clone();
-                    Err(self.error("M0007", span, format!("module `{path}` takes one activation")))
+                    Err(self.report(mistakes::not_one_activation(&path, span)))
                 }
             },
             other => Err(self.expected("a module or a function", &other, callee.span)),

@@ -5,23 +5,38 @@ use std::rc::Rc;
 
 use lathe_grammar::ast::{Decl, DeclKind, Stmt, StmtKind};
 use lathe_grammar::diag::Diagnostic;
-use lathe_grammar::span::Span;
+use lathe_grammar::span::{Span, Spanned};
 
 use super::constructors::Apply;
 use super::value::{Binding, Reported, Scope, Value};
-use super::{Elaborator, ModuleId};
+use super::{Elaborator, ModuleId, mistakes};
 use crate::ir::{Dim, NodeId, Op, ParamId};
 
 /// The inputs that a graph is given, in the order of its parameters.
-const INPUTS: [(&str, Op); 2] = [("tokens", Op::Tokens), ("positions", Op::Positions)];
+pub(super) const INPUTS: [(&str, Op); 2] = [("tokens", Op::Tokens), ("positions", Op::Positions)];
+
+/// Said of a graph without an output.
+pub(super) const NO_RETURN: &str = "the graph ends without a `return`";
+
+/// Inputs that are not [`INPUTS`].
+pub(super) fn wrong_inputs(parameters: &[Spanned<String>], graph: Span) -> Option<Diagnostic> {
+    let names: Vec<&str> = parameters.iter().map(|parameter| parameter.value.as_str()).collect();
+    let message = format!("expected `graph(tokens, positions)`, found `graph({})`", names.join(", "));
+    (names != INPUTS.map(|(name, _)| name)).then(|| Diagnostic::error("M0007", message).label(graph, ""))
+}
+
+/// A statement behind a `return`.
+pub(super) fn dead_statement(body: &[Stmt]) -> Option<Diagnostic> {
+    let end = body.iter().position(|stmt| matches!(stmt.kind, StmtKind::Return(_)))?;
+    let message = "nothing after a `return` is ever run";
+    body.get(end + 1).map(|after| Diagnostic::error("M0006", message).label(after.span, ""))
+}
 
 impl<'a> Elaborator<'a> {
     pub(super) fn run_graph(&mut self, decl: &'a Decl, root: &Rc<Scope<'a>>) -> Result<(), Reported> {
         let DeclKind::Graph { parameters, body } = &decl.kind else { return Ok(()) };
-        let names: Vec<&str> = parameters.iter().map(|parameter| parameter.value.as_str()).collect();
-        if names != INPUTS.map(|(name, _)| name) {
-            let message = format!("expected `graph(tokens, positions)`, found `graph({})`", names.join(", "));
-            return Err(self.error("M0007", decl.span, message));
+        if let Some(diagnostic) = wrong_inputs(parameters, decl.span) {
+            return Err(self.report(diagnostic));
         }
         let scope = Scope::frontier(root);
         for (name, op) in INPUTS {
@@ -35,7 +50,7 @@ impl<'a> Elaborator<'a> {
                 self.check_use(output)
             }
             Some((other, span)) => Err(self.expected("an activation", &other, span)),
-            None => Err(self.error("M0006", decl.span, "the graph ends without a `return`")),
+            None => Err(self.error("M0006", decl.span, NO_RETURN)),
         }
     }
 
@@ -87,9 +102,8 @@ impl<'a> Elaborator<'a> {
 
     /// Runs statements up to a `return`, whose value comes back.
     fn statements(&mut self, body: &'a [Stmt], scope: &Rc<Scope<'a>>) -> Result<Option<(Value, Span)>, Reported> {
-        let end = body.iter().position(|stmt| matches!(stmt.kind, StmtKind::Return(_)));
-        if let Some(after) = end.and_then(|end| body.get(end + 1)) {
-            return Err(self.error("M0006", after.span, "nothing after a `return` is ever run"));
+        if let Some(diagnostic) = dead_statement(body) {
+            return Err(self.report(diagnostic));
         }
         for stmt in body {
             match &stmt.kind {
@@ -142,7 +156,7 @@ impl<'a> Elaborator<'a> {
             Value::Container(path) => {
                 let children = self.containers.get(path).copied().unwrap_or(0);
                 if children == 0 {
-                    return Err(self.error("M0002", span, format!("`{path}` has no indexed modules to go through")));
+                    return Err(self.report(mistakes::nothing_indexed(path, span)));
                 }
                 self.steps(children, span)?;
                 let child = |index| {

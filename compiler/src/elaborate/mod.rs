@@ -11,6 +11,8 @@ mod declare;
 mod eval;
 mod functions;
 mod graph;
+mod lint;
+mod mistakes;
 mod rope;
 mod value;
 
@@ -28,6 +30,7 @@ use value::{Reported, Scope};
 pub use arguments::Parameter;
 pub use constructors::CONSTRUCTORS;
 pub use functions::FUNCTIONS;
+pub use lint::lint;
 
 /// Most modules and operations that a definition may evaluate to.
 const MAX_SIZE: u64 = 1_000_000;
@@ -241,13 +244,8 @@ impl<'a> Elaborator<'a> {
             model.body.iter().filter(|decl| matches!(decl.kind, ast::DeclKind::Graph { .. })).collect();
         let outcome = match graphs[..] {
             [decl] => self.run_graph(decl, &root),
-            [] => Err(self.error("M0006", model.name.span, format!("model `{}` has no graph", model.name.value))),
-            [first, second, ..] => {
-                let diagnostic = Diagnostic::error("M0006", "a model has one graph, found two")
-                    .label(second.span, "the second")
-                    .label(first.span, "the first");
-                Err(self.report(diagnostic))
-            }
+            [] => Err(self.report(mistakes::no_graph(&model.name))),
+            [first, second, ..] => Err(self.report(mistakes::found_two("graph", second.span, first.span))),
         };
         for decl in &model.body {
             if let ast::DeclKind::Let { name, .. } = &decl.kind {
