@@ -208,7 +208,11 @@ impl Walker {
     }
 
     fn import(&mut self, pair: Pair<Rule>) -> Option<Spanned<String>> {
-        let path = self.string(&significant(pair).next()?)?;
+        self.path_of_file(&significant(pair).next()?)
+    }
+
+    fn path_of_file(&mut self, pair: &Pair<Rule>) -> Option<Spanned<String>> {
+        let path = self.string(pair)?;
         let faults = self.diagnostics.len();
         self.diagnostics.extend(check_path(&path));
         (self.diagnostics.len() == faults).then_some(path)
@@ -272,8 +276,7 @@ impl Walker {
         if base.as_rule() == Rule::item_name {
             return Some(Base { name: self.name(&base), span });
         }
-        let name = self.string(&base)?;
-        self.diagnostics.extend(check_path(&name));
+        let name = self.path_of_file(&base)?;
         Some(Base { name, span })
     }
 

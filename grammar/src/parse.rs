@@ -27,8 +27,8 @@ pub(crate) const MAX_DIAGNOSTICS: usize = 200;
 /// What a text says, and what is wrong with it.
 #[derive(Debug, Clone)]
 pub struct Parsed {
-    /// What could be read. When there are errors, the parts that they are in are missing; absent when the text is not
-    /// in a version of the language that is known.
+    /// What could be read. When there are errors, the parts that they are in are missing, or, in rules and requests, say
+    /// that they are not readable; absent when the text is not in a version of the language that is known.
     pub file: Option<File>,
     /// All mistakes, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,

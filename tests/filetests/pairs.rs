@@ -255,9 +255,11 @@ fn mistakes_of_one_rule_are_told_apart() {
 /// A rule that could not be read as a whole says nothing about others, nor they about it.
 #[test]
 fn what_could_not_be_read_shadows_nothing() {
-    for (broken, code) in
-        [(":linaer => f16", "S0102"), ("q_proj => int4(group 3)", "P0001"), ("** => with inputs keep", "P0001")]
-    {
+    for (broken, code) in [
+        (":linaer => f16", "S0102"),
+        ("q_proj => int4(group 3)", "P0001"),
+        ("** => with input int8(per token)", "P0001"),
+    ] {
         for lines in [format!("{broken}\n** => f16"), format!("q_proj => f16\n{broken}"), format!("{broken}\n{broken}")]
         {
             let expected = vec![code; lines.matches(broken).count()];

@@ -16,6 +16,8 @@ const SECTIONS: &[&str] = &["models", "let", "rules", "rotate", "kv_cache", "tie
 /// What stands in `rotate`.
 const REQUEST: &str = "a request is written `SITE by ROTATION` or `SITE of PATTERN by ROTATION`";
 
+const COMMENTS: &str = "comments begin with `//`";
+
 /// Where an item that could not be read stands: what it should have been follows from that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -92,6 +94,12 @@ impl Walker {
         read: impl FnOnce(&mut Self, Pair<Rule>) -> T,
     ) -> Option<T> {
         let (text, start) = (pair.as_str(), pair.as_span().start());
+        if let Some(comment) = foreign_comment(text) {
+            let fault = Diagnostic::error("P0001", format!("expected {}, found `/*`", place.expectation()));
+            let span = self.origin.place(start..start + comment);
+            self.diagnostics.push(fault.label(span, "").help(COMMENTS));
+            return None;
+        }
         let word = leading_word(text);
         if let Some((fault, meant)) = self.bad_keyword(text, start, word, place) {
             self.diagnostics.push(fault);
@@ -271,6 +279,7 @@ impl Walker {
             Place::Rotation if find_outside(line, |rest| rest.starts_with(" by ")).is_none() => {
                 ("by", &["=>", "->", "=", ": "][..], REQUEST)
             }
+            Place::Spec if self.wrong_block(line) => return None,
             _ => {
                 self.describe(error, text);
                 return None;
@@ -301,6 +310,20 @@ impl Walker {
         is_whole.then(|| format!("{}{mark}{}", &text[..at], &text[at + mark.len()..]))
     }
 
+    /// Reports a block in other brackets than braces. False for any other line.
+    fn wrong_block(&mut self, line: &str) -> bool {
+        let word = leading_word(line);
+        let at = line.len() - line[word.len()..].trim_start().len();
+        if !["rules", "rotate"].contains(&word) || !line[at..].starts_with(['[', '(']) {
+            return false;
+        }
+        if !self.is_reported(line, at) {
+            let message = format!("expected `{{`, found `{}`", &line[at..=at]);
+            self.report("P0001", self.origin.place(at..at + 1), message);
+        }
+        true
+    }
+
     /// Reports a section that stands in the block of another one, unless some brace was reported: then it may only seem
     /// so. False for any other line.
     fn section_in_block(&mut self, line: &str) -> bool {
@@ -313,6 +336,16 @@ impl Walker {
             self.report("P0001", self.origin.place(0..word.len()), message);
         }
         true
+    }
+}
+
+/// The length of a comment of other languages, on one line, that begins the text. `/*.a` begins a pattern.
+fn foreign_comment(text: &str) -> Option<usize> {
+    let line = text.lines().next().unwrap_or_default();
+    let rest = line.strip_prefix("/*")?;
+    match rest.find("*/") {
+        Some(end) => Some("/*".len() + end + "*/".len()),
+        None => (rest.is_empty() || rest.starts_with(' ')).then_some(line.trim_end().len()),
     }
 }
 
@@ -487,7 +520,13 @@ fn hint(positives: &[Rule], text: &str, found: &Found) -> Option<&'static str> {
         "elif" | "elsif" => "write `else if`",
         ";" => "an item ends at the end of its line, without a `;`",
         "'" => "strings stand in double quotes",
-        "#" => "comments begin with `//`",
+        "#" => COMMENTS,
+        "/" if foreign_comment(&text[found.start..]).is_some() => COMMENTS,
+        "(" | ":"
+            if positives.contains(&Rule::kw_extends) && !text[found.start + 1..].trim_start().starts_with('{') =>
+        {
+            "a base is written `spec NAME extends BASE {`"
+        }
         "{" if positives.contains(&Rule::pattern) => "the braces of a pattern close on the line on which they open",
         _ if after_value && leading_word(before.rsplit([' ', '\t', '(']).next().unwrap_or_default()) == "not" => {
             "write `!`"
