@@ -1,11 +1,12 @@
-//! Any definition is elaborated on a checkpoint or refused. What is elaborated is a valid graph.
+//! Any definition is elaborated on a checkpoint or refused. What is elaborated is a valid graph, and has no mistake that the
+//! check without a checkpoint would find.
 
 #![no_main]
 
 use std::fs;
 use std::sync::LazyLock;
 
-use lathe_compiler::elaborate::elaborate;
+use lathe_compiler::elaborate::{elaborate, lint};
 use lathe_compiler::ir::verify;
 use lathe_compiler::model::Checkpoint;
 use lathe_grammar::ast::Model;
@@ -44,8 +45,14 @@ fuzz_target!(|text: &str| {
     let bookkeeping = model(lathe_specs::BOOKKEEPING.text).expect("the shipped text is right");
     if let Some(model) = model(text) {
         match elaborate(&model, &bookkeeping, &CHECKPOINT) {
-            Ok((elaborated, _)) => verify(&elaborated.graph).expect("elaboration yields valid graphs"),
-            Err(diagnostics) => assert!(diagnostics.iter().any(Diagnostic::is_error)),
+            Ok((elaborated, _)) => {
+                verify(&elaborated.graph).expect("elaboration yields valid graphs");
+                assert!(!lint(&model).iter().any(Diagnostic::is_error), "the check without a checkpoint knows better");
+            }
+            Err(diagnostics) => {
+                assert!(diagnostics.iter().any(Diagnostic::is_error));
+                lint(&model);
+            }
         }
     }
 });
