@@ -218,15 +218,17 @@ pub static CODES: &[Code] = &[
     Code {
         code: "P0006",
         title: "text that is not YAML",
-        explanation: "The file cannot be read as YAML. Two causes are frequent: a tab in the indentation (YAML takes \
-            blanks only), and a pattern without quotes: `*`, `{`, `[`, `&` and `!` mean something to YAML at the start \
-            of a value, so `match: **` must be written `match: \"**\"`.",
+        explanation: "The file cannot be read as YAML, or holds what is not taken of it: tags and merge keys. Frequent \
+            causes are a tab in the indentation (YAML takes blanks only); a missing blank behind `:` or `-`; a pattern \
+            without quotes: `*`, `{`, `[`, `&` and `!` mean something to YAML at the start of a value, so `match: **` \
+            must be written `match: \"**\"`; and a `\\` in double quotes: regular expressions stand best in single ones.",
     },
     Code {
         code: "P0007",
         title: "YAML that is too large",
-        explanation: "The document nests too deep, has too many nodes, or repeats too much by aliases: such a text is \
-            written to exhaust whoever reads it. A spec needs three levels and a few hundred lines.",
+        explanation: "The document nests deeper than 16 levels, has more than 20000 values, 256 anchors or 256 aliases, \
+            or repeats more than 10000 values by aliases: such a text is written to exhaust whoever reads it. A spec \
+            needs three levels and a few hundred lines.",
     },
     Code {
         code: "P0008",

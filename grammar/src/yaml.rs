@@ -13,6 +13,8 @@
 //! run, and not only the first.
 
 mod entry;
+mod instead;
+mod layout;
 mod mend;
 mod spec;
 pub(crate) mod value;
@@ -22,8 +24,10 @@ use crate::diag::{Diagnostic, nearest};
 use crate::dsl::{self, Origin};
 use crate::parse::{LANGUAGE_VERSION, Parsed, Patterns, check_path, is_item_name, pattern_diagnostic, unknown_version};
 use crate::pattern::Pattern;
+use crate::print::yaml::quoted;
 use crate::span::{SourceId, Span, Spanned};
 
+use instead::instead;
 use mend::Mended;
 use value::{Key, Node, Value};
 
@@ -149,6 +153,7 @@ impl Reader<'_> {
             } else {
                 found.has_unknown = true;
                 let help = match nearest(name, known.iter().copied()) {
+                    _ if name == "<<" => "merge keys (`<<`) are not taken; write the keys out".to_owned(),
                     Some(nearest) => format!("did you mean `{nearest}`?"),
                     None => format!("the keys of {what} are {}", known.join(", ")),
                 };
@@ -203,6 +208,9 @@ impl Reader<'_> {
     /// None when the version is not known: then nothing else is reported, as the rest could mean anything.
     fn version(&mut self, value: &Node) -> Option<Spanned<u32>> {
         let span = self.span(value);
+        if self.is_reported(span) {
+            return None;
+        }
         if matches!(value.value, Value::Int(number) if number == i128::from(LANGUAGE_VERSION)) {
             return Some(Spanned::new(LANGUAGE_VERSION, span));
         }
@@ -232,6 +240,13 @@ impl Reader<'_> {
             Value::List(items) => items.iter().filter_map(|item| read(self, item)).collect(),
             // All that stood there has been reported.
             Value::Null if self.mended.lost_item => Vec::new(),
+            Value::Map(map) if map.first().is_some_and(|(first, _)| first.name.starts_with('-')) => {
+                let first = self.mended.place(&map[0].0.at);
+                let line = self.text[entry::line_of(self.text, first.range().start)].trim_start();
+                let help = format!("write `- {}`", line.trim_start_matches('-').trim_end());
+                self.report("P0008", first, "a blank is missing behind `-`").help = Some(help);
+                Vec::new()
+            }
             _ => {
                 self.wrong_type(key, value, what, Some(help.to_owned()));
                 Vec::new()
@@ -244,13 +259,31 @@ impl Reader<'_> {
         let span = self.span(value);
         match &value.value {
             _ if self.is_reported(span) => None,
+            Value::Text(text) if text.contains('\n') && self.is_block(key) => {
+                let help = format!("write it on one line in quotes: {}: {}", self.written(key), quoted(text.trim()));
+                self.report("P0008", span, format!("expected {what} on one line, found a text on lines of its own"))
+                    .help = Some(help);
+                None
+            }
             Value::Text(text) => Some((text, span)),
             _ => {
-                let help = self.quoting_help(key);
+                let help = instead(self.written(key), value, span).or_else(|| self.quoting_help(key));
                 self.wrong_type(key, value, what, help);
                 None
             }
         }
+    }
+
+    /// What stands at a place.
+    fn written(&self, span: Span) -> &str {
+        &self.text[span.range()]
+    }
+
+    /// Whether the value behind this key is a text of its own lines (`|` or `>`).
+    fn is_block(&self, key: Span) -> bool {
+        let entries = entry::entries(self.text, key.range().start);
+        let entry = entries.into_iter().find(|entry| entry.key == key.range());
+        entry.is_some_and(|entry| self.text[entry.value].starts_with(['|', '>']))
     }
 
     fn path(&mut self, key: Span, value: &Node) -> Option<Spanned<String>> {
@@ -285,11 +318,42 @@ impl Reader<'_> {
     fn flag(&mut self, value: Option<(Span, &Node)>) -> bool {
         match value.map(|(key, value)| (key, value, &value.value)) {
             None => false,
-            Some((_, _, Value::Bool(flag))) => *flag,
-            Some((key, value, _)) => {
-                self.wrong_type(key, value, "`true` or `false`", None);
+            Some((_, value, Value::Bool(flag))) => {
+                self.check_boolean(value, *flag);
+                *flag
+            }
+            Some((key, value, found)) => {
+                let meant = match found {
+                    Value::Text(text) => match text.to_ascii_lowercase().as_str() {
+                        "true" | "yes" | "on" | "y" => Some(true),
+                        "false" | "no" | "off" | "n" => Some(false),
+                        _ => None,
+                    },
+                    Value::Int(1) => Some(true),
+                    Value::Int(0) => Some(false),
+                    _ => None,
+                };
+                let help = meant.map(|flag| format!("write `{}: {flag}`", self.written(key)));
+                let span = self.span(value);
+                if matches!(found, Value::Text(_)) && self.written(span).starts_with(['"', '\'']) {
+                    let message =
+                        format!("expected `true` or `false`, found {} in quotes, a text", value.value.describe());
+                    self.report("P0008", span, message).help = help;
+                } else {
+                    self.wrong_type(key, value, "`true` or `false`", help);
+                }
                 false
             }
+        }
+    }
+
+    /// Reports `True`, which YAML takes for `true` and the language does not.
+    fn check_boolean(&mut self, value: &Node, flag: bool) {
+        let span = self.span(value);
+        let (written, expected) = (self.written(span), flag.to_string());
+        if written != expected && written.eq_ignore_ascii_case(&expected) {
+            let message = format!("expected `true` or `false`, found `{written}`");
+            self.report("P0008", span, message).help = Some(format!("write `{expected}`"));
         }
     }
 
@@ -333,7 +397,10 @@ impl Reader<'_> {
             if is_negative { expr(ExprKind::Unary(UnaryOp::Neg, Box::new(size))) } else { size }
         };
         match value.value {
-            Value::Bool(value) => Some(expr(ExprKind::Bool(value))),
+            Value::Bool(flag) => {
+                self.check_boolean(value, flag);
+                Some(expr(ExprKind::Bool(flag)))
+            }
             Value::Int(number) => {
                 let Ok(size) = i64::try_from(number.unsigned_abs()) else {
                     self.report("P0001", span, format!("the number `{number}` is larger than {}", i64::MAX));
@@ -382,6 +449,12 @@ impl Reader<'_> {
                 let mut diagnostic = pattern_diagnostic(&fault, span);
                 if !literal {
                     diagnostic.labels[0].span = whole;
+                    let written = self.written(whole);
+                    if written.starts_with("\"re:") && written.contains('\\') {
+                        let text = entry::in_single_quotes(written);
+                        diagnostic.help =
+                            Some(format!("`\\` means something in double quotes; use single quotes: {text}"));
+                    }
                 }
                 self.diagnostics.push(diagnostic);
                 Pattern::unreadable(text)

@@ -120,6 +120,11 @@ pub(crate) fn scalar(text: &str) -> String {
     if is_plain && !is_word { text.to_owned() } else { quoted(text) }
 }
 
+/// In single quotes, where only they themselves are written otherwise.
+pub(crate) fn single_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 /// In double quotes.
 pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);

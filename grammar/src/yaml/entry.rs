@@ -2,7 +2,11 @@
 
 use std::ops::Range;
 
-use crate::print::yaml::quoted;
+use crate::pattern::{Kind, Pattern};
+use crate::print::yaml::{quoted, single_quoted};
+
+use super::KEYS;
+use super::spec::{ROTATION, RULE};
 
 /// `KEY: VALUE` on one line. Ranges are bytes of the text.
 #[derive(Debug, Clone)]
@@ -20,6 +24,12 @@ pub(super) enum Slip {
     Colon,
     /// Its quotes do not close on its line.
     OpenQuote,
+    /// No blank stands between it and the colon of its key.
+    NoBlank,
+    /// Behind `\` in double quotes stands a character that means nothing there.
+    Escape(char),
+    /// It begins with a tag.
+    Tag,
 }
 
 /// The entries of the line that holds `at`: one in block style, any number in flow style.
@@ -66,7 +76,15 @@ fn opening(rest: &str, in_flow: &mut bool) -> Option<usize> {
 fn key_length(rest: &str) -> Option<usize> {
     let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').unwrap_or(rest.len());
     let behind = rest[length..].trim_start_matches(' ').strip_prefix(':')?;
-    (length > 0 && (behind.is_empty() || behind.starts_with([' ', '\t']))).then_some(length)
+    let is_key = behind.is_empty()
+        || behind.starts_with([' ', '\t', '"', '\''])
+        || behind.starts_with(|c: char| c != ':') && is_known_key(&rest[..length]);
+    (length > 0 && is_key).then_some(length)
+}
+
+/// Whether a file, a rule or a request has this key.
+pub(super) fn is_known_key(name: &str) -> bool {
+    [KEYS, RULE, ROTATION].iter().any(|keys| keys.contains(&name))
 }
 
 /// Up to a comment; in flow style, or where a line of it was cut off, up to the comma or bracket behind it.
@@ -111,11 +129,20 @@ impl Entry {
     /// What is wrong with the value, if it is not quoted and should be. Aliases and anchors look as if they should.
     pub(super) fn slip(&self, text: &str) -> Option<Slip> {
         let value = &text[self.value.clone()];
+        let is_apart = text[..self.value.start].ends_with([' ', '\t']);
+        if is_apart || value.is_empty() { self.slip_of_value(text) } else { Some(Slip::NoBlank) }
+    }
+
+    fn slip_of_value(&self, text: &str) -> Option<Slip> {
+        let value = &text[self.value.clone()];
         let first = value.chars().next()?;
         let is_special = match first {
-            '"' | '\'' => return (!closes(value, first)).then_some(Slip::OpenQuote),
+            '"' | '\'' if !closes(value, first) => return Some(Slip::OpenQuote),
+            '"' => return unknown_escape(value).map(Slip::Escape),
+            '\'' => return None,
             '{' | '[' | '|' | '>' => self.is_pattern(text),
-            '*' | '&' | '!' | '%' | '@' | '`' => true,
+            '!' => return Some(Slip::Tag),
+            '*' | '&' | '%' | '@' | '`' => true,
             _ => false,
         };
         if is_special {
@@ -131,6 +158,12 @@ impl Entry {
         value.starts_with(['*', '&']) || value.starts_with(['{', '[']) && is_balanced(value)
     }
 
+    /// The tag that the value begins with.
+    pub(super) fn tag(&self, text: &str) -> Range<usize> {
+        let value = &text[self.value.clone()];
+        self.value.start..self.value.start + value.find(char::is_whitespace).unwrap_or(value.len())
+    }
+
     /// What to write instead.
     pub(super) fn help(&self, text: &str, slip: Slip) -> String {
         let (key, value) = (&text[self.key.clone()], &text[self.value.clone()]);
@@ -141,6 +174,30 @@ impl Entry {
                 "write each entry on a line of its own, or a comma between two".to_owned()
             }
             Slip::FirstCharacter(_) | Slip::Colon => format!("quote this {what}: {key}: {}", quoted(value)),
+            Slip::NoBlank => {
+                let value = match self.slip_of_value(text) {
+                    None => value.to_owned(),
+                    Some(Slip::OpenQuote) => quoted(&value[1..]),
+                    Some(Slip::Escape(_)) => in_single_quotes(value),
+                    Some(_) => quoted(value),
+                };
+                format!("write a blank behind the colon: {key}: {value}")
+            }
+            Slip::Escape(_) => format!("use single quotes: {key}: {}", in_single_quotes(value)),
+            Slip::Tag => {
+                let tag = self.tag(text);
+                let rest = text[tag.end..self.value.end].trim_start();
+                let name = text[tag].trim_start_matches('!');
+                match Kind::from_name(name) {
+                    Some(kind) if self.is_pattern(text) => {
+                        format!("modules of a kind are written {key}: \":{}\"", kind.name())
+                    }
+                    _ if self.is_pattern(text) && rest.is_empty() && Pattern::parse(name).is_ok() => {
+                        format!("drop the `!`: {key}: {}", quoted(name))
+                    }
+                    _ => format!("drop the tag: {}", format!("{key}: {rest}").trim_end()),
+                }
+            }
         }
     }
 }
@@ -157,6 +214,12 @@ impl Slip {
             }
             Slip::Colon => "this is not YAML: a value that holds `: ` must stand in quotes".to_owned(),
             Slip::OpenQuote => "this is not YAML: these quotes are not closed on their line".to_owned(),
+            Slip::NoBlank => "this is not YAML: a blank is missing behind the colon".to_owned(),
+            Slip::Escape(character) => {
+                let character = character.escape_debug();
+                format!("this is not YAML: `\\{character}` means nothing in a text in double quotes")
+            }
+            Slip::Tag => "tags (`!` before a value) are not taken".to_owned(),
         }
     }
 }
@@ -172,6 +235,31 @@ fn closes(value: &str, quote: char) -> bool {
         }
     }
     false
+}
+
+/// The first character behind a `\` that means nothing there, in a text in double quotes.
+fn unknown_escape(value: &str) -> Option<char> {
+    let mut characters = value[1..].chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => return None,
+            '\\' => {
+                let escaped = characters.next()?;
+                if !"0abt\tnvfre \"/\\N_LPxuU".contains(escaped) {
+                    return Some(escaped);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// What a text in double quotes, with `\` in it that were meant literally, is in single ones.
+pub(super) fn in_single_quotes(value: &str) -> String {
+    let inner = value.strip_prefix('"').unwrap_or(value);
+    let inner = inner.strip_suffix('"').unwrap_or(inner);
+    single_quoted(&inner.replace("\\\\", "\\").replace("\\\"", "\""))
 }
 
 /// Whether brackets close, the first one at the very end.

@@ -13,6 +13,7 @@ use crate::print::yaml::quoted;
 use crate::span::{SourceId, Span};
 
 use super::entry::{Slip, entries, line_of};
+use super::layout;
 use super::value::{Fault, FaultKind, Node, Value, read};
 
 /// How often one piece is mended before it is blanked.
@@ -56,14 +57,16 @@ impl<'a> Mended<'a> {
             Ok(root) => return Some(root),
             Err(fault) => fault,
         };
-        if !matches!(fault.kind, FaultKind::Limit) && (self.cut_documents() | self.replace_tabs()) {
+        if !matches!(fault.kind, FaultKind::Limit(_))
+            && (self.cut_documents() | self.replace_tabs() | self.blank_comments())
+        {
             fault = match read(&self.text) {
                 Ok(root) => return Some(root),
                 Err(fault) => fault,
             };
         }
-        if !matches!(fault.kind, FaultKind::Syntax(_) | FaultKind::UnknownAlias) {
-            self.report(&fault);
+        if matches!(fault.kind, FaultKind::Limit(_) | FaultKind::Documents) {
+            self.report(&fault, &(0..self.text.len()));
             return None;
         }
         self.mend_blocks();
@@ -71,10 +74,11 @@ impl<'a> Mended<'a> {
             Ok(root) => Some(root),
             Err(fault) => {
                 // Pieces that are YAML each, and are not together.
+                let block = blocks(&self.text).into_iter().find(|block| fault.at < block.end);
                 if self.faults.is_empty() {
-                    self.report(&fault);
+                    self.report(&fault, block.as_ref().unwrap_or(&(0..self.text.len())));
                 }
-                let block = blocks(&self.text).into_iter().find(|block| fault.at < block.end)?;
+                let block = block?;
                 self.blank(block);
                 self.lost_block = true;
                 read(&self.text).ok()
@@ -103,21 +107,40 @@ impl<'a> Mended<'a> {
         self.faults.push(fault);
     }
 
-    fn report(&mut self, fault: &Fault) {
+    /// Says what made the reader stop in a piece of the text.
+    fn report(&mut self, fault: &Fault, piece: &Range<usize>) {
         let at = fault.at..fault.at;
         match &fault.kind {
             FaultKind::Documents => {
                 self.push(&at, "a spec is one YAML document; another one begins here".to_owned(), None);
             }
-            FaultKind::Limit => {
-                let message = "this YAML is too large, nests too deep or repeats too much by aliases";
+            FaultKind::Limit(message) => {
                 self.faults.push(Diagnostic::error("P0007", message).label(self.place(&at), ""));
             }
-            FaultKind::UnknownAlias | FaultKind::Syntax(_) => {
-                let reason = match &fault.kind {
-                    FaultKind::Syntax(reason) => reason,
-                    _ => "no value before this one has the anchor that this alias names",
-                };
+            FaultKind::Tag => {
+                let line = line_of(&self.text, fault.at);
+                let tag = self.text[line.clone()].find(" !").map_or(fault.at, |tag| line.start + tag + 1);
+                let end = self.text[tag..].find(char::is_whitespace).map_or(self.text.len(), |length| tag + length);
+                self.push(&(tag..end), Slip::Tag.message(), Some("drop the tag".to_owned()));
+            }
+            FaultKind::NullKey => {
+                let message = "a key cannot be `~` or `null`".to_owned();
+                self.push(&at, message, Some("write the name of a key".to_owned()));
+            }
+            FaultKind::Merge => {
+                let message = "merge keys (`<<`) are not taken".to_owned();
+                self.push(&at, message, Some("write the keys out".to_owned()));
+            }
+            FaultKind::UnknownAlias => {
+                let reason = "this is not YAML: no value before this one has the anchor that this alias names";
+                let help = short_rule(&self.text[line_of(&self.text, fault.at)]);
+                self.push(&at, reason.to_owned(), help);
+            }
+            FaultKind::Syntax(reason) => {
+                if let Some(misplaced) = layout::misplaced(&self.text, piece, fault) {
+                    self.push(&misplaced.at, misplaced.message, Some(misplaced.help));
+                    return;
+                }
                 let help = short_rule(&self.text[line_of(&self.text, fault.at)]);
                 self.push(&at, format!("this is not YAML: {reason}"), help);
             }
@@ -133,7 +156,7 @@ impl<'a> Mended<'a> {
     /// Blanks all documents but the first.
     fn cut_documents(&mut self) -> bool {
         let Some(second) = second_document(&self.text) else { return false };
-        self.report(&Fault { kind: FaultKind::Documents, at: second });
+        self.report(&Fault { kind: FaultKind::Documents, at: second }, &(0..self.text.len()));
         self.blank(second..self.text.len());
         true
     }
@@ -185,6 +208,24 @@ impl<'a> Mended<'a> {
         true
     }
 
+    /// Blanks the lines that are comments in the Lathe language.
+    fn blank_comments(&mut self) -> bool {
+        let is_comment = |line: &Range<usize>| self.text[line.clone()].trim_start().starts_with("//");
+        let comments: Vec<Range<usize>> = lines(&self.text).filter(is_comment).collect();
+        let Some(first) = comments.first() else { return false };
+        let start = first.end - self.text[first.clone()].trim_start().len();
+        let mut fault = Diagnostic::error("P0006", "this is not YAML: a comment that begins with `//`")
+            .label(self.place(&(start..start + 2)), "");
+        if comments.len() > 1 {
+            fault = fault.note(format!("{} lines begin with `//`", comments.len()));
+        }
+        self.faults.push(fault.help("comments begin with `#`"));
+        for comment in comments {
+            self.blank(comment);
+        }
+        true
+    }
+
     fn mend_blocks(&mut self) {
         let mut budget = MAX_PIECES;
         for block in blocks(&self.text) {
@@ -211,12 +252,18 @@ impl<'a> Mended<'a> {
                 Ok(Node { value: Value::Map(_) | Value::List(_) | Value::Null, .. }) => return true,
                 Ok(Node { at, .. }) => {
                     let at = piece.start + at.start..piece.start + at.end;
-                    self.push(&at, "this is not YAML: expected `KEY: VALUE`".to_owned(), None);
+                    if self.replace_value(piece, at.start) {
+                        continue;
+                    }
+                    match layout::no_colon(&self.text, at.start) {
+                        Some(misplaced) => self.push(&misplaced.at, misplaced.message, Some(misplaced.help)),
+                        None => self.push(&at, "this is not YAML: expected `KEY: VALUE`".to_owned(), None),
+                    }
                     return false;
                 }
                 Err(fault) => Fault { at: piece.start + fault.at, ..fault },
             };
-            let is_limit = matches!(fault.kind, FaultKind::Limit | FaultKind::Documents);
+            let is_limit = matches!(fault.kind, FaultKind::Limit(_) | FaultKind::Documents);
             // The anchor may stand in another piece.
             if matches!(fault.kind, FaultKind::UnknownAlias) && self.is_anchored(fault.at) {
                 return true;
@@ -230,7 +277,7 @@ impl<'a> Mended<'a> {
             });
             // What follows from another mistake is not one of its own.
             if !spoilt {
-                self.report(&fault);
+                self.report(&fault, piece);
             }
             return false;
         }
@@ -252,7 +299,7 @@ impl<'a> Mended<'a> {
             let slips = entries(&self.text, line.start).into_iter().filter_map(|entry| {
                 let slip = entry.slip(&self.text)?;
                 let holds = (entry.value.start..=entry.value.end).contains(&at);
-                (holds || !entry.is_readable(&self.text)).then_some((holds, entry, slip))
+                (holds || slip == Slip::NoBlank || !entry.is_readable(&self.text)).then_some((holds, entry, slip))
             });
             found = found.or(slips.max_by_key(|(holds, ..)| *holds));
             if found.is_some() || line.start <= piece.start {
@@ -262,13 +309,20 @@ impl<'a> Mended<'a> {
         }
         let Some((_, entry, slip)) = found else { return false };
         let help = entry.help(&self.text, slip);
-        let at = match slip {
-            Slip::OpenQuote => entry.value.start..entry.value.start + 1,
-            Slip::FirstCharacter(_) | Slip::Colon => entry.value.clone(),
+        let (at, replaced) = match slip {
+            Slip::OpenQuote => (entry.value.start..entry.value.start + 1, entry.value.clone()),
+            Slip::FirstCharacter(_) | Slip::Colon | Slip::Escape(_) => (entry.value.clone(), entry.value.clone()),
+            Slip::NoBlank => (entry.key.start..entry.value.start, entry.key.start..entry.value.end),
+            Slip::Tag => (entry.tag(&self.text), entry.key.start..entry.value.end),
         };
         self.push(&at, slip.message(), Some(help));
-        self.replaced.push(self.place(&entry.value));
-        let word = "x".repeat(entry.value.len());
+        self.replaced.push(self.place(&replaced));
+        if slip == Slip::Tag {
+            self.blank(at);
+            return true;
+        }
+        let first = if slip == Slip::NoBlank { " " } else { "x" };
+        let word = first.to_owned() + &"x".repeat(entry.value.len() - 1);
         self.text.replace_range(entry.value, &word);
         true
     }
@@ -300,17 +354,17 @@ pub(super) fn long_rule(pattern: &str, format: &str) -> String {
 }
 
 /// Without anything but a comment.
-fn is_blank(line: &str) -> bool {
+pub(super) fn is_blank(line: &str) -> bool {
     let content = line.trim();
     content.is_empty() || content.starts_with('#')
 }
 
-fn indentation(line: &str) -> usize {
+pub(super) fn indentation(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
 }
 
 /// The lines of a text, with their ends.
-fn lines(text: &str) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn lines(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.split_inclusive('\n').scan(0, |start, line| {
         let range = *start..*start + line.len();
         *start = range.end;

@@ -9,9 +9,9 @@ use super::mend::long_rule;
 use super::value::{Key, Node, Value};
 use super::{Entries, Reader};
 
-const RULE: &[&str] = &["match", "format", "input", "optional"];
+pub(super) const RULE: &[&str] = &["match", "format", "input", "optional"];
 
-const ROTATION: &[&str] = &["site", "of", "by", "offline", "optional"];
+pub(super) const ROTATION: &[&str] = &["site", "of", "by", "offline", "optional"];
 
 impl Reader<'_> {
     /// None without a name; all sections are read for their mistakes.

@@ -13,6 +13,18 @@ use super::entry::boundary;
 /// Deepest nesting: a spec needs three levels.
 const MAX_DEPTH: usize = 16;
 
+/// Most values of a text.
+const MAX_NODES: usize = 20_000;
+
+/// Most anchors, and most aliases.
+const MAX_ALIASES: usize = 256;
+
+/// From how many aliases on each anchor may have ten of them at most.
+const MIN_ALIASES_OF_RATIO: usize = 100;
+
+/// Most values, beginnings and ends of lists and mappings that aliases repeat.
+const MAX_REPEATED: usize = 10_000;
+
 /// A value and its bytes in the text.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -68,10 +80,16 @@ pub(crate) struct Fault {
 pub(crate) enum FaultKind {
     /// A second document begins.
     Documents,
-    /// A bound on size, depth or repetition.
-    Limit,
+    /// A bound on size, depth or repetition, and which.
+    Limit(String),
     /// An alias whose anchor does not stand before it.
     UnknownAlias,
+    /// A tag that is not taken.
+    Tag,
+    /// A merge key.
+    Merge,
+    /// A key that is null.
+    NullKey,
     /// Anything else, in the words of the YAML reader.
     Syntax(String),
 }
@@ -90,12 +108,14 @@ fn options() -> serde_saphyr::Options {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
             flow_nesting_limit: MAX_DEPTH,
-            max_nodes: 20_000,
-            max_aliases: 256,
-            max_anchors: 256,
+            max_nodes: MAX_NODES,
+            max_aliases: MAX_ALIASES,
+            max_anchors: MAX_ALIASES,
+            alias_anchor_min_aliases: MIN_ALIASES_OF_RATIO,
+            alias_anchor_ratio_multiplier: 10,
             max_documents: 1,
         },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 10_000 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPEATED },
         // Seen by the reader, which can point at both.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         merge_keys: MergeKeyPolicy::Error,
@@ -111,24 +131,60 @@ fn fault(error: &Error, text: &str) -> Fault {
         Error::Budget { breach: BudgetBreach::Documents { .. }, .. } | Error::MultipleDocuments { .. } => {
             FaultKind::Documents
         }
+        Error::Budget { breach, .. } => FaultKind::Limit(limit(breach)),
         // Values of any type are taken, so what fails in an alias is a limit.
         Error::AliasError { .. }
-        | Error::Budget { .. }
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. } => FaultKind::Limit,
+        | Error::AliasReplayStackDepthExceeded { .. } => FaultKind::Limit(repeated(error)),
         Error::UnknownAnchor { .. } => FaultKind::UnknownAlias,
+        Error::UnsupportedTag { .. } => FaultKind::Tag,
+        Error::MergeKeyNotAllowed { .. } => FaultKind::Merge,
         other => {
             let reason = other.render_with_formatter(&UserMessageFormatter);
             let reason = reason.lines().next().unwrap_or_default();
             match reason.split(" at line ").next().unwrap_or(reason) {
                 // The scanner's own limit has no variant.
-                "recursion limit exceeded" => FaultKind::Limit,
+                "recursion limit exceeded" => FaultKind::Limit(too_deep()),
+                // Values may be null.
+                "null is not allowed here" => FaultKind::NullKey,
                 reason => FaultKind::Syntax(reason.to_owned()),
             }
         }
     };
     Fault { kind, at }
+}
+
+fn too_deep() -> String {
+    format!("this YAML nests deeper than {MAX_DEPTH} levels")
+}
+
+/// Which bound on size or depth is passed.
+fn limit(breach: &BudgetBreach) -> String {
+    match breach {
+        BudgetBreach::Depth { .. } => too_deep(),
+        BudgetBreach::Nodes { .. } => format!("this YAML has more than {MAX_NODES} values"),
+        BudgetBreach::Aliases { .. } => format!("this YAML has more than {MAX_ALIASES} aliases"),
+        BudgetBreach::Anchors { .. } => format!("this YAML has more than {MAX_ALIASES} anchors"),
+        BudgetBreach::AliasAnchorRatio { .. } => {
+            format!("this YAML has more than {MIN_ALIASES_OF_RATIO} aliases, and more than 10 for each anchor")
+        }
+        _ => "this YAML is too large".to_owned(),
+    }
+}
+
+/// Which bound on repetition is passed.
+fn repeated(error: &Error) -> String {
+    match error {
+        Error::AliasError { error, .. } => match error.without_snippet() {
+            Error::Budget { breach, .. } => limit(breach),
+            error => repeated(error),
+        },
+        Error::AliasReplayStackDepthExceeded { max_depth, .. } => {
+            format!("the aliases of this YAML nest deeper than {max_depth} levels")
+        }
+        _ => format!("the aliases of this YAML repeat more than {MAX_REPEATED} values"),
+    }
 }
 
 fn place(location: Location, text: &str) -> Range<usize> {

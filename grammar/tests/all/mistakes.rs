@@ -2,6 +2,7 @@
 
 mod specs;
 mod yaml;
+mod yaml_lines;
 
 use std::fmt::Write as _;
 

@@ -2,12 +2,12 @@
 
 use super::diagnose_named;
 
-fn yaml(text: &str) -> String {
+pub(super) fn yaml(text: &str) -> String {
     diagnose_named("a.yaml", text)
 }
 
 /// A spec with these rules.
-fn yaml_rules(lines: &str) -> String {
+pub(super) fn yaml_rules(lines: &str) -> String {
     yaml(&format!("lathe: 1\nspec: a\nrules:\n{lines}\n"))
 }
 
@@ -31,10 +31,11 @@ fn patterns_without_quotes() {
     6:10 P0008: expected a pattern, found a list
       | - match: [a]
       |          ^^^
-      = quote this pattern: match: "[a]"
+      = write it as a text: match: "a"
     7:11 P0008: expected a format, found a list
       |   format: [keep]
       |           ^^^^^^
+      = write it as a text: format: keep
     "#);
     insta::assert_snapshot!(yaml_rules("- match: {a,b}.c\n  format: keep\n- match: [0\n  format: keep\n- match: !x\n  format: keep\n- match: &x\n  format: keep"), @r#"
     4:10 P0006: this is not YAML: a value that begins with `{` must stand in quotes
@@ -45,10 +46,10 @@ fn patterns_without_quotes() {
       | - match: [0
       |          ^^
       = quote this pattern: match: "[0"
-    8:10 P0006: this is not YAML: a value that begins with `!` must stand in quotes
+    8:10 P0006: tags (`!` before a value) are not taken
       | - match: !x
       |          ^^
-      = quote this pattern: match: "!x"
+      = drop the `!`: match: "x"
     10:3 P0008: expected a pattern, found nothing
       | - match: &x
       |   ^^^^^
@@ -233,6 +234,7 @@ fn keys_and_types() {
     6:13 P0008: expected `true` or `false`, found `no`
       |   optional: no
       |             ^^
+      = write `optional: false`
     8:12 S0102: an empty segment: a name, `*` or `**` is missing before this dot
       | - match: a..b
       |            ^
@@ -316,6 +318,7 @@ fn keys_and_types() {
     7:11 P0008: expected a format, found a list
       | kv_cache: [int4]
       |           ^^^^^^
+      = write it as a text: kv_cache: int4
     8:7 P0008: expected a word, found `true`
       | tied: true
       |       ^^^^
@@ -371,6 +374,7 @@ fn keys_and_types() {
     9:14 P0008: expected `true` or `false`, found the number 1
       |     offline: 1
       |              ^
+      = write `offline: true`
     ");
     insta::assert_snapshot!(yaml("- a\n"), @r"
     1:1 P0008: expected a spec (a mapping with keys such as lathe, spec, rules), found a list
@@ -398,34 +402,38 @@ fn text_that_is_not_yaml() {
       |        ^
     ");
     insta::assert_snapshot!(yaml("lathe: 1\nspec a\nrulse: []\n"), @r"
-    2:1 P0006: this is not YAML: expected `KEY: VALUE`
+    2:1 P0006: this is not YAML: a colon is missing behind `spec`
       | spec a
-      | ^^^^^^
+      | ^^^^
+      = write `spec: a`
     3:1 P0004: a spec has no key `rulse`
       | rulse: []
       | ^^^^^
       = did you mean `rules`?
     ");
     insta::assert_snapshot!(yaml("lathe: 1\n spec: a\nrulse: []\n"), @r"
-    2:6 P0006: this is not YAML: mapping values are not allowed in this context
+    2:2 P0006: this is not YAML: `spec` begins in column 2, `lathe` above it in column 1
       |  spec: a
-      |      ^
+      |  ^^^^
+      = begin the line with `spec`
     3:1 P0004: a spec has no key `rulse`
       | rulse: []
       | ^^^^^
       = did you mean `rules`?
     ");
     insta::assert_snapshot!(yaml_rules("  - match: a\n   format: keep\n  - match: b\n    formt: keep\n  - match: c\n     format: keep"), @r"
-    5:4 P0006: this is not YAML: while parsing a block collection, did not find expected '-' indicator
+    5:4 P0006: this is not YAML: `format` begins in column 4, `match` above it in column 5
       |    format: keep
-      |    ^
+      |    ^^^^^^
+      = indent `format` with 4 blanks
     7:5 P0004: a rule has no key `formt`
       |     formt: keep
       |     ^^^^^
       = did you mean `format`?
-    9:12 P0006: this is not YAML: mapping values are not allowed in this context
+    9:6 P0006: this is not YAML: `format` begins in column 6, `match` above it in column 5
       |      format: keep
-      |            ^
+      |      ^^^^^^
+      = indent `format` with 4 blanks
     ");
     insta::assert_snapshot!(yaml("lathe: 1\nspec: a\n---\nlathe: 1\nspec: a\n"), @r"
     3:1 P0006: a spec is one YAML document; another one begins here
@@ -439,9 +447,10 @@ fn text_that_is_not_yaml() {
     5:11 P0001: expected an operator or the end of the line, found `keep`
       |   y: keep keep
       |           ^^^^
-    6:3 P0006: this is not YAML: merge key not allowed here
+    6:3 P0006: merge keys (`<<`) are not taken
       |   <<: {a: 1}
       |   ^
+      = write the keys out
     ");
 }
 
@@ -538,25 +547,28 @@ fn mappings_in_flow_style() {
 #[test]
 fn keys_out_of_line() {
     insta::assert_snapshot!(yaml_rules("  - match: a\n    format: keep\n   - match: b\n     format: keep\n  - match: c\n    formt: keep"), @r"
-    6:4 P0006: this is not YAML: while parsing a block collection, did not find expected '-' indicator
+    6:4 P0006: this is not YAML: `-` begins in column 4, the `-` before it in column 3
       |    - match: b
       |    ^
+      = indent `-` with 2 blanks
     9:5 P0004: a rule has no key `formt`
       |     formt: keep
       |     ^^^^^
       = did you mean `format`?
     ");
     insta::assert_snapshot!(yaml_rules("  - match: a\n  format: keep\n  - match: re:\"a: #b\"\n    format: keep\ncompute: f32\n tied: share\nrulse: 3"), @r#"
-    5:3 P0006: this is not YAML: while parsing a block collection, did not find expected '-' indicator
+    5:3 P0006: this is not YAML: `format` begins in column 3, `match` above it in column 5
       |   format: keep
-      |   ^
+      |   ^^^^^^
+      = indent `format` with 4 blanks
     6:12 P0006: this is not YAML: a value that holds `: ` must stand in quotes
       |   - match: re:"a: #b"
       |            ^^^^^^^^^^
       = quote this pattern: match: "re:\"a: #b\""
-    9:6 P0006: this is not YAML: mapping values are not allowed in this context
+    9:2 P0006: this is not YAML: `tied` begins in column 2, `compute` above it in column 1
       |  tied: share
-      |      ^
+      |  ^^^^
+      = begin the line with `tied`
     10:1 P0004: a spec has no key `rulse`
       | rulse: 3
       | ^^^^^
