@@ -7,6 +7,9 @@ use super::entry::{entries, is_known_key, line_of};
 use super::mend::{indentation, is_blank, lines};
 use super::value::{Fault, FaultKind};
 
+/// How many lines are looked at for one that another should stand below.
+const MAX_LINES_BACK: usize = 1000;
+
 /// What is wrong with a line.
 pub(super) struct Misplaced {
     /// Bytes of the text.
@@ -62,12 +65,14 @@ fn out_of_line(text: &str, line: &Range<usize>, fault: &Fault) -> Option<Misplac
         return None;
     }
     let this = Begin::of(text, line.clone())?;
-    let before: Vec<Begin> = lines(&text[..line.start]).filter_map(|line| Begin::of(text, line)).collect();
-    let other = if this.is_item {
-        before.iter().rev().find(|begin| begin.is_item)?
-    } else {
-        before.last().filter(|begin| !begin.opens)?
-    };
+    let before = text[..line.start].split_inclusive('\n').rev().take(MAX_LINES_BACK).scan(line.start, |end, line| {
+        let range = *end - line.len()..*end;
+        *end = range.start;
+        Some(range)
+    });
+    let mut before = before.filter_map(|line| Begin::of(text, line));
+    let other =
+        if this.is_item { before.find(|begin| begin.is_item)? } else { before.next().filter(|begin| !begin.opens)? };
     let (column, expected) = if this.is_item { (this.dash, other.dash) } else { (this.key, other.key) };
     if column == expected {
         return None;
