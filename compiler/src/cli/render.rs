@@ -60,8 +60,14 @@ impl Messages {
         Messages { format, colored }
     }
 
-    /// Writes diagnostics.
+    /// Writes diagnostics in the order of the texts that they point into; those that point into none follow.
     pub(super) fn diagnostics(self, sources: &Sources, diagnostics: &[Diagnostic]) {
+        let mut ordered = diagnostics.to_vec();
+        ordered.sort_by_key(|diagnostic| {
+            let place = diagnostic.labels.first().map(|label| (label.span.source, label.span.start));
+            (place.is_none(), place)
+        });
+        let diagnostics = ordered.as_slice();
         let text = match self.format {
             MessageFormat::Human => human::diagnostics(sources, diagnostics, self.colored),
             MessageFormat::Short => diagnostics.iter().map(|diagnostic| short(sources, diagnostic) + "\n").collect(),
