@@ -275,7 +275,7 @@ impl Loader<'_> {
             return None;
         }
         if !is_file {
-            return self.library_name(path);
+            return self.in_library(path);
         }
         let (base, folder) = match from {
             Place::File(file) => (self.root.clone(), file.parent().unwrap_or(Path::new("")).to_path_buf()),
@@ -308,7 +308,7 @@ impl Loader<'_> {
         None
     }
 
-    fn library_name(&mut self, path: &Spanned<String>) -> Option<Place> {
+    fn in_library(&mut self, path: &Spanned<String>) -> Option<Place> {
         let written = path.value.as_str();
         if let Some(entry) = lathe_specs::spec(written) {
             return Some(Place::Library(entry.path.to_owned()));
