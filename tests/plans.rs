@@ -144,7 +144,7 @@ fn every_shipped_spec_is_the_same_in_both_syntaxes() {
     let folder = tempfile::tempdir().unwrap();
     let model = support::model("micro-llama");
     for spec in lathe_specs::SPECS {
-        let other = if spec.path.ends_with(".lathe") { "yaml" } else { "lathe" };
+        let other = if lathe_grammar::is_yaml(spec.path) { "lathe" } else { "yaml" };
         let twin = folder.path().join(format!("{}.{other}", spec.name.replace('/', "_")));
         succeed(lathe().arg("convert").arg(spec.name).arg("-o").arg(&twin));
         let artifact = |spec: &str, name: &str| {
