@@ -49,7 +49,7 @@ pub enum ItemKind {
     Let(Let),
     /// `spec NAME { … }`
     Spec(Spec),
-    /// `model NAME { … }`
+    /// `model NAME [extends BASE] { … }`
     Model(Model),
 }
 
@@ -174,6 +174,8 @@ impl Call {
 pub struct Model {
     /// Its name.
     pub name: Spanned<String>,
+    /// The model that it builds on: the name of one in scope, or the path of a file that holds one.
+    pub extends: Option<Spanned<String>>,
     /// Declarations, in the order of the text.
     pub body: Vec<Decl>,
 }
@@ -255,6 +257,22 @@ pub enum DeclKind {
         /// Names; those of tensors may hold `*` and `**`.
         names: Vec<Spanned<String>>,
     },
+    /// `alias "PATH" = "STORED", "STORED"`
+    Alias {
+        /// The path of modules; empty for all of them.
+        path: Spanned<String>,
+        /// What tensors below it may be stored under instead; empty for nothing in front of their names.
+        stored: Vec<Spanned<String>>,
+    },
+    /// `block NAME(a, b) { … }`: a function of the graph.
+    Block {
+        /// Its name.
+        name: Spanned<String>,
+        /// Names of the arguments.
+        parameters: Vec<Spanned<String>>,
+        /// Statements.
+        body: Vec<Stmt>,
+    },
     /// `graph(tokens, positions) { … }`
     Graph {
         /// Names of the inputs.
@@ -297,7 +315,7 @@ pub enum PathSegment {
     Index(Expr),
 }
 
-/// A statement of the graph.
+/// A statement of the graph or of a block.
 #[derive(Debug, Clone)]
 pub struct Stmt {
     /// What it does.
@@ -382,6 +400,8 @@ pub enum ExprKind {
     Member(Box<Expr>, Spanned<String>),
     /// `a[b]`
     Index(Box<Expr>, Box<Expr>),
+    /// `a[b..c, ..]`: what is not one index.
+    Slice(Box<Expr>, Vec<Subscript>),
     /// `f(x, name: y)`
     Call {
         /// A function, a constructor or a module.
@@ -404,6 +424,29 @@ pub enum ExprKind {
     },
     /// `a when c`: `a` when `c` holds, else `null`.
     When(Box<Expr>, Box<Expr>),
+}
+
+/// What a [`ExprKind::Slice`] takes along one dimension.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Subscript {
+    /// `..`
+    All,
+    /// `a`
+    At(Expr),
+    /// `a..b`, `a..`, `..b`: from the first up to, not including, the last.
+    Range(Option<Expr>, Option<Expr>),
+}
+
+impl Subscript {
+    /// The expressions in it.
+    pub fn bounds(&self) -> impl Iterator<Item = &Expr> {
+        let (first, last) = match self {
+            Subscript::All => (None, None),
+            Subscript::At(index) => (Some(index), None),
+            Subscript::Range(first, last) => (first.as_ref(), last.as_ref()),
+        };
+        first.into_iter().chain(last)
+    }
 }
 
 /// An argument, positional or named.

@@ -270,14 +270,9 @@ impl Walker {
         }
     }
 
-    fn base(&mut self, pair: &Pair<Rule>) -> Option<Base> {
-        let span = self.span(pair);
+    fn base(&mut self, pair: &Pair<Rule>) -> Option<Spanned<String>> {
         let base = significant(pair.clone()).next()?;
-        if base.as_rule() == Rule::item_name {
-            return Some(Base { name: self.name(&base), span });
-        }
-        let name = self.path_of_file(&base)?;
-        Some(Base { name, span })
+        if base.as_rule() == Rule::item_name { Some(self.name(&base)) } else { self.path_of_file(&base) }
     }
 
     /// A name, perhaps with arguments: a format or a rotation.
@@ -302,13 +297,7 @@ impl Walker {
 #[derive(Default)]
 struct Head {
     name: Option<Spanned<String>>,
-    extends: Option<Base>,
-}
-
-/// `extends NAME`
-struct Base {
-    name: Spanned<String>,
-    span: Span,
+    extends: Option<Spanned<String>>,
 }
 
 /// The parts of a pair that carry meaning: no keywords, no marks.

@@ -98,7 +98,7 @@ impl Printer {
     }
 
     fn model(&mut self, model: &Model) {
-        self.block(format_args!("model {}", model.name.value), |printer| {
+        self.block(line::model_head(model), |printer| {
             printer.declarations(&model.body, "module ");
         });
     }
@@ -115,7 +115,7 @@ impl Printer {
                 self.block(head, |printer| match &declaration.kind {
                     DeclKind::Scope { body, .. } => printer.declarations(body, ""),
                     DeclKind::Repeat { body, .. } => printer.declarations(body, prefix),
-                    DeclKind::Graph { body, .. } => printer.statements(body),
+                    DeclKind::Block { body, .. } | DeclKind::Graph { body, .. } => printer.statements(body),
                     _ => {}
                 });
             }

@@ -68,6 +68,12 @@ impl<'a> Elaborator<'a> {
             | DeclKind::Let { .. }
             | DeclKind::Graph { .. }
             | DeclKind::Ignore { what: Ignored::Config, .. } => {}
+            DeclKind::Block { .. } => {
+                self.error("M0008", decl.span, "`block` is part of the language, but not built yet");
+            }
+            DeclKind::Alias { .. } => {
+                self.error("M0008", decl.span, "`alias` is part of the language, but not built yet");
+            }
             DeclKind::Ignore { what: Ignored::Tensors, names } => {
                 self.ignored_tensors.extend(names.iter().map(|name| (name.value.clone(), name.span)));
             }

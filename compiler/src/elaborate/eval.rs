@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use lathe_grammar::ast::{
-    Arg, BinaryOp, Decl, DeclKind, Expr, ExprKind, Ignored, Model, PathSegment, Stmt, StmtKind, UnaryOp,
+    Arg, BinaryOp, Decl, DeclKind, Expr, ExprKind, Ignored, Model, PathSegment, Stmt, StmtKind, Subscript, UnaryOp,
 };
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Span;
@@ -49,6 +49,9 @@ impl<'a> Elaborator<'a> {
                 let base = self.eval(base, scope)?;
                 let index = self.eval(index, scope)?;
                 self.index(base, &index, expr.span)
+            }
+            ExprKind::Slice(..) => {
+                Err(self.error("M0008", expr.span, "ranges of subscripts are part of the language, but not built yet"))
             }
             ExprKind::Call { callee, args } => self.call(callee, args, expr.span, scope),
             ExprKind::Unary(op, operand) => {
@@ -444,7 +447,7 @@ fn integers(op: BinaryOp, a: i64, b: i64) -> Result<Value, String> {
 pub(super) fn visit_decls<'e>(body: &'e [Decl], visit: &mut impl FnMut(&'e Expr)) {
     for decl in body {
         match &decl.kind {
-            DeclKind::Architectures(_) | DeclKind::Ignore { .. } => {}
+            DeclKind::Architectures(_) | DeclKind::Ignore { .. } | DeclKind::Alias { .. } => {}
             DeclKind::Let { value, .. } | DeclKind::Context(value) => visit_expr(value, visit),
             DeclKind::Assert { condition, .. } => visit_expr(condition, visit),
             DeclKind::Module { paths, constructor } => {
@@ -467,7 +470,7 @@ pub(super) fn visit_decls<'e>(body: &'e [Decl], visit: &mut impl FnMut(&'e Expr)
                 visit_decls(then, visit);
                 visit_decls(otherwise, visit);
             }
-            DeclKind::Graph { body, .. } => visit_stmts(body, visit),
+            DeclKind::Block { body, .. } | DeclKind::Graph { body, .. } => visit_stmts(body, visit),
         }
     }
 }
@@ -516,6 +519,12 @@ pub(super) fn visit_expr<'e>(expr: &'e Expr, visit: &mut impl FnMut(&'e Expr)) {
         ExprKind::Index(a, b) | ExprKind::Binary(_, a, b) | ExprKind::When(a, b) => {
             visit_expr(a, visit);
             visit_expr(b, visit);
+        }
+        ExprKind::Slice(base, subscripts) => {
+            visit_expr(base, visit);
+            for bound in subscripts.iter().flat_map(Subscript::bounds) {
+                visit_expr(bound, visit);
+            }
         }
         ExprKind::Call { callee, args } => {
             visit_expr(callee, visit);

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lathe_grammar::ast::{Arg, Decl, DeclKind, Expr, ExprKind, Ignored, Model, Path, PathSegment, Stmt, StmtKind};
+use lathe_grammar::ast::{
+    Arg, Decl, DeclKind, Expr, ExprKind, Ignored, Model, Path, PathSegment, Stmt, StmtKind, Subscript,
+};
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::{Span, Spanned};
 
@@ -115,6 +117,8 @@ impl Tree {
                 | DeclKind::Assert { .. }
                 | DeclKind::Context(_)
                 | DeclKind::Ignore { .. }
+                | DeclKind::Alias { .. }
+                | DeclKind::Block { .. }
                 | DeclKind::Graph { .. } => {}
             }
         }
@@ -246,7 +250,11 @@ impl<'a> Linter<'a> {
 
     fn declaration(&mut self, decl: &'a Decl, prefix: usize) {
         match &decl.kind {
-            DeclKind::Architectures(_) | DeclKind::Ignore { .. } | DeclKind::Graph { .. } => {}
+            DeclKind::Architectures(_)
+            | DeclKind::Ignore { .. }
+            | DeclKind::Alias { .. }
+            | DeclKind::Block { .. }
+            | DeclKind::Graph { .. } => {}
             DeclKind::Let { value: expr, .. } | DeclKind::Assert { condition: expr, .. } => {
                 self.expr(expr);
             }
@@ -382,6 +390,13 @@ impl<'a> Linter<'a> {
                     self.report(mistakes::no_module(&path, ANY, expr.span, []));
                 }
                 child
+            }
+            ExprKind::Slice(base, subscripts) => {
+                self.expr(base);
+                for bound in subscripts.iter().flat_map(Subscript::bounds) {
+                    self.expr(bound);
+                }
+                None
             }
             ExprKind::Call { callee, args } => {
                 self.call(callee, args, expr.span);

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use pest::iterators::Pair;
 use pest::pratt_parser::{Assoc, Op, PrattParser};
 
-use crate::ast::{Arg, BinaryOp, Expr, ExprKind, UnaryOp};
+use crate::ast::{Arg, BinaryOp, Expr, ExprKind, Subscript, UnaryOp};
 use crate::diag::Diagnostic;
 use crate::span::{Span, Spanned};
 
@@ -107,6 +107,7 @@ impl Walker {
                 let kind = match applied? {
                     Postfix::Member(name) => ExprKind::Member(callee, name),
                     Postfix::Index(index) => ExprKind::Index(callee, Box::new(index)),
+                    Postfix::Slice(subscripts) => ExprKind::Slice(callee, subscripts),
                     Postfix::Call(args) => ExprKind::Call { callee, args },
                 };
                 Some(Expr { kind, span })
@@ -118,11 +119,36 @@ impl Walker {
         match pair.as_rule() {
             Rule::member => significant(pair).next().map(|word| Postfix::Member(self.name(&word))),
             Rule::index => {
-                let index = significant(pair).next()?;
-                self.expression(index).map(Postfix::Index)
+                let mut subscripts = self.each(pair, Walker::subscript)?;
+                Some(match subscripts.pop() {
+                    Some(Subscript::At(index)) if subscripts.is_empty() => Postfix::Index(index),
+                    last => {
+                        subscripts.extend(last);
+                        Postfix::Slice(subscripts)
+                    }
+                })
             }
             _ => self.arguments(pair).map(Postfix::Call),
         }
+    }
+
+    fn subscript(&mut self, pair: Pair<Rule>) -> Option<Subscript> {
+        let mut is_range = false;
+        let (mut first, mut last) = (None, None);
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::range => is_range = true,
+                _ if is_range => last = Some(self.expression(part)),
+                _ => first = Some(self.expression(part)),
+            }
+        }
+        Some(match (first, last) {
+            (Some(index), _) if !is_range => Subscript::At(index?),
+            (None, None) => Subscript::All,
+            (Some(first), None) => Subscript::Range(Some(first?), None),
+            (None, Some(last)) => Subscript::Range(None, Some(last?)),
+            (Some(first), Some(last)) => Subscript::Range(Some(first?), Some(last?)),
+        })
     }
 
     fn primary(&mut self, pair: Pair<Rule>) -> Option<Expr> {
@@ -259,6 +285,7 @@ impl Walker {
 enum Postfix {
     Member(Spanned<String>),
     Index(Expr),
+    Slice(Vec<Subscript>),
     Call(Vec<Arg>),
 }
 

@@ -33,7 +33,7 @@ pub(super) enum Place {
     Model,
     /// In `module … { }`.
     Scope,
-    /// In `graph`.
+    /// In `graph` or a block.
     Graph,
 }
 
@@ -55,7 +55,19 @@ impl Place {
             Place::File => &["use", "let", "spec", "model"],
             Place::Spec => SECTIONS,
             Place::Rule | Place::Rotation => &[],
-            Place::Model => &["architectures", "let", "assert", "context", "module", "repeat", "if", "ignore", "graph"],
+            Place::Model => &[
+                "architectures",
+                "let",
+                "assert",
+                "context",
+                "module",
+                "repeat",
+                "if",
+                "ignore",
+                "alias",
+                "block",
+                "graph",
+            ],
             Place::Scope => &["let", "assert", "repeat", "if"],
             Place::Graph => &["for", "if", "return"],
         }
@@ -630,6 +642,8 @@ pub(super) fn is_mark(part: Rule) -> bool {
             | Rule::kw_else
             | Rule::kw_ignore
             | Rule::kw_graph
+            | Rule::kw_block
+            | Rule::kw_alias
             | Rule::kw_for
             | Rule::kw_return
     )

@@ -21,11 +21,11 @@ impl Walker {
                 _ => self.item_head(&part, &mut head),
             }
         }
-        if let Some(base) = head.extends {
+        if let Some(base) = &head.extends {
             let fault = "`extends` is part of the language, but this version cannot build it between models";
             self.report("M0008", base.span, fault);
         }
-        Some(Model { name: head.name?, body })
+        Some(Model { name: head.name?, extends: head.extends, body })
     }
 
     /// `place` is [`Place::Model`] or [`Place::Scope`].
@@ -45,6 +45,8 @@ impl Walker {
             Rule::architectures => Some("architectures"),
             Rule::context => Some("context"),
             Rule::ignore => Some("ignore"),
+            Rule::alias => Some("alias"),
+            Rule::block => Some("block"),
             Rule::graph => Some("graph"),
             _ => None,
         };
@@ -78,6 +80,13 @@ impl Walker {
                 return self.chain(declared, read, wrap)?.pop();
             }
             Rule::ignore => self.ignore(declared)?,
+            Rule::alias => {
+                let mut parts = significant(declared);
+                let path = self.string(&parts.next()?);
+                let stored = self.strings(parts.next()?)?;
+                DeclKind::Alias { path: path?, stored }
+            }
+            Rule::block => self.block(declared)?,
             Rule::graph => self.graph(declared)?,
             _ => self.module(declared, place)?,
         };
@@ -208,12 +217,38 @@ impl Walker {
         Some(Path { segments: segments.into_iter().collect::<Option<_>>()?, span })
     }
 
+    fn block(&mut self, pair: Pair<Rule>) -> Option<DeclKind> {
+        let mut name = None;
+        let mut parameters = None;
+        let mut body = Vec::new();
+        for part in significant(pair) {
+            match part.as_rule() {
+                Rule::name => name = Some(self.name(&part)),
+                Rule::parameters => parameters = Some(self.parameters(part)),
+                Rule::statements => body = self.statements(part),
+                _ => self.bad_head(&part, Rule::block_parameters),
+            }
+        }
+        Some(DeclKind::Block { name: name?, parameters: parameters?, body })
+    }
+
+    fn parameters(&mut self, pair: Pair<Rule>) -> Vec<Spanned<String>> {
+        let parameters: Vec<Spanned<String>> = significant(pair).map(|name| self.name(&name)).collect();
+        for (i, parameter) in parameters.iter().enumerate() {
+            if let Some(first) = parameters[..i].iter().find(|first| *first == parameter) {
+                let message = format!("the parameter `{}` stands twice", parameter.value);
+                self.twice(message, parameter.span, first.span);
+            }
+        }
+        parameters
+    }
+
     fn graph(&mut self, pair: Pair<Rule>) -> Option<DeclKind> {
         let mut parameters = None;
         let mut body = Vec::new();
         for part in significant(pair) {
             match part.as_rule() {
-                Rule::parameters => parameters = Some(significant(part).map(|name| self.name(&name)).collect()),
+                Rule::parameters => parameters = Some(self.parameters(part)),
                 Rule::statements => body = self.statements(part),
                 _ => self.bad_head(&part, Rule::graph_head),
             }

@@ -53,8 +53,7 @@ impl Walker {
             }
         }
         let Sections { seen: _, models, lets, rules, rotate, kv_cache, tied, compute } = sections;
-        let extends = head.extends.map(|base| base.name);
-        Some(Spec { name: head.name?, extends, models, lets, rules, rotate, kv_cache, tied, compute })
+        Some(Spec { name: head.name?, extends: head.extends, models, lets, rules, rotate, kv_cache, tied, compute })
     }
 
     /// A section that stands twice is read for its mistakes: of values the first one is kept, of lists every line.

@@ -7,7 +7,7 @@ use super::writer::{Gap, Trivia, Writer, whole};
 use crate::ast::{Decl, DeclKind, File, Item, ItemKind, Spec, Stmt, StmtKind};
 use crate::print::line::{self, Line};
 use crate::print::{Branches, declared_if, stated_if};
-use crate::span::Span;
+use crate::span::{Span, Spanned};
 
 /// What is written for a text, of which `file` is the AST.
 pub(super) fn entries(text: &str, trivia: Trivia, file: &File) -> Vec<Entry> {
@@ -71,14 +71,14 @@ impl Writer<'_> {
             }
             ItemKind::Spec(spec) => {
                 self.gap = Gap::Line;
-                let head_end = spec.extends.as_ref().map_or(spec.name.span, |base| base.span).range().end;
+                let head_end = head_end(&spec.name, spec.extends.as_ref());
                 self.block(span.start, head_end, &line::spec_head(spec), |writer| writer.sections(spec));
                 self.gap = Gap::Line;
             }
             ItemKind::Model(model) => {
                 self.gap = Gap::Line;
-                let head = format!("model {}", model.name.value);
-                self.block(span.start, model.name.span.range().end, &head, |writer| {
+                let head_end = head_end(&model.name, model.extends.as_ref());
+                self.block(span.start, head_end, &line::model_head(model), |writer| {
                     writer.declarations(&model.body, "module ");
                 });
                 self.gap = Gap::Line;
@@ -110,7 +110,7 @@ impl Writer<'_> {
                 self.push(
                     line,
                     match declaration.kind {
-                        DeclKind::Architectures(_) | DeclKind::Ignore { .. } => Break::Names,
+                        DeclKind::Architectures(_) | DeclKind::Ignore { .. } | DeclKind::Alias { .. } => Break::Names,
                         _ => Break::Elements,
                     },
                 );
@@ -126,7 +126,7 @@ impl Writer<'_> {
                     let head_end = end.span.range().end;
                     self.block(span.start, head_end, &head, |writer| writer.declarations(body, prefix));
                 }
-                DeclKind::Graph { body, .. } => {
+                DeclKind::Block { body, .. } | DeclKind::Graph { body, .. } => {
                     self.block(span.start, span.start, &head, |writer| writer.statements(body));
                 }
                 DeclKind::If { condition, then, otherwise } => {
@@ -138,7 +138,8 @@ impl Writer<'_> {
                 | DeclKind::Assert { .. }
                 | DeclKind::Context(_)
                 | DeclKind::Module { .. }
-                | DeclKind::Ignore { .. } => {}
+                | DeclKind::Ignore { .. }
+                | DeclKind::Alias { .. } => {}
             }
         }
     }
@@ -201,6 +202,11 @@ impl Writer<'_> {
         }
         self.push(whole("}".to_owned()), Break::Elements);
     }
+}
+
+/// Where the head of a spec or model ends: behind its name or its base.
+fn head_end(name: &Spanned<String>, base: Option<&Spanned<String>>) -> usize {
+    base.unwrap_or(name).span.range().end
 }
 
 /// A part of a spec: a line, or what opens a block and its lines.

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
-use crate::ast::{Arg, BinaryOp, Call, Expr, ExprKind, Path, PathSegment, UnaryOp};
+use crate::ast::{Arg, BinaryOp, Call, Expr, ExprKind, Path, PathSegment, Subscript, UnaryOp};
 
 /// `a, b, c`
 pub(crate) fn join<T: Display>(items: impl Iterator<Item = T>) -> String {
@@ -41,6 +41,20 @@ impl Display for Arg {
         match &self.name {
             Some(name) => write!(formatter, "{}: {}", name.value, self.value),
             None => self.value.fmt(formatter),
+        }
+    }
+}
+
+impl Display for Subscript {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Subscript::All => formatter.write_str(".."),
+            Subscript::At(index) => index.fmt(formatter),
+            Subscript::Range(first, last) => {
+                first.iter().try_for_each(|first| first.fmt(formatter))?;
+                formatter.write_str("..")?;
+                last.iter().try_for_each(|last| last.fmt(formatter))
+            }
         }
     }
 }
@@ -88,6 +102,7 @@ impl Binding {
             | ExprKind::Name(_)
             | ExprKind::Member(..)
             | ExprKind::Index(..)
+            | ExprKind::Slice(..)
             | ExprKind::Call { .. }
             | ExprKind::If { .. } => Binding::Value,
         }
@@ -168,6 +183,9 @@ impl Display for Expr {
             ExprKind::Name(name) => formatter.write_str(name),
             ExprKind::Member(of, name) => write!(formatter, "{}.{}", Operand(of, Binding::Value), name.value),
             ExprKind::Index(of, index) => write!(formatter, "{}[{index}]", Operand(of, Binding::Value)),
+            ExprKind::Slice(of, subscripts) => {
+                write!(formatter, "{}[{}]", Operand(of, Binding::Value), join(subscripts.iter()))
+            }
             ExprKind::Call { callee, args } => {
                 write!(formatter, "{}({})", Operand(callee, Binding::Value), join(args.iter()))
             }

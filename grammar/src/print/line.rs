@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::ast::{Call, Decl, DeclKind, Ignored, Item, ItemKind, Let, Rotation, Rule, Spec, Stmt, StmtKind};
+use crate::ast::{Call, Decl, DeclKind, Ignored, Item, ItemKind, Let, Model, Rotation, Rule, Spec, Stmt, StmtKind};
 use crate::parse::is_item_name;
 use crate::span::Spanned;
 
@@ -47,17 +47,26 @@ pub(crate) fn item(item: &Item) -> Option<Line> {
 
 /// `spec NAME extends BASE`, without the brace.
 pub(crate) fn spec_head(spec: &Spec) -> String {
-    let name = &spec.name.value;
-    match &spec.extends {
-        None => format!("spec {name}"),
-        Some(base) if is_item_name(&base.value) => format!("spec {name} extends {}", base.value),
-        Some(base) => format!("spec {name} extends {}", Quoted(&base.value)),
+    item_head("spec", &spec.name, spec.extends.as_ref())
+}
+
+/// `model NAME extends BASE`, without the brace.
+pub(crate) fn model_head(model: &Model) -> String {
+    item_head("model", &model.name, model.extends.as_ref())
+}
+
+fn item_head(keyword: &str, name: &Spanned<String>, base: Option<&Spanned<String>>) -> String {
+    let name = &name.value;
+    match base {
+        None => format!("{keyword} {name}"),
+        Some(base) if is_item_name(&base.value) => format!("{keyword} {name} extends {}", base.value),
+        Some(base) => format!("{keyword} {name} extends {}", Quoted(&base.value)),
     }
 }
 
 /// `models a, b`
 pub(crate) fn models(names: &[Spanned<String>]) -> Line {
-    Line::whole(format!("models {}", join(names.iter().map(|name| &name.value))))
+    Line::whole(format!("models {}", self::names(names)))
 }
 
 /// `let NAME = VALUE`
@@ -109,8 +118,19 @@ pub(crate) fn declaration(declaration: &Decl, prefix: &str) -> Option<Line> {
         }
         DeclKind::Ignore { what: Ignored::Tensors, names } => Line::whole(format!("ignore tensors {}", quoted(names))),
         DeclKind::Ignore { what: Ignored::Config, names } => Line::whole(format!("ignore config {}", quoted(names))),
-        DeclKind::Scope { .. } | DeclKind::Repeat { .. } | DeclKind::If { .. } | DeclKind::Graph { .. } => return None,
+        DeclKind::Alias { path, stored } => {
+            Line::halves(format_args!("alias {}", Quoted(&path.value)), "=", quoted(stored))
+        }
+        DeclKind::Scope { .. }
+        | DeclKind::Repeat { .. }
+        | DeclKind::If { .. }
+        | DeclKind::Block { .. }
+        | DeclKind::Graph { .. } => return None,
     })
+}
+
+fn names(names: &[Spanned<String>]) -> String {
+    join(names.iter().map(|name| &name.value))
 }
 
 /// What opens the block of a declaration, without the brace. None for what stands on one line, and for `if`.
@@ -118,9 +138,8 @@ pub(crate) fn declaration_head(declaration: &Decl, prefix: &str) -> Option<Strin
     match &declaration.kind {
         DeclKind::Scope { path, .. } => Some(format!("{prefix}{path}")),
         DeclKind::Repeat { variable, start, end, .. } => Some(format!("repeat {} in {start}..{end}", variable.value)),
-        DeclKind::Graph { parameters, .. } => {
-            Some(format!("graph({})", join(parameters.iter().map(|name| &name.value))))
-        }
+        DeclKind::Block { name, parameters, .. } => Some(format!("block {}({})", name.value, names(parameters))),
+        DeclKind::Graph { parameters, .. } => Some(format!("graph({})", names(parameters))),
         _ => None,
     }
 }

@@ -3,7 +3,8 @@
 mod specs;
 
 use lathe_grammar::ast::{
-    Arg, BinaryOp, Decl, DeclKind, Expr, ExprKind, File, Item, ItemKind, Model, Path, PathSegment, UnaryOp,
+    Arg, BinaryOp, Decl, DeclKind, Expr, ExprKind, File, Item, ItemKind, Model, Path, PathSegment, Stmt, StmtKind,
+    Subscript, UnaryOp,
 };
 use lathe_grammar::print;
 use lathe_grammar::span::{SourceId, Span, Spanned};
@@ -44,6 +45,16 @@ fn any_expression() -> impl Strategy<Value = Expr> {
                 values.into_iter().enumerate().map(|(i, value)| Arg { name: named(i), value }).collect()
             })
         });
+        let bound = || prop::option::of(inner.clone());
+        let subscript = prop_oneof![
+            inner.clone().prop_map(Subscript::At),
+            (bound(), bound()).prop_map(|bounds| match bounds {
+                (None, None) => Subscript::All,
+                (first, last) => Subscript::Range(first, last),
+            }),
+        ];
+        let subscripts = prop::collection::vec(subscript, 1..3)
+            .prop_filter("one index is no slice", |subscripts| !matches!(subscripts[..], [Subscript::At(_)]));
         let operators = vec![
             BinaryOp::Or,
             BinaryOp::Either,
@@ -65,6 +76,7 @@ fn any_expression() -> impl Strategy<Value = Expr> {
             prop::collection::vec(inner.clone(), 0..3).prop_map(ExprKind::List),
             (boxed(), name()).prop_map(|(of, name)| ExprKind::Member(of, spanned(name))),
             (boxed(), boxed()).prop_map(|(of, index)| ExprKind::Index(of, index)),
+            (boxed(), subscripts).prop_map(|(of, subscripts)| ExprKind::Slice(of, subscripts)),
             (boxed(), args).prop_map(|(callee, args)| ExprKind::Call { callee, args }),
             (prop::sample::select(vec![UnaryOp::Neg, UnaryOp::Not]), boxed())
                 .prop_map(|(operator, operand)| ExprKind::Unary(operator, operand)),
@@ -102,8 +114,17 @@ fn model_around(value: &Expr) -> File {
             end: value.clone(),
             body: vec![decl(chain)],
         }),
+        decl(DeclKind::Alias {
+            path: spanned("a.b".into()),
+            stored: vec![spanned(String::new()), spanned("c".into())],
+        }),
+        decl(DeclKind::Block {
+            name: spanned("f".into()),
+            parameters: vec![spanned("x".into()), spanned("y".into())],
+            body: vec![Stmt { kind: StmtKind::Return(value.clone()), span: NOWHERE }],
+        }),
     ];
-    let model = Model { name: spanned("m-1.5".into()), body };
+    let model = Model { name: spanned("m-1.5".into()), extends: None, body };
     File { version: spanned(1), items: vec![Item { kind: ItemKind::Model(model), span: spanned(()).span }] }
 }
 
@@ -137,6 +158,10 @@ fn parentheses_are_minimal() {
         "a when (b when c)",
         "(-a).b",
         "f(a when b, x: c or d)",
+        "a[b..c, .., 0, d.., ..e + 1]",
+        "a[..]",
+        "a[1..2.0]",
+        "a[b when c..]",
         "if a { b } else if c { d } else { e } + [1, 2.0, 1e-6]",
     ] {
         let text = format!("lathe 1\n\nmodel m {{\n    let x = {expression}\n}}\n");
