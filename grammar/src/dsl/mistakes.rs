@@ -1,5 +1,7 @@
 //! What to say about text that the grammar could not read.
 
+mod words;
+
 use std::ops::Range;
 
 use pest::Parser as _;
@@ -9,6 +11,9 @@ use pest::iterators::Pair;
 use crate::diag::{Diagnostic, nearest};
 
 use super::{Grammar, Rule, Walker};
+
+use words::expectations;
+pub(super) use words::is_mark;
 
 /// The words that begin a section of a spec.
 const SECTIONS: &[&str] = &["models", "let", "rules", "rotate", "kv_cache", "tied", "compute"];
@@ -29,8 +34,10 @@ pub(super) enum Place {
     Rule,
     /// In `rotate`.
     Rotation,
-    /// In a model, outside scopes.
+    /// In a model, outside all blocks.
     Model,
+    /// In a `repeat` or `if` of a model, outside scopes.
+    Inner,
     /// In `module … { }`.
     Scope,
     /// In `graph` or a block.
@@ -44,13 +51,13 @@ impl Place {
             Place::Spec => Rule::section,
             Place::Rule => Rule::format_rule,
             Place::Rotation => Rule::rotation,
-            Place::Model | Place::Scope => Rule::declaration,
+            Place::Model | Place::Inner | Place::Scope => Rule::declaration,
             Place::Graph => Rule::statement,
         }
     }
 
     /// The words that can begin an item here.
-    fn keywords(self) -> &'static [&'static str] {
+    pub(super) fn keywords(self) -> &'static [&'static str] {
         match self {
             Place::File => &["use", "let", "spec", "model"],
             Place::Spec => SECTIONS,
@@ -68,6 +75,7 @@ impl Place {
                 "block",
                 "graph",
             ],
+            Place::Inner => &["let", "assert", "context", "module", "repeat", "if", "ignore"],
             Place::Scope => &["let", "assert", "repeat", "if"],
             Place::Graph => &["for", "if", "return"],
         }
@@ -84,7 +92,7 @@ impl Place {
             Place::Spec => "a section",
             Place::Rule => "a rule",
             Place::Rotation => "a request for a rotation",
-            Place::Model | Place::Scope => "a declaration",
+            Place::Model | Place::Inner | Place::Scope => "a declaration",
             Place::Graph => "a statement",
         }
     }
@@ -174,7 +182,13 @@ impl Walker {
                 let help = outside_its_block(text).map_or_else(|| held_by("a spec", place), str::to_owned);
                 Some((fault.help(help), None))
             }
+            Place::Model if word == "extends" => {
+                let message = "`extends` stands behind the name of the model";
+                let fault = Diagnostic::error("P0001", message).label(span, "");
+                Some((fault.help("write `model NAME extends BASE {`"), None))
+            }
             Place::Model => Some((fault.help(held_by("a model", place)), None)),
+            Place::Inner => Some((fault.help(held_by("a block of a model", place)), None)),
             Place::Rule | Place::Rotation | Place::Scope | Place::Graph => None,
         }
     }
@@ -483,27 +497,6 @@ fn describe_found(found: &Found) -> String {
     if found.text.is_empty() { "the end of the line".to_owned() } else { format!("`{}`", found.text) }
 }
 
-/// What could have stood there, without doublets, the end of the line last.
-fn expectations(positives: &[Rule]) -> Vec<&'static str> {
-    const LINE_END: &str = "the end of the line";
-    let mut words: Vec<&str> = Vec::new();
-    for word in positives.iter().filter_map(|expected| words_for(*expected)) {
-        if !words.contains(&word) {
-            words.push(word);
-        }
-    }
-    // Behind a value a call or an index can always follow.
-    if words.len() > 1 {
-        words.retain(|word| *word != "`(`");
-    }
-    // Most rules name a format.
-    if words.contains(&"a format") {
-        words.retain(|word| *word != "`with`");
-    }
-    words.sort_by_key(|word| *word == LINE_END);
-    words
-}
-
 /// What to write instead, for slips from other languages.
 fn hint(positives: &[Rule], text: &str, found: &Found) -> Option<&'static str> {
     let after_value = positives.contains(&Rule::infix);
@@ -537,8 +530,15 @@ fn hint(positives: &[Rule], text: &str, found: &Found) -> Option<&'static str> {
         "(" | ":"
             if positives.contains(&Rule::kw_extends) && !text[found.start + 1..].trim_start().starts_with('{') =>
         {
-            "a base is written `spec NAME extends BASE {`"
+            "a base is written `NAME extends BASE {`"
         }
+        "extends" | "," if positives == [Rule::open_brace] && leading_word(behind_name(text)) == "extends" => {
+            "there is one base, which may extend another"
+        }
+        ":" if positives.iter().any(|expected| [Rule::range, Rule::subscript].contains(expected)) => {
+            "a range is written `FIRST..END`"
+        }
+        "{" if is_parameters(positives) && !before.is_empty() => "write `block NAME(a, b) {`",
         "{" if positives.contains(&Rule::pattern) => "the braces of a pattern close on the line on which they open",
         _ if after_value && leading_word(before.rsplit([' ', '\t', '(']).next().unwrap_or_default()) == "not" => {
             "write `!`"
@@ -547,104 +547,17 @@ fn hint(positives: &[Rule], text: &str, found: &Found) -> Option<&'static str> {
     })
 }
 
+/// Whether only the parameters of a block or of the graph could have stood there.
+fn is_parameters(positives: &[Rule]) -> bool {
+    matches!(positives, [Rule::parameters | Rule::open_paren])
+}
+
+/// The head of a spec or model without its name.
+fn behind_name(head: &str) -> &str {
+    head.trim_start().trim_start_matches(|c: char| !c.is_whitespace()).trim_start()
+}
+
 /// Whether a format could have stood there.
 fn is_format(positives: &[Rule]) -> bool {
     positives.contains(&Rule::format) || positives.contains(&Rule::format_name)
-}
-
-/// What a rule is called in messages. None for what would only distract there.
-fn words_for(expected: Rule) -> Option<&'static str> {
-    Some(match expected {
-        Rule::word | Rule::name | Rule::path | Rule::item_name => "a name",
-        Rule::integer | Rule::float | Rule::digits => "a number",
-        Rule::string | Rule::strings => "a string in double quotes",
-        Rule::open_brace | Rule::declarations | Rule::statements | Rule::branch => "`{`",
-        Rule::close_brace => "`}`",
-        Rule::open_paren | Rule::parameters => "`(`",
-        Rule::close_paren => "`)`",
-        Rule::close_bracket => "`]`",
-        Rule::comma => "`,`",
-        Rule::colon => "`:`",
-        Rule::equals => "`=`",
-        Rule::arrow => "`=>`",
-        Rule::range => "`..`",
-        Rule::line_end | Rule::EOI => "the end of the line",
-        Rule::kw_use => "`use`",
-        Rule::kw_spec => "`spec`",
-        Rule::kw_model => "`model`",
-        Rule::kw_models | Rule::kw_rules | Rule::kw_rotate | Rule::kw_kv_cache | Rule::kw_tied | Rule::kw_compute => {
-            "a section"
-        }
-        Rule::kw_extends => "`extends`",
-        Rule::kw_with | Rule::with_input => "`with`",
-        Rule::kw_of => "`of`",
-        Rule::kw_by => "`by`",
-        Rule::kw_offline => "`offline`",
-        Rule::kw_in => "`in`",
-        Rule::kw_else => "`else`",
-        Rule::tensors => "`tensors`",
-        Rule::config => "`config`",
-        Rule::kw_input => "`input`",
-        Rule::kw_optional => "`optional`",
-        Rule::pattern | Rule::within => "a pattern",
-        Rule::format | Rule::format_name => "a format",
-        Rule::site => "a site",
-        Rule::rotation_value | Rule::rotation_name => "a rotation",
-        Rule::setting => "a word",
-        Rule::expression | Rule::condition => "an expression",
-        Rule::atom => "a value",
-        Rule::argument => "an argument",
-        Rule::infix => "an operator",
-        Rule::declaration => "a declaration",
-        Rule::statement => "a statement",
-        _ => return None,
-    })
-}
-
-/// Keywords and punctuation: rules only so that messages can name them.
-pub(super) fn is_mark(part: Rule) -> bool {
-    matches!(
-        part,
-        Rule::open_brace
-            | Rule::close_brace
-            | Rule::open_paren
-            | Rule::close_paren
-            | Rule::open_bracket
-            | Rule::close_bracket
-            | Rule::comma
-            | Rule::colon
-            | Rule::equals
-            | Rule::arrow
-            | Rule::range
-            | Rule::line_end
-            | Rule::kw_lathe
-            | Rule::kw_spec
-            | Rule::kw_model
-            | Rule::kw_extends
-            | Rule::kw_use
-            | Rule::kw_models
-            | Rule::kw_rules
-            | Rule::kw_rotate
-            | Rule::kw_kv_cache
-            | Rule::kw_tied
-            | Rule::kw_compute
-            | Rule::kw_with
-            | Rule::kw_input
-            | Rule::kw_of
-            | Rule::kw_by
-            | Rule::kw_architectures
-            | Rule::kw_let
-            | Rule::kw_assert
-            | Rule::kw_context
-            | Rule::kw_repeat
-            | Rule::kw_in
-            | Rule::kw_if
-            | Rule::kw_else
-            | Rule::kw_ignore
-            | Rule::kw_graph
-            | Rule::kw_block
-            | Rule::kw_alias
-            | Rule::kw_for
-            | Rule::kw_return
-    )
 }

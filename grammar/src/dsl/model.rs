@@ -28,7 +28,7 @@ impl Walker {
         Some(Model { name: head.name?, extends: head.extends, body })
     }
 
-    /// `place` is [`Place::Model`] or [`Place::Scope`].
+    /// `place` is [`Place::Model`], [`Place::Inner`] or [`Place::Scope`].
     fn declarations(&mut self, pair: Pair<Rule>, place: Place) -> Vec<Decl> {
         significant(pair)
             .filter_map(|part| match part.as_rule() {
@@ -41,7 +41,7 @@ impl Walker {
     fn declaration(&mut self, pair: Pair<Rule>, place: Place) -> Option<Decl> {
         let span = self.span(&pair);
         let declared = significant(pair).next()?;
-        let only_in_models = match declared.as_rule() {
+        let word = match declared.as_rule() {
             Rule::architectures => Some("architectures"),
             Rule::context => Some("context"),
             Rule::ignore => Some("ignore"),
@@ -50,10 +50,12 @@ impl Walker {
             Rule::graph => Some("graph"),
             _ => None,
         };
-        if let Some(word) = only_in_models.filter(|_| place == Place::Scope) {
+        if let Some(word) = word.filter(|word| !place.keywords().contains(word)) {
             let keyword = Span { end: span.start + word.len() as u32, ..span };
-            self.report("P0001", keyword, format!("`{word}` belongs to the model, not into a scope"));
+            let elsewhere = if place == Place::Scope { "a scope" } else { "a `repeat` or an `if`" };
+            self.report("P0001", keyword, format!("`{word}` belongs to the model, not into {elsewhere}"));
         }
+        let inner = if place == Place::Model { Place::Inner } else { place };
         let kind = match declared.as_rule() {
             Rule::architectures => DeclKind::Architectures(self.strings(significant(declared).next()?)?),
             Rule::binding => {
@@ -71,9 +73,9 @@ impl Walker {
                 DeclKind::Assert { condition: condition?, message }
             }
             Rule::context => DeclKind::Context(self.expression(significant(declared).next()?)?),
-            Rule::repeat => self.repeat(declared, place)?,
+            Rule::repeat => self.repeat(declared, inner)?,
             Rule::declared_if => {
-                let read = |walker: &mut Self, block: Pair<Rule>| walker.declarations(block, place);
+                let read = |walker: &mut Self, block: Pair<Rule>| walker.declarations(block, inner);
                 let wrap = |span: Span, condition: Expr, then: Vec<Decl>, otherwise: Vec<Decl>| {
                     vec![Decl { kind: DeclKind::If { condition, then, otherwise }, span }]
                 };
@@ -185,7 +187,7 @@ impl Walker {
         }
         let paths: Vec<Path> = paths.into_iter().collect::<Option<_>>()?;
         match (keyword, place) {
-            (None, Place::Model) => {
+            (None, Place::Model | Place::Inner) => {
                 let span = paths.first()?.span;
                 let fault = Diagnostic::error("P0001", "`module` is missing before this path")
                     .label(span, "")

@@ -69,9 +69,10 @@ fn push_line(text: &mut String, indent: usize, line: &str) {
 }
 
 impl Code {
-    /// Both have the same mark, and both are `let`s or neither is.
+    /// Both have the same mark, and the same one of these keywords or none.
     fn is_aligned_with(&self, other: &Code) -> bool {
-        let run = |code: &Code| code.line.right.as_ref().map(|(mark, _)| (*mark, code.line.left.starts_with("let ")));
+        let keyword = |code: &Code| ["let ", "alias "].iter().position(|keyword| code.line.left.starts_with(keyword));
+        let run = |code: &Code| code.line.right.as_ref().map(|(mark, _)| (*mark, keyword(code)));
         self.indent == other.indent && run(self).is_some() && run(self) == run(other)
     }
 

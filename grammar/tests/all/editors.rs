@@ -162,7 +162,7 @@ fn snippets_parse() {
             (Some("lathe"), Some("rules" | "rotate" | "settings")) => ("a.lathe", "lathe 1\nspec a {\n", "}"),
             (Some("lathe"), Some("rule" | "with")) => ("a.lathe", "lathe 1\nspec a {\nrules {\n", "}\n}"),
             (Some("lathe"), Some("input")) => ("a.lathe", "lathe 1\nspec a {\nrotate {\n", "}\n}"),
-            (Some("lathe"), Some("module" | "repeat" | "graph")) => ("a.lathe", "lathe 1\nmodel a {\n", "}"),
+            (Some("lathe"), Some("module" | "repeat" | "block" | "graph")) => ("a.lathe", "lathe 1\nmodel a {\n", "}"),
             (Some("yaml"), Some("lathe")) => ("a.yaml", "", ""),
             (Some("yaml"), Some("rule")) => ("a.yaml", "lathe: 1\nspec: a\nrules:\n", ""),
             other => panic!("say here where {name} stands: {other:?}"),

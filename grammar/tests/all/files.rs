@@ -1,6 +1,6 @@
 //! Whole files.
 
-use lathe_grammar::ast::{BinaryOp, DeclKind, ExprKind, Rule, Spec, StmtKind, UnaryOp};
+use lathe_grammar::ast::{BinaryOp, DeclKind, Expr, ExprKind, Rule, Spec, StmtKind, Subscript, UnaryOp};
 use lathe_grammar::span::Span;
 use lathe_grammar::{print, print_yaml};
 
@@ -10,10 +10,14 @@ const LLAMA: &str = include_str!("files/llama.lathe");
 
 /// The value of `let x = EXPRESSION`.
 fn expression(text: &str) -> ExprKind {
+    whole_expression(text).kind
+}
+
+fn whole_expression(text: &str) -> Expr {
     let file = ast("a.lathe", &format!("lathe 1\nmodel m {{\nlet x = {text}\n}}\n"));
     let model = file.models().next().expect("a model");
     let DeclKind::Let { value, .. } = &model.body[0].kind else { panic!("a let") };
-    value.kind.clone()
+    value.clone()
 }
 
 #[test]
@@ -174,12 +178,25 @@ fn literals() {
 
 #[test]
 fn keywords_are_names_behind_a_dot() {
-    let text =
-        "lathe 1\nmodel m {\nmodule model.if.graph = f(config.in)\nmodule a {\ncontext = f()\ngraph.x = f()\n}\n}\n";
+    let text = "lathe 1\nmodel m {\nmodule model.if.graph = f(config.in)\nmodule a {\ncontext = f()\ngraph.x = f()\n\
+        alias = f()\nblock.x, block = f()\nblock[0] {\n}\nblock {\nalias {\n}\n}\n}\nmodule block = f(alias)\n}\n";
     let file = ast("a.lathe", text);
     let model = file.models().next().expect("a model");
-    assert_eq!(model.body.len(), 2);
+    assert_eq!(model.body.len(), 3);
+    let DeclKind::Scope { body, .. } = &model.body[1].kind else { panic!("a scope") };
+    assert_eq!(body.len(), 6);
     assert_eq!(ast("a.lathe", &print(&file)), file);
+}
+
+#[test]
+fn one_index_is_no_slice() {
+    let (a, one) = (|| Box::new(whole_expression("a")), || whole_expression("1"));
+    assert_eq!(expression("a[1]"), ExprKind::Index(a(), Box::new(one())));
+    assert_eq!(expression("a[..]"), ExprKind::Slice(a(), vec![Subscript::All]));
+    assert_eq!(expression("a[1..]"), ExprKind::Slice(a(), vec![Subscript::Range(Some(one()), None)]));
+    assert_eq!(expression("a[..1]"), ExprKind::Slice(a(), vec![Subscript::Range(None, Some(one()))]));
+    assert_eq!(expression("a[1..1]"), ExprKind::Slice(a(), vec![Subscript::Range(Some(one()), Some(one()))]));
+    assert_eq!(expression("a[1, ..]"), ExprKind::Slice(a(), vec![Subscript::At(one()), Subscript::All]));
 }
 
 #[test]

@@ -113,6 +113,35 @@ model a {
 }
 
 #[test]
+fn blocks_and_aliases() {
+    assert_eq!(
+        model(
+            "alias  \"a\"=\"b\",\n\"\" // a\nalias \"longer\" = \"\"\nmodule a = linear(1, 1, weight : w[ 1 .. d+1,.. ,0 ,..2])\n\n\
+             // of f\nblock f( x,y ,) { // head\n\n// inner\nreturn x+y // last\n// end\n}\nblock g( ) {\nreturn 1\n}"
+        ),
+        "\
+lathe 1
+
+model a {
+    alias \"a\"      = \"b\", \"\"  // a
+    alias \"longer\" = \"\"
+    module a = linear(1, 1, weight: w[1..d + 1, .., 0, ..2])
+
+    // of f
+    block f(x, y) {  // head
+        // inner
+        return x + y  // last
+        // end
+    }
+    block g() {
+        return 1
+    }
+}
+"
+    );
+}
+
+#[test]
 fn columns_that_make_a_line_too_long_are_given_up() {
     let long = format!("{} => keep", "x".repeat(100));
     let formatted = spec(&format!("rules {{\n{long}\na => int8(per: channel)\n}}"));

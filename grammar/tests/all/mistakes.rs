@@ -132,7 +132,7 @@ fn misspelt_keywords_do_not_hide_what_is_behind_them() {
     7:1 P0001: expected a declaration, found `frobnicate`
       | frobnicate 3
       | ^^^^^^^^^^
-      = a model holds `architectures`, `let`, `assert`, `context`, `module`, `repeat`, `if`, `ignore`, `graph`
+      = a model holds `architectures`, `let`, `assert`, `context`, `module`, `repeat`, `if`, `ignore`, `alias`, `block`, `graph`
     "#);
     insta::assert_snapshot!(graph("retrun x\nfro a in b { }"), @r"
     4:1 P0001: expected a statement, found `retrun`
@@ -148,11 +148,173 @@ fn misspelt_keywords_do_not_hide_what_is_behind_them() {
 
 #[test]
 fn models_that_extend() {
-    insta::assert_snapshot!(diagnose("lathe 1\nmodel a extends b {\n}\n"), @r"
-    2:9 M0008: `extends` is part of the language, but this version cannot build it between models
-      | model a extends b {
-      |         ^^^^^^^^^
+    insta::assert_snapshot!(diagnose("lathe 1\nmodel a extends b extends c {\n}\nmodel d extends e, f {\n}"), @r"
+    2:19 P0001: expected `{`, found `extends`
+      | model a extends b extends c {
+      |                   ^^^^^^^
+      = there is one base, which may extend another
+    4:18 P0001: expected `{`, found `,`
+      | model d extends e, f {
+      |                  ^
+      = there is one base, which may extend another
     ");
+    insta::assert_snapshot!(diagnose("lathe 1\nmodel a extends {\n}\nmodel b: c {\n}\nmodel d(e) {\n}"), @r"
+    2:17 P0001: expected a name or a string in double quotes, found `{`
+      | model a extends {
+      |                 ^
+    4:8 P0001: expected `{` or `extends`, found `:`
+      | model b: c {
+      |        ^
+      = a base is written `NAME extends BASE {`
+    6:8 P0001: expected `{` or `extends`, found `(`
+      | model d(e) {
+      |        ^
+      = a base is written `NAME extends BASE {`
+    ");
+    insta::assert_snapshot!(diagnose("lathe 1\nmodel a {\nextends b\n}\nmodel c extends \"/d.lathe\" {\n}"), @r#"
+    3:1 P0001: `extends` stands behind the name of the model
+      | extends b
+      | ^^^^^^^
+      = write `model NAME extends BASE {`
+    5:17 M0008: `extends` is part of the language, but this version cannot build it between models
+      | model c extends "/d.lathe" {
+      |                 ^^^^^^^^^^
+    "#);
+}
+
+#[test]
+fn blocks() {
+    insta::assert_snapshot!(model("block f {\n}\nblock (x) {\n}\nblock f(x, x) {\n}\nblock f(x)\nblock f(x, 1) {\n}"), @r"
+    3:9 P0001: expected `(`, found `{`
+      | block f {
+      |         ^
+      = write `block NAME(a, b) {`
+    5:7 P0001: expected a name, found `(`
+      | block (x) {
+      |       ^
+    7:12 P0005: the parameter `x` stands twice
+      | block f(x, x) {
+      |            ^
+      | block f(x, x) {
+      |         ^ the first one is here
+    9:11 P0001: expected `{`, found the end of the line
+      | block f(x)
+      |           ^
+    10:12 P0001: expected a name or `)`, found `1`
+      | block f(x, 1) {
+      |            ^
+    ");
+    insta::assert_snapshot!(model("block f(x) {\nlet y = x\nretrun y\n}\nblcok g() {\n}\nblock f(x) = x"), @r"
+    4:1 P0001: expected a statement, found `let`
+      | let y = x
+      | ^^^
+    5:1 P0001: expected a statement, found `retrun`
+      | retrun y
+      | ^^^^^^
+      = did you mean `return`?
+    7:1 P0001: expected a declaration, found `blcok`
+      | blcok g() {
+      | ^^^^^
+      = did you mean `block`?
+    9:15 P0001: expected `{`, found the end of the line
+      | block f(x) = x
+      |               ^
+    ");
+}
+
+#[test]
+fn aliases() {
+    insta::assert_snapshot!(model("alias a.b = c\nalias \"a\" = b\nalias \"a\"\nalias \"a\" \"b\"\nalias \"a\" =\nalais \"a\" = \"b\""), @r#"
+    3:7 P0001: expected a string in double quotes, found `a`
+      | alias a.b = c
+      |       ^
+    4:13 P0001: expected a string in double quotes, found `b`
+      | alias "a" = b
+      |             ^
+    5:10 P0001: expected `=`, found the end of the line
+      | alias "a"
+      |          ^
+    6:11 P0001: expected `=`, found `"b"`
+      | alias "a" "b"
+      |           ^^^
+    7:12 P0001: expected a string in double quotes, found the end of the line
+      | alias "a" =
+      |            ^
+    8:1 P0001: expected a declaration, found `alais`
+      | alais "a" = "b"
+      | ^^^^^
+      = did you mean `alias`?
+    "#);
+}
+
+#[test]
+fn subscripts() {
+    let with = |subscripts: &str| model(&format!("let x = {subscripts}"));
+    insta::assert_snapshot!(with("a[]"), @r"
+    3:11 P0001: expected an index or `..`, found `]`
+      | let x = a[]
+      |           ^
+    ");
+    insta::assert_snapshot!(with("a[1, ]"), @r"
+    3:14 P0001: expected an index or `..`, found `]`
+      | let x = a[1, ]
+      |              ^
+    ");
+    insta::assert_snapshot!(with("a[1:2]"), @r"
+    3:12 P0001: expected `]`, `,`, `..` or an operator, found `:`
+      | let x = a[1:2]
+      |            ^
+      = a range is written `FIRST..END`
+    ");
+    insta::assert_snapshot!(with("a[:, 1]"), @r"
+    3:11 P0001: expected an index or `..`, found `:`
+      | let x = a[:, 1]
+      |           ^
+      = a range is written `FIRST..END`
+    ");
+    insta::assert_snapshot!(with("a[1...2]"), @r"
+    3:14 P0001: expected `]`, `,` or an expression, found `.`
+      | let x = a[1...2]
+      |              ^
+    ");
+    insta::assert_snapshot!(with("a[1..2..3]"), @r"
+    3:15 P0001: expected `]`, `,` or an operator, found `..`
+      | let x = a[1..2..3]
+      |               ^^
+    ");
+    insta::assert_snapshot!(model("module a[1..2] = f()\nrepeat i in 0:3 {\n}"), @r"
+    3:11 P0001: expected `]` or an operator, found `..`
+      | module a[1..2] = f()
+      |           ^^
+    4:14 P0001: expected `..` or an operator, found `:`
+      | repeat i in 0:3 {
+      |              ^
+      = a range is written `FIRST..END`
+    ");
+}
+
+#[test]
+fn declarations_of_the_model_alone() {
+    insta::assert_snapshot!(
+        model("if a {\ngraph() { }\nrepeat i in 0..1 {\narchitectures \"A\"\nalias \"a\" = \"b\"\n}\n} else {\nblock f() { }\ncontext 3\nfrobnicate 3\n}"),
+        @r#"
+    4:1 P0001: `graph` belongs to the model, not into a `repeat` or an `if`
+      | graph() { }
+      | ^^^^^
+    6:1 P0001: `architectures` belongs to the model, not into a `repeat` or an `if`
+      | architectures "A"
+      | ^^^^^^^^^^^^^
+    7:1 P0001: `alias` belongs to the model, not into a `repeat` or an `if`
+      | alias "a" = "b"
+      | ^^^^^
+    10:1 P0001: `block` belongs to the model, not into a `repeat` or an `if`
+      | block f() { }
+      | ^^^^^
+    12:1 P0001: expected a declaration, found `frobnicate`
+      | frobnicate 3
+      | ^^^^^^^^^^
+      = a block of a model holds `let`, `assert`, `context`, `module`, `repeat`, `if`, `ignore`
+    "#);
 }
 
 #[test]
@@ -410,7 +572,7 @@ fn declarations_in_the_wrong_place() {
     9:1 P0001: expected a declaration, found `return`
       | return 3
       | ^^^^^^
-      = a model holds `architectures`, `let`, `assert`, `context`, `module`, `repeat`, `if`, `ignore`, `graph`
+      = a model holds `architectures`, `let`, `assert`, `context`, `module`, `repeat`, `if`, `ignore`, `alias`, `block`, `graph`
     ");
     insta::assert_snapshot!(graph("let x = 3\nmodule a = f()\nx + 1\nf(x)"), @r"
     4:1 P0001: expected a statement, found `let`
