@@ -1,7 +1,7 @@
 //! A decode step allocates nothing.
 
 use lathe_kernels::formats::{Matrix, find};
-use lathe_kernels::ops::{self, AttentionShape, Pairing, RopeTable};
+use lathe_kernels::ops::{self, AttentionShape, Binary, Norm, Pairing, RopeTable, Unary};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -42,22 +42,36 @@ fn step(
     x: &mut [f32],
     y: &mut [f32],
 ) {
-    let shape = AttentionShape { heads: 8, kv_heads: 2, head_dim: 64, scale: 0.125, window: None };
+    let shape = AttentionShape { heads: 8, kv_heads: 2, head_dim: 64, scale: 0.125, window: None, softcap: None };
     let table = RopeTable { inverse_frequencies: frequencies, amplitude: 1.0, pairing: Pairing::Half };
+    let width = frequencies.len();
+    let (gain, shift) = (Some(frequencies), Some(frequencies));
+    let norm = Norm { width, eps: 1e-6, centre: true, gain, gain_offset: 0.0, shift };
     for weight in weights {
-        ops::embed(weight, &[3], x);
-        ops::rms_norm(x, Some(frequencies), frequencies.len(), 1e-6, y);
-        ops::gain(y, frequencies, x);
+        ops::embed(weight, &[3], 1, x);
+        ops::norm(x, &norm, y);
+        ops::gain(y, frequencies, 1.0, x);
         ops::matmul(x, weight, None, y);
         ops::rope(y, &[past as u32], &table, 64, x);
         for cache in &mut *cache {
             ops::append_cache(&x[..128], cache, 2, 64, 300, past);
         }
-        ops::attention(&shape, x, &cache[0], &cache[1], 300, past, y);
-        ops::silu(y, x);
-        ops::silu_mul(x, y, &mut cache[0][..512]);
-        ops::add(x, &cache[0][..512], y);
-        ops::mul(y, &cache[0][..512], x);
+        ops::attention(&shape, x, &cache[0], &cache[1], Some(&frequencies[..8]), 300, past, y);
+        ops::softmax(y, 32, x);
+        let mut choice = [0; 2];
+        ops::top_k(&x[..4], 4, 2, &mut choice);
+        let experts = [weight, weight, weight, weight];
+        ops::expert_matmul(y, &choice, 2, |number| (experts[number], None), 4, &mut cache[1][..1024]);
+        ops::combine(&cache[1][..1024], &x[..2], 2, y);
+        // Two rows, so that rows are sorted by expert.
+        let choice = [1, 3, 3, (past % 4) as u32];
+        let [out, x_of_experts] = &mut *cache;
+        let (x_of_experts, out) = (&x_of_experts[..1024], &mut out[..2048]);
+        ops::expert_matmul(x_of_experts, &choice, 2, |number| (experts[number], None), 4, out);
+        ops::unary(Unary::Gelu, y, x);
+        ops::gated(Unary::Silu, x, y, &mut cache[0][..512]);
+        ops::binary(Binary::Add, x, &cache[0][..512], y);
+        ops::binary(Binary::Mul, y, &cache[0][..512], x);
     }
 }
 

@@ -14,7 +14,7 @@ mod limits;
 use lathe_kernels::check::{Forced, Random};
 use lathe_kernels::cpu::Isa;
 use lathe_kernels::formats::{Matrix, find};
-use lathe_kernels::ops::AttentionShape;
+use lathe_kernels::ops::{AttentionShape, Binary, Norm, Unary};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -195,7 +195,7 @@ fn matmul<'a>(
 }
 
 fn attention<'a>(ops: Forced, isa: Isa, tokens: usize, past: usize) -> Bench<'a> {
-    let shape = AttentionShape { heads: 32, kv_heads: 4, head_dim: 64, scale: 0.125, window: None };
+    let shape = AttentionShape { heads: 32, kv_heads: 4, head_dim: 64, scale: 0.125, window: None, softcap: None };
     let capacity = past + tokens;
     let mut random = Random::new(3);
     let q = random.values(tokens * 2048);
@@ -207,13 +207,13 @@ fn attention<'a>(ops: Forced, isa: Isa, tokens: usize, past: usize) -> Bench<'a>
         bound: Bound::Operations(isa),
         amount: 4.0 * 2048.0 * visible as f64,
         call: Box::new(move || {
-            ops.attention(&shape, &q, &keys, &values, capacity, past, &mut out);
+            ops.attention(&shape, &q, &keys, &values, None, capacity, past, &mut out);
             black_box(&out);
         }),
     }
 }
 
-fn elementwise<'a>(ops: Forced, isa: Isa) -> [Bench<'a>; 3] {
+fn elementwise<'a>(ops: Forced, isa: Isa) -> [Bench<'a>; 4] {
     let (rows, width) = (512, 2048);
     let len = rows * width;
     let mut random = Random::new(4);
@@ -225,10 +225,20 @@ fn elementwise<'a>(ops: Forced, isa: Isa) -> [Bench<'a>; 3] {
         call,
     };
     let (x, mut out) = (a.clone(), vec![0.0; len]);
-    let norm = move || ops.rms_norm(&x, Some(&gain), width, 1e-6, black_box(&mut out));
+    let norm = move || {
+        let norm = Norm { width, eps: 1e-6, centre: false, gain: Some(&gain), gain_offset: 0.0, shift: None };
+        ops.norm(&x, &norm, black_box(&mut out));
+    };
     let (x, y, mut out) = (a.clone(), b.clone(), vec![0.0; len]);
-    let silu_mul = move || ops.silu_mul(&x, &y, black_box(&mut out));
+    let silu_mul = move || ops.gated(Unary::Silu, &x, &y, black_box(&mut out));
+    let (x, mut out) = (a.clone(), vec![0.0; len]);
+    let gelu = move || ops.unary(Unary::Gelu, &x, black_box(&mut out));
     let mut out = vec![0.0; len];
-    let add = move || ops.add(&a, &b, black_box(&mut out));
-    [bench("rms_norm", 8, Box::new(norm)), bench("silu_mul", 12, Box::new(silu_mul)), bench("add", 12, Box::new(add))]
+    let add = move || ops.binary(Binary::Add, &a, &b, black_box(&mut out));
+    [
+        bench("rms_norm", 8, Box::new(norm)),
+        bench("silu_mul", 12, Box::new(silu_mul)),
+        bench("gelu", 8, Box::new(gelu)),
+        bench("add", 12, Box::new(add)),
+    ]
 }

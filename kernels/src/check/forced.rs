@@ -2,7 +2,7 @@
 
 use crate::cpu::{Isa, Vectors};
 use crate::formats::Matrix;
-use crate::ops::{self, AttentionShape};
+use crate::ops::{self, AttentionShape, Binary, Norm, Unary};
 
 /// The ops that have more than one version, on a given instruction set; arguments as in [`crate::ops`].
 #[derive(Clone, Copy)]
@@ -15,24 +15,68 @@ impl Forced {
         isa.is_supported().then(|| Forced(Vectors::of(isa)))
     }
 
-    pub fn embed(self, table: &Matrix<'_>, ids: &[u32], out: &mut [f32]) {
-        ops::embed_on(self.0, table, ids, out);
+    pub fn embed(self, table: &Matrix<'_>, index: &[u32], first: u32, out: &mut [f32]) {
+        ops::embed_on(self.0, table, index, first, out);
     }
 
     pub fn matmul(self, x: &[f32], weight: &Matrix<'_>, bias: Option<&[f32]>, out: &mut [f32]) {
         ops::matmul_on(self.0, x, weight, bias, out);
     }
 
-    pub fn rms_norm(self, x: &[f32], gain: Option<&[f32]>, width: usize, eps: f32, out: &mut [f32]) {
-        ops::rms_norm_on(self.0, x, gain, width, eps, out);
+    pub fn expert_matmul<'m, 'w: 'm>(
+        self,
+        x: &[f32],
+        choice: &[u32],
+        k: usize,
+        expert: impl Fn(usize) -> (&'m Matrix<'w>, Option<&'m [f32]>) + Sync,
+        experts: usize,
+        out: &mut [f32],
+    ) {
+        ops::expert_matmul_on(self.0, x, choice, k, expert, experts, out);
     }
 
-    pub fn silu_mul(self, gate: &[f32], value: &[f32], out: &mut [f32]) {
-        ops::silu_mul_on(self.0, gate, value, out);
+    pub fn norm(self, x: &[f32], norm: &Norm<'_>, out: &mut [f32]) {
+        ops::norm_on(self.0, x, norm, out);
     }
 
-    pub fn add(self, a: &[f32], b: &[f32], out: &mut [f32]) {
-        ops::add_on(self.0, a, b, out);
+    pub fn centre(self, x: &[f32], width: usize, out: &mut [f32]) {
+        ops::centre_on(self.0, x, width, out);
+    }
+
+    pub fn gain(self, x: &[f32], gain: &[f32], offset: f32, out: &mut [f32]) {
+        ops::gain_on(self.0, x, gain, offset, out);
+    }
+
+    pub fn shift(self, x: &[f32], shift: &[f32], out: &mut [f32]) {
+        ops::shift_on(self.0, x, shift, out);
+    }
+
+    pub fn unary(self, function: Unary, x: &[f32], out: &mut [f32]) {
+        ops::unary_on(self.0, function, x, out);
+    }
+
+    pub fn gated(self, function: Unary, gate: &[f32], value: &[f32], out: &mut [f32]) {
+        ops::gated_on(self.0, function, gate, value, out);
+    }
+
+    pub fn binary(self, function: Binary, a: &[f32], b: &[f32], out: &mut [f32]) {
+        ops::binary_on(self.0, function, a, b, out);
+    }
+
+    pub fn affine(self, x: &[f32], factor: f32, offset: f32, out: &mut [f32]) {
+        ops::affine_on(self.0, x, factor, offset, out);
+    }
+
+    pub fn softcap(self, x: &[f32], cap: f32, out: &mut [f32]) {
+        ops::softcap_on(self.0, x, cap, out);
+    }
+
+    pub fn softmax(self, x: &[f32], width: usize, out: &mut [f32]) {
+        ops::softmax_on(self.0, x, width, out);
+    }
+
+    pub fn combine(self, x: &[f32], weights: &[f32], k: usize, out: &mut [f32]) {
+        ops::combine_on(self.0, x, weights, k, out);
     }
 
     #[expect(clippy::too_many_arguments, reason = "as the op itself")]
@@ -42,10 +86,11 @@ impl Forced {
         q: &[f32],
         keys: &[f32],
         values: &[f32],
+        sinks: Option<&[f32]>,
         capacity: usize,
         past: usize,
         out: &mut [f32],
     ) {
-        ops::attention_on(self.0, shape, q, keys, values, capacity, past, out);
+        ops::attention_on(self.0, shape, q, keys, values, sinks, capacity, past, out);
     }
 }

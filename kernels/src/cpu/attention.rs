@@ -3,7 +3,9 @@
 
 use super::dense::Decoded;
 use super::dot::dots;
-use super::simd::{Kernel, Simd, exp, padded, store_partial};
+use super::elementwise::{OneOperand, Softcap};
+use super::math::exp;
+use super::simd::{Kernel, Simd, padded, store_partial};
 use crate::ops::AttentionShape;
 use crate::tiles::Tile;
 
@@ -19,6 +21,7 @@ pub(crate) struct AttentionTile<'a, 'b> {
     pub(crate) q: &'a [f32],
     pub(crate) keys: &'a [f32],
     pub(crate) values: &'a [f32],
+    pub(crate) sinks: Option<&'a [f32]>,
     pub(crate) capacity: usize,
     pub(crate) past: usize,
     pub(crate) tile: &'a mut Tile<'b>,
@@ -36,7 +39,7 @@ impl Kernel for AttentionTile<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let AttentionShape { heads, kv_heads, head_dim, scale, .. } = *self.shape;
+        let AttentionShape { heads, kv_heads, head_dim, scale, softcap, .. } = *self.shape;
         let (tokens, columns) = (self.tile.rows(), self.tile.columns());
         let first_head = columns.start / head_dim;
         let tile_heads = columns.len() / head_dim;
@@ -45,8 +48,19 @@ impl Kernel for AttentionTile<'_, '_> {
         let (weighted, rest) = self.scratch.split_at_mut(queries * head_dim);
         let (maxima, totals) = rest.split_at_mut(queries);
         weighted.fill(0.0);
-        maxima.fill(f32::NEG_INFINITY);
-        totals.fill(0.0);
+        match self.sinks {
+            None => {
+                maxima.fill(f32::NEG_INFINITY);
+                totals.fill(0.0);
+            }
+            // A sink is the first score; its value adds nothing.
+            Some(sinks) => {
+                for maxima in maxima.chunks_exact_mut(tile_heads) {
+                    maxima.copy_from_slice(&sinks[first_head..first_head + tile_heads]);
+                }
+                totals.fill(1.0);
+            }
+        }
 
         let end = self.past + tokens.end;
         for start in (self.shape.visible(self.past + tokens.start).start..end).step_by(POSITIONS) {
@@ -57,7 +71,8 @@ impl Kernel for AttentionTile<'_, '_> {
                     continue;
                 }
                 let cached = cache + from * head_dim..cache + to * head_dim;
-                let block = Block { keys: &self.keys[cached.clone()], values: &self.values[cached], head_dim, scale };
+                let (keys, values) = (&self.keys[cached.clone()], &self.values[cached]);
+                let block = Block { keys, values, head_dim, scale, softcap };
                 let q = &self.q[token * heads * head_dim..][columns.clone()];
                 let queries = i * tile_heads..(i + 1) * tile_heads;
                 let mut state = State {
@@ -110,6 +125,7 @@ struct Block<'a> {
     values: &'a [f32],
     head_dim: usize,
     scale: f32,
+    softcap: Option<f32>,
 }
 
 impl Block<'_> {
@@ -120,6 +136,9 @@ impl Block<'_> {
         let positions = self.keys.len() / self.head_dim;
         let mut corrections = [0.0; R];
         for r in 0..R {
+            if let Some(cap) = self.softcap {
+                apply_to_first(simd, Softcap { cap }, &mut scores[r], positions);
+            }
             let (maximum, total) = (&mut state.maxima[first + r], &mut state.totals[first + r]);
             let (correction, sum) = softmax(simd, &mut scores[r], positions, maximum);
             *total = *total * correction + sum;
@@ -227,6 +246,16 @@ impl Block<'_> {
             store_partial(simd, sum, &mut weighted[columns]);
         }
     }
+}
+
+/// Applies `function` to the first `positions` scores.
+#[inline(always)]
+fn apply_to_first<S: Simd>(simd: S, function: impl OneOperand, scores: &mut Scores, positions: usize) {
+    let (chunks, _) = S::chunks_mut(&mut scores[..]);
+    for chunk in &mut chunks[..positions.div_ceil(S::LANES)] {
+        simd.store(function.apply(simd, simd.load(chunk)), chunk);
+    }
+    scores[positions..].fill(f32::NEG_INFINITY);
 }
 
 /// Turns the first `positions` scores into `exp(score − maximum)`, after raising `maximum` to theirs. Gives the factor

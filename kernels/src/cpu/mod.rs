@@ -10,13 +10,18 @@
 )]
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no other architecture implements the vectors"))]
 
+pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod dense;
 pub(crate) mod dot;
 pub(crate) mod elementwise;
 mod features;
+mod math;
+pub(crate) mod norm;
 pub(crate) mod panels;
+pub(crate) mod routing;
 pub(crate) mod simd;
+pub(crate) mod softmax;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

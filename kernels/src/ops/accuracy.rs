@@ -21,27 +21,50 @@ pub const EMBED: Accuracy = Accuracy::Bitwise;
 /// at most 2⁻²⁴ of the sum so far.
 pub const MATMUL: Accuracy = Accuracy::Rel(1.0 / 32768.0);
 
-/// Of the result. The sum of squares has chains of at most 512 additions, whose error the root halves; the factor and
-/// two products round once each.
-pub const RMS_NORM: Accuracy = Accuracy::Rel(1.0 / 65536.0);
+/// As [`MATMUL`], of each expert.
+pub const EXPERT_MATMUL: Accuracy = MATMUL;
 
-/// One rounding.
+/// Of the result less its shift; of `(|x| + mean |x|) · factor · |gain_offset + gain|` with centre, since the mean can
+/// cancel x; plus |shift|. The sums have chains of at most 512 additions for up to 4096 elements, and the root halves the
+/// error of the squares.
+pub const NORM: Accuracy = Accuracy::Rel(1.0 / 65536.0);
+
+/// Of `|x| + mean |x|`, as [`NORM`].
+pub const CENTRE: Accuracy = Accuracy::Rel(1.0 / 65536.0);
+
+/// Two roundings that are part of the definition.
 pub const GAIN: Accuracy = Accuracy::Bitwise;
 
 /// One rounding.
-pub const ADD: Accuracy = Accuracy::Bitwise;
+pub const SHIFT: Accuracy = Accuracy::Bitwise;
 
 /// One rounding.
-pub const MUL: Accuracy = Accuracy::Bitwise;
+pub const BINARY: Accuracy = Accuracy::Bitwise;
 
-/// Of the result: exp to 2 ulp, a sum and a quotient. Below x = −88 it may be 0, because exp(−x) overflows.
-pub const SILU: Accuracy = Accuracy::Rel(1.0 / 2_097_152.0);
+/// One rounding.
+pub const AFFINE: Accuracy = Accuracy::Bitwise;
 
-/// Of the result, or of 2⁻⁹⁶ times the value where that is more: as [`SILU`], and a product. An
-/// infinite value times a gate below −88, whose `SiLU` may be 0, is not specified.
-pub const SILU_MUL: Accuracy = Accuracy::Rel(1.0 / 2_097_152.0);
+/// Of the result: a quotient, tanh to 4 ulp and a product.
+pub const SOFTCAP: Accuracy = Accuracy::Rel(1.0 / 2_097_152.0);
+
+/// Of the result times `1 + |e|`, where e is what the function takes the exponential of, if it has to be computed: rounding
+/// e is a relative error of the exponential. That is x² / 2 for `Gelu`, 2 √(2/π) (x + 0.044715 x³) for `GeluTanh` and
+/// 1.702 x for `GeluQuick`. Otherwise exp to 2 ulp or tanh to 4, a sum, a quotient, a product. Where `exp(−e)` overflows,
+/// below −88, it may be 0. `Relu` and `ReluSquared` are exact.
+pub const UNARY: Accuracy = Accuracy::Rel(1.0 / 1_048_576.0);
+
+/// As [`UNARY`] times the value, or of 2⁻⁹⁶ times the value where that is more. An infinite value times a gate whose
+/// function may be 0 is not specified.
+pub const GATED: Accuracy = Accuracy::Rel(1.0 / 1_048_576.0);
+
+/// Of the result times `1 + maximum − x`: rounding the difference is a relative error of its exponential. The sum has
+/// chains of at most 512 additions for up to 4096 elements.
+pub const SOFTMAX: Accuracy = Accuracy::Rel(1.0 / 32768.0);
+
+/// Of `Σ |weight||x|`: a chain of at most 128 multiply-adds.
+pub const COMBINE: Accuracy = Accuracy::Rel(1.0 / 131_072.0);
 
 /// Of the largest value that the query sees, times 1 + the largest `scale · Σ |q||k|`: the error of a score, up to 32
-/// roundings of 2⁻²⁴ in a head of up to 512 elements, becomes a relative error of its weight. Where a
-/// visible score or value is infinite, the result is infinite or NaN, and which is not specified.
+/// roundings of 2⁻²⁴ in a head of up to 512 elements, becomes a relative error of its weight; a softcap does not raise it.
+/// Where a visible score or value is infinite, the result is infinite or NaN, and which is not specified.
 pub const ATTENTION: Accuracy = Accuracy::Rel(1.0 / 262_144.0);

@@ -1,5 +1,6 @@
 //! Causal attention over the key/value cache.
 
+use super::elementwise;
 use crate::cpu::Vectors;
 use crate::cpu::attention::{AttentionTile, scratch_len};
 use crate::scratch::{self, Scratch};
@@ -24,6 +25,8 @@ pub struct AttentionShape {
     pub scale: f32,
     /// A query at position p sees positions above `p - window` only, itself included; at least 1.
     pub window: Option<u32>,
+    /// Scores become `cap · tanh(score / cap)`, before the softmax (Gemma 2: arXiv:2408.00118, section 2).
+    pub softcap: Option<f32>,
 }
 
 impl AttentionShape {
@@ -41,6 +44,9 @@ thread_local! {
 
 /// `out[t, h] = Σ softmax(scale · q[t, h]·keys[p]) values[p]` over the positions p that token t sees.
 ///
+/// `sinks`, `[heads]`, are finite scores without a position: each takes part in the softmax of its head, but has no value
+/// (gpt-oss: arXiv:2508.10925).
+///
 /// `q` and `out` are `[tokens, heads, head_dim]`, at positions `past..past + tokens`. `keys` and `values` are
 /// `[kv_heads, capacity, head_dim]`, filled up to `past + tokens`, the new ones included. Beyond them nothing is read.
 /// The scratch is bounded: it does not grow with the context.
@@ -52,25 +58,27 @@ thread_local! {
 /// ```
 /// use lathe_kernels::ops::{AttentionShape, append_cache, attention};
 ///
-/// let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 2, scale: 1.0, window: None };
+/// let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 2, scale: 1.0, window: None, softcap: None };
 /// let (mut keys, mut values) = ([0.0; 8], [0.0; 8]);
 /// append_cache(&[0.0, 0.0, 0.0, 0.0], &mut keys, 1, 2, 4, 0);
 /// append_cache(&[1.0, 2.0, 3.0, 4.0], &mut values, 1, 2, 4, 0);
 ///
 /// let mut out = [0.0; 4];
-/// attention(&shape, &[1.0; 4], &keys, &values, 4, 0, &mut out);
+/// attention(&shape, &[1.0; 4], &keys, &values, None, 4, 0, &mut out);
 /// assert_eq!(out, [1.0, 2.0, 2.0, 3.0]);
 /// ```
+#[expect(clippy::too_many_arguments, reason = "the shape is what stays, the rest comes anew with each call")]
 pub fn attention(
     shape: &AttentionShape,
     q: &[f32],
     keys: &[f32],
     values: &[f32],
+    sinks: Option<&[f32]>,
     capacity: usize,
     past: usize,
     out: &mut [f32],
 ) {
-    attention_on(Vectors::current(), shape, q, keys, values, capacity, past, out);
+    attention_on(Vectors::current(), shape, q, keys, values, sinks, capacity, past, out);
 }
 
 #[expect(clippy::too_many_arguments, reason = "as the op itself, and the vectors")]
@@ -80,6 +88,7 @@ pub(crate) fn attention_on(
     q: &[f32],
     keys: &[f32],
     values: &[f32],
+    sinks: Option<&[f32]>,
     capacity: usize,
     past: usize,
     out: &mut [f32],
@@ -92,6 +101,7 @@ pub(crate) fn attention_on(
     assert_eq!(q.len(), out.len(), "out is as long as q");
     let cache_len = kv_heads * capacity * head_dim;
     assert!(keys.len() == cache_len && values.len() == cache_len, "caches are [{kv_heads}, {capacity}, {head_dim}]");
+    assert!(sinks.is_none_or(|sinks| sinks.len() == heads), "sinks are [{heads}]");
     if q.is_empty() {
         return;
     }
@@ -103,37 +113,42 @@ pub(crate) fn attention_on(
     let threads = if parallel { rayon::current_num_threads() } else { 1 };
     let task_heads = if kv_heads * tokens.div_ceil(token_block) >= threads { group } else { 1 };
     for_each_tile(out, width, token_block, task_heads * head_dim, parallel, |mut tile| match vectors {
-        None => reference(shape, q, keys, values, capacity, past, &mut tile),
+        None => reference(shape, q, keys, values, sinks, capacity, past, &mut tile),
         Some(vectors) => scratch::with(&SUMS, scratch_len(shape, tile.rows().len(), task_heads), |scratch| {
-            vectors.run(AttentionTile { shape, q, keys, values, capacity, past, tile: &mut tile, scratch });
+            vectors.run(AttentionTile { shape, q, keys, values, sinks, capacity, past, tile: &mut tile, scratch });
         }),
     });
 }
 
 /// Some tokens and heads in f64, by online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867, algorithm 3).
+#[expect(clippy::too_many_arguments, reason = "as the op itself, and the tile")]
 fn reference(
     shape: &AttentionShape,
     q: &[f32],
     keys: &[f32],
     values: &[f32],
+    sinks: Option<&[f32]>,
     capacity: usize,
     past: usize,
     tile: &mut Tile<'_>,
 ) {
-    let AttentionShape { heads, kv_heads, head_dim, scale, .. } = *shape;
+    let AttentionShape { heads, kv_heads, head_dim, scale, softcap, .. } = *shape;
     let first_head = tile.columns().start / head_dim;
     scratch::with(&REFERENCE_SUMS, head_dim, |weighted| {
         for token in tile.rows() {
             for (head, out) in (first_head..).zip(tile.row(token).chunks_exact_mut(head_dim)) {
                 let q = &q[(token * heads + head) * head_dim..][..head_dim];
                 let kv_head = head / (heads / kv_heads);
-                let (mut maximum, mut total) = (f64::NEG_INFINITY, 0.0);
+                // A sink is the first score; its value adds nothing.
+                let (mut maximum, mut total) =
+                    sinks.map_or((f64::NEG_INFINITY, 0.0), |sinks| (f64::from(sinks[head]), 1.0));
                 weighted.fill(0.0);
                 for position in shape.visible(past + token) {
                     let cached = (kv_head * capacity + position) * head_dim..;
                     let (key, value) = (&keys[cached.clone()][..head_dim], &values[cached][..head_dim]);
                     let dot: f64 = q.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
                     let score = dot * f64::from(scale);
+                    let score = softcap.map_or(score, |cap| elementwise::reference::softcap(score, cap));
                     if score > maximum {
                         let correction = (maximum - score).exp();
                         total *= correction;

@@ -1,133 +1,129 @@
-//! Functions of single elements.
+//! Arithmetic on single elements.
 
+use super::blocks::{for_each_block, for_each_group, for_each_pair_of_blocks};
 use crate::cpu::Vectors;
-use crate::cpu::elementwise::{Add, Binary, Map, Mul, Silu, SiluMul, Zip};
-use rayon::prelude::*;
+use crate::cpu::elementwise::{Add, Affine, Map, Mul, ScaleBy, Softcap, Sub, Zip};
 
-/// Elements that a task takes; less than two tasks' worth is not split.
-const BLOCK: usize = 1 << 14;
+/// A function of two elements, rounded once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Binary {
+    /// `a + b`
+    Add,
+    /// `a − b`
+    Sub,
+    /// `a · b`
+    Mul,
+}
 
-/// Each group of `gain.len()` elements of `x` times `gain`. `x` and `out` are `[n, gain.len()]`.
+/// `out = function(a, b)`, element by element.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn binary(function: Binary, a: &[f32], b: &[f32], out: &mut [f32]) {
+    binary_on(Vectors::current(), function, a, b, out);
+}
+
+/// `out = x · (offset + gain)` for each group of `gain.len()` elements of `x`; the sum and the product are rounded. `x`
+/// and `out` are `[n, gain.len()]`.
 ///
 /// # Panics
 /// When `x` is not whole groups, or `out` has another length.
-pub fn gain(x: &[f32], gain: &[f32], out: &mut [f32]) {
-    gain_on(Vectors::current(), x, gain, out);
+pub fn gain(x: &[f32], gain: &[f32], offset: f32, out: &mut [f32]) {
+    gain_on(Vectors::current(), x, gain, offset, out);
 }
 
-/// `out = x / (1 + exp(-x))` (`SiLU`, Swish with β = 1: Ramachandran et al. 2017, arXiv:1710.05941).
+/// `out = x + shift` for each group of `shift.len()` elements of `x`. `x` and `out` are `[n, shift.len()]`.
+///
+/// # Panics
+/// When `x` is not whole groups, or `out` has another length.
+pub fn shift(x: &[f32], shift: &[f32], out: &mut [f32]) {
+    shift_on(Vectors::current(), x, shift, out);
+}
+
+/// `out = x · factor + offset`, rounded once.
 ///
 /// # Panics
 /// When the lengths differ.
-pub fn silu(x: &[f32], out: &mut [f32]) {
-    silu_on(Vectors::current(), x, out);
+pub fn affine(x: &[f32], factor: f32, offset: f32, out: &mut [f32]) {
+    affine_on(Vectors::current(), x, factor, offset, out);
 }
 
-/// `out = a + b`.
+/// `out = min(max(x, low), high)`; NaN stays.
 ///
 /// # Panics
 /// When the lengths differ.
-pub fn add(a: &[f32], b: &[f32], out: &mut [f32]) {
-    add_on(Vectors::current(), a, b, out);
-}
-
-/// `out = a · b`.
-///
-/// # Panics
-/// When the lengths differ.
-pub fn mul(a: &[f32], b: &[f32], out: &mut [f32]) {
-    mul_on(Vectors::current(), a, b, out);
-}
-
-/// `out = silu(gate) · value`.
-///
-/// # Panics
-/// When the lengths differ.
-pub fn silu_mul(gate: &[f32], value: &[f32], out: &mut [f32]) {
-    silu_mul_on(Vectors::current(), gate, value, out);
-}
-
-pub(crate) fn gain_on(vectors: Option<Vectors>, x: &[f32], gain: &[f32], out: &mut [f32]) {
-    assert!(x.len().is_multiple_of(gain.len()), "{} elements are no whole groups of {}", x.len(), gain.len());
-    assert_eq!(x.len(), out.len(), "out is as long as x");
-    if x.is_empty() {
-        return;
-    }
-    let groups = BLOCK.div_ceil(gain.len());
-    out.par_chunks_mut(groups * gain.len()).zip(x.par_chunks(groups * gain.len())).for_each(|(out, x)| {
-        for (x, out) in x.chunks_exact(gain.len()).zip(out.chunks_exact_mut(gain.len())) {
-            match vectors {
-                None => reference::mul(x, gain, out),
-                Some(vectors) => vectors.run(Zip { function: Mul, a: x, b: gain, out }),
-            }
-        }
-    });
-}
-
-pub(crate) fn silu_on(vectors: Option<Vectors>, x: &[f32], out: &mut [f32]) {
-    assert_eq!(x.len(), out.len(), "out is as long as x");
-    out.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(out, x)| match vectors {
-        None => reference::silu(x, out),
-        Some(vectors) => vectors.run(Map { function: Silu, x, out }),
-    });
-}
-
-pub(crate) fn add_on(vectors: Option<Vectors>, a: &[f32], b: &[f32], out: &mut [f32]) {
-    binary(vectors, Add, reference::add, a, b, out);
-}
-
-pub(crate) fn mul_on(vectors: Option<Vectors>, a: &[f32], b: &[f32], out: &mut [f32]) {
-    binary(vectors, Mul, reference::mul, a, b, out);
-}
-
-pub(crate) fn silu_mul_on(vectors: Option<Vectors>, gate: &[f32], value: &[f32], out: &mut [f32]) {
-    binary(vectors, SiluMul, reference::silu_mul, gate, value, out);
-}
-
-fn binary(
-    vectors: Option<Vectors>,
-    function: impl Binary + Send + Sync,
-    reference: fn(&[f32], &[f32], &mut [f32]),
-    a: &[f32],
-    b: &[f32],
-    out: &mut [f32],
-) {
-    assert!(a.len() == out.len() && b.len() == out.len(), "operands and out are equally long");
-    out.par_chunks_mut(BLOCK).zip(a.par_chunks(BLOCK)).zip(b.par_chunks(BLOCK)).for_each(
-        |((out, a), b)| match vectors {
-            None => reference(a, b, out),
-            Some(vectors) => vectors.run(Zip { function, a, b, out }),
-        },
-    );
-}
-
-/// The specification: through f64, rounded once.
-pub(crate) mod reference {
-    fn silu_of(x: f32) -> f64 {
-        f64::from(x) / (1.0 + (-f64::from(x)).exp())
-    }
-
-    pub(crate) fn silu(x: &[f32], out: &mut [f32]) {
+pub fn clamp(x: &[f32], low: f32, high: f32, out: &mut [f32]) {
+    for_each_block(x, out, |x, out| {
         for (&x, out) in x.iter().zip(out) {
-            *out = silu_of(x) as f32;
+            let x = if x < low { low } else { x };
+            *out = if x > high { high } else { x };
+        }
+    });
+}
+
+/// `out = cap · tanh(x / cap)` (Gemma 2: arXiv:2408.00118, section 2).
+///
+/// # Panics
+/// When the lengths differ.
+pub fn softcap(x: &[f32], cap: f32, out: &mut [f32]) {
+    softcap_on(Vectors::current(), x, cap, out);
+}
+
+pub(crate) fn binary_on(vectors: Option<Vectors>, function: Binary, a: &[f32], b: &[f32], out: &mut [f32]) {
+    for_each_pair_of_blocks(a, b, out, |a, b, out| match (vectors, function) {
+        (None, Binary::Add) => reference::zip(a, b, out, |a, b| a + b),
+        (None, Binary::Sub) => reference::zip(a, b, out, |a, b| a - b),
+        (None, Binary::Mul) => reference::zip(a, b, out, |a, b| a * b),
+        (Some(vectors), Binary::Add) => vectors.run(Zip { function: Add, a, b, out }),
+        (Some(vectors), Binary::Sub) => vectors.run(Zip { function: Sub, a, b, out }),
+        (Some(vectors), Binary::Mul) => vectors.run(Zip { function: Mul, a, b, out }),
+    });
+}
+
+pub(crate) fn gain_on(vectors: Option<Vectors>, x: &[f32], gain: &[f32], offset: f32, out: &mut [f32]) {
+    for_each_group(x, gain.len(), out, gain.len(), |_, x, out| match vectors {
+        None => reference::zip(x, gain, out, |x, gain| x * (offset + gain)),
+        Some(vectors) => vectors.run(Zip { function: ScaleBy { offset }, a: x, b: gain, out }),
+    });
+}
+
+pub(crate) fn shift_on(vectors: Option<Vectors>, x: &[f32], shift: &[f32], out: &mut [f32]) {
+    for_each_group(x, shift.len(), out, shift.len(), |_, x, out| match vectors {
+        None => reference::zip(x, shift, out, |x, shift| x + shift),
+        Some(vectors) => vectors.run(Zip { function: Add, a: x, b: shift, out }),
+    });
+}
+
+pub(crate) fn affine_on(vectors: Option<Vectors>, x: &[f32], factor: f32, offset: f32, out: &mut [f32]) {
+    for_each_block(x, out, |x, out| match vectors {
+        None => reference::map(x, out, |x| x.mul_add(factor, offset)),
+        Some(vectors) => vectors.run(Map { function: Affine { factor, offset }, x, out }),
+    });
+}
+
+pub(crate) fn softcap_on(vectors: Option<Vectors>, x: &[f32], cap: f32, out: &mut [f32]) {
+    for_each_block(x, out, |x, out| match vectors {
+        None => reference::map(x, out, |x| reference::softcap(f64::from(x), cap) as f32),
+        Some(vectors) => vectors.run(Map { function: Softcap { cap }, x, out }),
+    });
+}
+
+/// The specification.
+pub(crate) mod reference {
+    pub(crate) fn map(x: &[f32], out: &mut [f32], function: impl Fn(f32) -> f32) {
+        for (&x, out) in x.iter().zip(out) {
+            *out = function(x);
         }
     }
 
-    pub(crate) fn add(a: &[f32], b: &[f32], out: &mut [f32]) {
+    pub(crate) fn zip(a: &[f32], b: &[f32], out: &mut [f32], function: impl Fn(f32, f32) -> f32) {
         for ((&a, &b), out) in a.iter().zip(b).zip(out) {
-            *out = a + b;
+            *out = function(a, b);
         }
     }
 
-    pub(crate) fn mul(a: &[f32], b: &[f32], out: &mut [f32]) {
-        for ((&a, &b), out) in a.iter().zip(b).zip(out) {
-            *out = a * b;
-        }
-    }
-
-    pub(crate) fn silu_mul(gate: &[f32], value: &[f32], out: &mut [f32]) {
-        for ((&gate, &value), out) in gate.iter().zip(value).zip(out) {
-            *out = (silu_of(gate) * f64::from(value)) as f32;
-        }
+    pub(crate) fn softcap(x: f64, cap: f32) -> f64 {
+        let cap = f64::from(cap);
+        cap * (x / cap).tanh()
     }
 }

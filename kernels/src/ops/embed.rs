@@ -7,24 +7,27 @@ use rayon::prelude::*;
 /// Elements that a task decodes, at least.
 const BLOCK: usize = 1 << 14;
 
-/// `out[t] = table[ids[t]]`; `out` is `[ids.len(), table.cols]`. Decodes only the rows that are asked for.
+/// `out[t] = table[first + index[t]]`; `out` is `[index.len(), table.cols]`. Decodes only the rows that are asked for.
 ///
 /// # Panics
-/// When an id is not below `table.rows`, or `out` has another length. Callers check ids, which come from outside.
-pub fn embed(table: &Matrix<'_>, ids: &[u32], out: &mut [f32]) {
-    embed_on(Vectors::current(), table, ids, out);
+/// When a row is not below `table.rows`, or `out` has another length. Callers check what comes from outside.
+pub fn embed(table: &Matrix<'_>, index: &[u32], first: u32, out: &mut [f32]) {
+    embed_on(Vectors::current(), table, index, first, out);
 }
 
-pub(crate) fn embed_on(vectors: Option<Vectors>, table: &Matrix<'_>, ids: &[u32], out: &mut [f32]) {
-    assert_eq!(out.len(), ids.len() * table.cols(), "out is [{}, {}]", ids.len(), table.cols());
+pub(crate) fn embed_on(vectors: Option<Vectors>, table: &Matrix<'_>, index: &[u32], first: u32, out: &mut [f32]) {
+    assert_eq!(out.len(), index.len() * table.cols(), "out is [{}, {}]", index.len(), table.cols());
     let cols = table.cols();
     if out.is_empty() {
         return;
     }
     let fast = fast_format(table.format());
-    let rows = out.par_chunks_exact_mut(cols).zip(ids).with_min_len(BLOCK.div_ceil(cols));
-    rows.for_each(|(row, &id)| match vectors {
-        None => table.decode_row(id as usize, row),
-        Some(vectors) => fast.decode(vectors, table, id as usize, 0..cols, row),
+    let rows = out.par_chunks_exact_mut(cols).zip(index).with_min_len(BLOCK.div_ceil(cols));
+    rows.for_each(|(out, &index)| {
+        let row = first as usize + index as usize;
+        match vectors {
+            None => table.decode_row(row, out),
+            Some(vectors) => fast.decode(vectors, table, row, 0..cols, out),
+        }
     });
 }

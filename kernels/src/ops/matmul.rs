@@ -58,24 +58,43 @@ pub(crate) fn matmul_on(
         return;
     }
 
-    let parallel = rows * outputs * inner >= PARALLEL_PRODUCTS;
-    let column_block = (BLOCK_ELEMENTS / inner.max(1)).next_multiple_of(WEIGHT_ROWS).max(WEIGHT_ROWS);
+    let parallel = is_parallel(rows, outputs, inner);
     match vectors {
         Some(vectors) if inner > 0 && rows > FEW_ROWS => {
             panels::matmul(vectors, x, weight, bias, out, parallel);
         }
-        Some(vectors) if inner > 0 => {
-            let fast = fast_format(weight.format());
-            for_each_tile(out, outputs, rows, column_block, parallel, |mut tile| {
-                fast.dot(vectors, x, weight, &mut tile);
-                if let Some(bias) = bias {
-                    add_bias(&bias[tile.columns()], &mut tile);
-                }
-            });
-        }
-        _ => for_each_tile(out, outputs, rows, column_block, parallel, |mut tile| {
-            reference(x, weight, bias, &mut tile);
+        _ => for_each_tile(out, outputs, rows, column_block(inner), parallel, |mut tile| {
+            write_tile(vectors, x, weight, bias, &mut tile);
         }),
+    }
+}
+
+/// Whether a product is worth a fork.
+pub(super) fn is_parallel(rows: usize, outputs: usize, inner: usize) -> bool {
+    rows * outputs * inner >= PARALLEL_PRODUCTS
+}
+
+/// Rows of the weight that a task reads when there are few rows of activations.
+pub(super) fn column_block(inner: usize) -> usize {
+    (BLOCK_ELEMENTS / inner.max(1)).next_multiple_of(WEIGHT_ROWS).max(WEIGHT_ROWS)
+}
+
+/// A tile of a product with few rows; `x` is the tile's rows of activations.
+pub(super) fn write_tile(
+    vectors: Option<Vectors>,
+    x: &[f32],
+    weight: &Matrix<'_>,
+    bias: Option<&[f32]>,
+    tile: &mut Tile<'_>,
+) {
+    match vectors {
+        Some(vectors) if weight.cols() > 0 => {
+            fast_format(weight.format()).dot(vectors, x, weight, tile);
+            if let Some(bias) = bias {
+                add_bias(&bias[tile.columns()], tile);
+            }
+        }
+        _ => reference(x, weight, bias, tile),
     }
 }
 
@@ -87,15 +106,15 @@ fn add_bias(bias: &[f32], tile: &mut Tile<'_>) {
     }
 }
 
-/// A tile of the product that covers all rows. Sums in f64, rounded once.
+/// The specification, of a tile with the rows `x`. Sums in f64, rounded once.
 fn reference(x: &[f32], weight: &Matrix<'_>, bias: Option<&[f32]>, tile: &mut Tile<'_>) {
     let inner = weight.cols();
     scratch::with(&DECODED_ROW, inner, |weight_row| {
         for (i, output) in tile.columns().enumerate() {
             weight.decode_row(output, weight_row);
             let start = bias.map_or(0.0, |bias| f64::from(bias[output]));
-            for row in tile.rows() {
-                let x_row = &x[row * inner..(row + 1) * inner];
+            for (t, row) in tile.rows().enumerate() {
+                let x_row = &x[t * inner..(t + 1) * inner];
                 let products = x_row.iter().zip(&*weight_row).map(|(&x, &w)| f64::from(x) * f64::from(w));
                 tile.row(row)[i] = (start + products.sum::<f64>()) as f32;
             }

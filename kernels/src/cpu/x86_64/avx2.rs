@@ -121,6 +121,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn select_less(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
+        intrinsics!(_mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)))
+    }
+
+    #[inline(always)]
     fn sum(self, a: __m256) -> f32 {
         intrinsics!({
             let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));

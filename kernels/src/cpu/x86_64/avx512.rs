@@ -113,6 +113,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn select_less(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
+        intrinsics!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes))
+    }
+
+    #[inline(always)]
     fn sum(self, a: __m512) -> f32 {
         intrinsics!(_mm512_reduce_add_ps(a))
     }

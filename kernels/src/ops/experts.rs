@@ -1,0 +1,136 @@
+//! Product of activations with the weights of chosen experts.
+
+use super::matmul::{column_block, is_parallel, matmul_on, write_tile};
+use crate::cpu::Vectors;
+use crate::formats::Matrix;
+use crate::scratch::{self, Scratch};
+use crate::tiles::for_each_tile;
+
+thread_local! {
+    static ENDS: Scratch<u32> = const { Scratch::new(Vec::new()) };
+    static ORDER: Scratch<u32> = const { Scratch::new(Vec::new()) };
+    static X: Scratch<f32> = const { Scratch::new(Vec::new()) };
+    static OUT: Scratch<f32> = const { Scratch::new(Vec::new()) };
+}
+
+/// `out[r, j] = x[r] Wᵀ + b`, or `x[r, j] Wᵀ + b` where `x` has a row for each choice: W and b are weight and bias of
+/// expert `choice[r, j]`, which `expert` gives by its number.
+///
+/// `choice` is `[n, k]`, `x` is `[n, in]` or `[n, k, in]`, weights are `[out, in]`, biases `[out]`, `out` is
+/// `[n, k, out]`. Only chosen experts are asked for, and the weight of each is read once.
+///
+/// # Panics
+/// When a choice is not below `experts`, chosen experts differ in shape, or the lengths do not fit together.
+pub fn expert_matmul<'m, 'w: 'm>(
+    x: &[f32],
+    choice: &[u32],
+    k: usize,
+    expert: impl Fn(usize) -> (&'m Matrix<'w>, Option<&'m [f32]>) + Sync,
+    experts: usize,
+    out: &mut [f32],
+) {
+    expert_matmul_on(Vectors::current(), x, choice, k, expert, experts, out);
+}
+
+pub(crate) fn expert_matmul_on<'m, 'w: 'm>(
+    vectors: Option<Vectors>,
+    x: &[f32],
+    choice: &[u32],
+    k: usize,
+    expert: impl Fn(usize) -> (&'m Matrix<'w>, Option<&'m [f32]>) + Sync,
+    experts: usize,
+    out: &mut [f32],
+) {
+    assert!(choice.len().is_multiple_of(k), "{} choices are no whole rows of {k}", choice.len());
+    let Some(&first) = choice.first() else {
+        assert!(x.is_empty() || k == 0, "x has rows without choices");
+        assert!(out.is_empty(), "out has rows without choices");
+        return;
+    };
+    for &number in choice {
+        assert!((number as usize) < experts, "expert {number} of {experts}");
+    }
+    let (outputs, inner) = shape(expert(first as usize).0);
+    let rows = choice.len() / k;
+    assert!(
+        x.len() == rows * inner || x.len() == choice.len() * inner,
+        "x has {} elements, experts take {inner}, for {rows} rows with {k} choices each",
+        x.len()
+    );
+    assert_eq!(out.len(), choice.len() * outputs, "out is [{rows}, {k}, {outputs}]");
+    // Choices that share a row of `x`.
+    let sharing = if x.len() == choice.len() * inner { 1 } else { k };
+    let x_row = |pair: usize| &x[pair / sharing * inner..(pair / sharing + 1) * inner];
+    let expert = |number: usize| {
+        let (weight, bias) = expert(number);
+        assert_eq!(shape(weight), (outputs, inner), "all experts have one shape");
+        assert!(bias.is_none_or(|bias| bias.len() == outputs), "bias of {weight:?}");
+        (weight, bias)
+    };
+
+    if rows == 1 {
+        let parallel = is_parallel(k, outputs, inner);
+        for_each_tile(out, outputs, 1, column_block(inner), parallel, |mut tile| {
+            let pair = tile.rows().start;
+            let (weight, bias) = expert(choice[pair] as usize);
+            write_tile(vectors, x_row(pair), weight, bias, &mut tile);
+        });
+        return;
+    }
+    by_expert(choice, experts, |number, pairs| {
+        let (weight, bias) = expert(number);
+        // As many as a call of this size can need where a row does not choose an expert twice: which experts are
+        // chosen does not decide what is allocated.
+        let most = pairs.len().max(rows);
+        scratch::with(&X, most * inner, |gathered| {
+            scratch::with(&OUT, most * outputs, |products| {
+                let (gathered, products) =
+                    (&mut gathered[..pairs.len() * inner], &mut products[..pairs.len() * outputs]);
+                if inner > 0 {
+                    for (gathered, &pair) in gathered.chunks_exact_mut(inner).zip(pairs) {
+                        gathered.copy_from_slice(x_row(pair as usize));
+                    }
+                }
+                matmul_on(vectors, gathered, weight, bias, products);
+                if outputs > 0 {
+                    for (product, &pair) in products.chunks_exact(outputs).zip(pairs) {
+                        out[pair as usize * outputs..][..outputs].copy_from_slice(product);
+                    }
+                }
+            });
+        });
+    });
+}
+
+fn shape(weight: &Matrix<'_>) -> (usize, usize) {
+    (weight.rows(), weight.cols())
+}
+
+/// Calls `body` for each chosen expert, in order, with the places in `choice` that choose it, in order.
+fn by_expert(choice: &[u32], experts: usize, mut body: impl FnMut(usize, &[u32])) {
+    scratch::with(&ENDS, experts, |ends| {
+        scratch::with(&ORDER, choice.len(), |order| {
+            ends.fill(0);
+            for &number in choice {
+                ends[number as usize] += 1;
+            }
+            let mut end = 0;
+            for count in &mut *ends {
+                // Where the expert's places start; each that is written moves it on, to their end at last.
+                (*count, end) = (end, end + *count);
+            }
+            for (pair, &number) in choice.iter().enumerate() {
+                let next = &mut ends[number as usize];
+                order[*next as usize] = pair as u32;
+                *next += 1;
+            }
+            let mut start = 0;
+            for (number, &end) in ends.iter().enumerate() {
+                if start < end {
+                    body(number, &order[start as usize..end as usize]);
+                }
+                start = end;
+            }
+        });
+    });
+}
