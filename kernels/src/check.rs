@@ -13,16 +13,21 @@
 //! }
 //! ```
 
+mod attention;
 mod cases;
+mod elementwise;
 mod forced;
-mod ops;
+mod groups;
+mod products;
+mod table;
 
 pub use cases::Random;
 pub use forced::Forced;
-pub use ops::CHECKS;
+pub use table::CHECKS;
 
 use crate::cpu::{Isa, Vectors};
 use crate::ops::Accuracy;
+use cases::Unaligned;
 
 /// The check of one op.
 pub struct Check {
@@ -114,6 +119,16 @@ impl Comparison {
             self.worst = self.worst.max(share);
         }
     }
+}
+
+/// Runs `op` on the vectors in question and on none, into outputs of `len` elements.
+fn both(comparison: &Comparison, len: usize, op: impl Fn(Option<Vectors>, &mut [f32])) -> (Vec<f32>, Vec<f32>) {
+    let run = |vectors| {
+        let mut out = Unaligned::new(&vec![f32::NAN; len]);
+        op(vectors, out.get_mut());
+        out.get().to_vec()
+    };
+    (run(comparison.vectors), run(None))
 }
 
 /// Position among all f32 in order; neighbours differ by 1, both zeros are 0.

@@ -74,6 +74,20 @@ impl Unaligned {
     }
 }
 
+/// Random values in which special ones are sprinkled.
+pub(super) fn sprinkled(random: &mut Random, len: usize) -> Unaligned {
+    let mut values = random.values(len);
+    for (i, value) in values.iter_mut().enumerate() {
+        match random.bits() % 4 {
+            0 => *value = SPECIAL[i % SPECIAL.len()],
+            1 => *value *= 100.0,
+            2 => *value *= 10.0,
+            _ => {}
+        }
+    }
+    Unaligned::new(&values)
+}
+
 /// An encoded matrix whose planes start at odd addresses.
 pub(super) struct Packed {
     format: &'static dyn Format,

@@ -62,7 +62,7 @@ impl OneOperand for GeluTanh {
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, x: S::F32) -> S::F32 {
         /// 2 √(2/π)
-        const FACTOR: f32 = 1.595_769_1;
+        const FACTOR: f32 = 1.595_769;
         let polynomial = simd.mul_add(simd.mul(x, x), simd.splat(0.044_715), simd.splat(1.0));
         simd.mul(x, sigmoid(simd, simd.mul(simd.mul(x, simd.splat(FACTOR)), polynomial)))
     }

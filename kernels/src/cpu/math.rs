@@ -37,7 +37,7 @@ pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::F32) -> S::F32 {
 #[inline(always)]
 pub(crate) fn tanh<S: Simd>(simd: S, x: S::F32) -> S::F32 {
     /// Highest power first; off by less than 2⁻²⁷ of tanh.
-    const P: [f32; 5] = [-0.005_704_938, 0.020_639_04, -0.053_739_7, 0.133_314_42, -0.333_332_82];
+    const P: [f32; 5] = [-0.005_704_938, 0.020_639_04, -0.053_739_7, 0.133_314_42, -0.333_332_8];
 
     let (zero, one, two) = (simd.splat(0.0), simd.splat(1.0), simd.splat(2.0));
     let magnitude = simd.max(simd.sub(zero, x), x);
@@ -93,43 +93,116 @@ mod tests {
     use crate::cpu::simd::Kernel;
     use crate::cpu::{Isa, Vectors};
 
-    struct Exp<'a>(&'a mut [f32]);
+    /// Replaces values, a whole number of vectors, by those of a function.
+    struct InPlace<'a>(Function, &'a mut [f32]);
 
-    impl Kernel for Exp<'_> {
+    #[derive(Clone, Copy)]
+    enum Function {
+        Exp,
+        Tanh,
+        NormalTail,
+    }
+
+    impl Kernel for InPlace<'_> {
         type Output = ();
 
         #[inline(always)]
         fn run<S: Simd>(self, simd: S) {
-            for chunk in S::chunks_mut(self.0).0 {
-                simd.store(exp(simd, simd.load(chunk)), chunk);
+            for chunk in S::chunks_mut(self.1).0 {
+                let x = simd.load(chunk);
+                let result = match self.0 {
+                    Function::Exp => exp(simd, x),
+                    Function::Tanh => tanh(simd, x),
+                    Function::NormalTail => normal_tail(simd, x),
+                };
+                simd.store(result, chunk);
+            }
+        }
+    }
+
+    /// Compares a function with `expected` on 2²⁰ values from `from` to `to`; `allowed` ulp may depend on x.
+    fn sweep(function: Function, [from, to]: [f32; 2], expected: impl Fn(f64) -> f64, allowed: impl Fn(f32) -> f32) {
+        const STEPS: usize = 1 << 20;
+        for vectors in Isa::ALL.into_iter().filter_map(Vectors::of) {
+            let x: Vec<f32> = (0..STEPS).map(|i| from + (to - from) * (i as f32 / STEPS as f32)).collect();
+            let mut results = x.clone();
+            vectors.run(InPlace(function, &mut results));
+            for (x, result) in x.into_iter().zip(results) {
+                let expected = expected(f64::from(x)) as f32;
+                let distance = result.to_bits().abs_diff(expected.to_bits()) as f32;
+                assert!(distance <= allowed(x), "of {x}: {result:e} instead of {expected:e}");
+            }
+        }
+    }
+
+    /// Compares with `expected` on values that may be special.
+    fn points(function: Function, points: &[(f32, f32)]) {
+        for vectors in Isa::ALL.into_iter().filter_map(Vectors::of) {
+            let mut results = [0.0; 16];
+            for (&(x, _), result) in points.iter().zip(&mut results) {
+                *result = x;
+            }
+            vectors.run(InPlace(function, &mut results));
+            for (&(x, expected), result) in points.iter().zip(results) {
+                assert!(result == expected || result.is_nan() && expected.is_nan(), "of {x:e}: {result:e}");
             }
         }
     }
 
     #[test]
     fn exp_is_within_two_ulp() {
-        for vectors in Isa::ALL.into_iter().filter_map(Vectors::of) {
-            let x: Vec<f32> = (0..1 << 20).map(|i| -110.0 + 200.0 * i as f32 / (1 << 20) as f32).collect();
-            let mut results = x.clone();
-            vectors.run(Exp(&mut results));
-            for (x, result) in x.into_iter().zip(results) {
-                let expected = f64::from(x).exp() as f32;
-                let distance = result.to_bits().abs_diff(expected.to_bits());
-                assert!(distance <= 2, "exp({x}) = {result:e} instead of {expected:e}");
-            }
-        }
+        sweep(Function::Exp, [-110.0, 90.0], f64::exp, |_| 2.0);
     }
 
     #[test]
     fn exp_has_its_limits_at_the_ends() {
-        for vectors in Isa::ALL.into_iter().filter_map(Vectors::of) {
-            let mut results = [0.0; 16];
-            let ends = [f32::NEG_INFINITY, f32::MIN, f32::INFINITY, f32::MAX, 0.0, -0.0, 1.0e-45];
-            results[..ends.len()].copy_from_slice(&ends);
-            results[ends.len()] = f32::NAN;
-            vectors.run(Exp(&mut results));
-            assert_eq!(results[..ends.len()], [0.0, 0.0, f32::INFINITY, f32::INFINITY, 1.0, 1.0, 1.0]);
-            assert!(results[ends.len()].is_nan());
-        }
+        let ends = [
+            (f32::NEG_INFINITY, 0.0),
+            (f32::MIN, 0.0),
+            (f32::INFINITY, f32::INFINITY),
+            (f32::MAX, f32::INFINITY),
+            (0.0, 1.0),
+            (-0.0, 1.0),
+            (1.0e-45, 1.0),
+            (f32::NAN, f32::NAN),
+        ];
+        points(Function::Exp, &ends);
+    }
+
+    #[test]
+    fn tanh_is_within_four_ulp() {
+        sweep(Function::Tanh, [-1.0, 1.0], f64::tanh, |_| 4.0);
+        sweep(Function::Tanh, [-12.0, 12.0], f64::tanh, |_| 4.0);
+        sweep(Function::Tanh, [-1.0e-30, 1.0e-30], f64::tanh, |_| 4.0);
+    }
+
+    #[test]
+    fn tanh_has_its_limits_at_the_ends() {
+        let ends = [
+            (f32::NEG_INFINITY, -1.0),
+            (f32::MIN, -1.0),
+            (f32::INFINITY, 1.0),
+            (f32::MAX, 1.0),
+            (0.0, 0.0),
+            (1.0e-45, 1.0e-45),
+            (-1.0e-45, -1.0e-45),
+            (f32::NAN, f32::NAN),
+        ];
+        points(Function::Tanh, &ends);
+    }
+
+    #[test]
+    fn the_normal_tail_is_within_eight_ulp_and_the_rounding_of_its_exponent() {
+        let tail = |x: f64| libm::erfc(x * std::f64::consts::FRAC_1_SQRT_2) / 2.0;
+        sweep(Function::NormalTail, [0.0, 1.0], tail, |_| 8.0);
+        sweep(Function::NormalTail, [0.0, 13.0], tail, |x| 8.0 + x * x / 2.0);
+        // Subnormal results have fewer digits to agree in.
+        sweep(Function::NormalTail, [13.0, 20.0], tail, |x| 8.0 + x * x / 2.0);
+    }
+
+    #[test]
+    fn the_normal_tail_has_its_limits_at_the_ends() {
+        let ends = [(15.0, 0.0), (1.0e30, 0.0), (f32::MAX, 0.0), (f32::INFINITY, 0.0), (f32::NAN, f32::NAN)];
+        points(Function::NormalTail, &ends);
     }
 }

@@ -1,0 +1,27 @@
+//! The table of checks.
+
+use super::Check;
+use super::attention::attention;
+use super::elementwise::{affine, binary, gated, softcap, unary};
+use super::groups::{centre, combine, gain, norm, shift, softmax};
+use super::products::{embed, expert_matmul, matmul};
+use crate::ops::accuracy;
+
+/// Every op that has more than one version.
+pub static CHECKS: &[Check] = &[
+    Check { name: "embed", accuracy: accuracy::EMBED, body: embed },
+    Check { name: "matmul", accuracy: accuracy::MATMUL, body: matmul },
+    Check { name: "expert_matmul", accuracy: accuracy::EXPERT_MATMUL, body: expert_matmul },
+    Check { name: "norm", accuracy: accuracy::NORM, body: norm },
+    Check { name: "centre", accuracy: accuracy::CENTRE, body: centre },
+    Check { name: "gain", accuracy: accuracy::GAIN, body: gain },
+    Check { name: "shift", accuracy: accuracy::SHIFT, body: shift },
+    Check { name: "unary", accuracy: accuracy::UNARY, body: unary },
+    Check { name: "gated", accuracy: accuracy::GATED, body: gated },
+    Check { name: "binary", accuracy: accuracy::BINARY, body: binary },
+    Check { name: "affine", accuracy: accuracy::AFFINE, body: affine },
+    Check { name: "softcap", accuracy: accuracy::SOFTCAP, body: softcap },
+    Check { name: "softmax", accuracy: accuracy::SOFTMAX, body: softmax },
+    Check { name: "combine", accuracy: accuracy::COMBINE, body: combine },
+    Check { name: "attention", accuracy: accuracy::ATTENTION, body: attention },
+];
