@@ -13,6 +13,9 @@ pub struct SessionOptions {
     pub max_step_tokens: usize,
     /// Most rows of logits that a call may ask for.
     pub max_logits: usize,
+    /// Rotary frequencies that depend on the length of the text are those of a text of at least so many positions: the
+    /// whole length for callers who read a text of known length in several calls, 0 for those who do not know it.
+    pub min_positions: usize,
 }
 
 impl SessionOptions {
@@ -21,7 +24,7 @@ impl SessionOptions {
 
     /// For generation: the logits of the last token of each call.
     pub fn with_capacity(capacity: usize) -> Self {
-        SessionOptions { capacity, max_step_tokens: Self::DEFAULT_STEP_TOKENS, max_logits: 1 }
+        SessionOptions { capacity, max_step_tokens: Self::DEFAULT_STEP_TOKENS, max_logits: 1, min_positions: 0 }
     }
 }
 
@@ -150,13 +153,14 @@ pub(crate) struct Limits {
     pub(crate) capacity: usize,
     pub(crate) max_step_tokens: usize,
     pub(crate) max_logits: usize,
+    pub(crate) min_positions: usize,
     pub(crate) vocabulary: usize,
 }
 
 impl Limits {
     /// Checks the options of a session against the program.
     pub(crate) fn new(program: &Program, options: &SessionOptions) -> Result<Limits, ExecError> {
-        let SessionOptions { capacity, max_step_tokens, max_logits } = *options;
+        let SessionOptions { capacity, max_step_tokens, max_logits, min_positions } = *options;
         let sizes = [("capacity", capacity), ("max_step_tokens", max_step_tokens), ("max_logits", max_logits)];
         if let Some(&(what, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(ExecError::Zero { what });
@@ -167,12 +171,13 @@ impl Limits {
         }
         // No call has more tokens or rows than the caches have positions.
         let (max_step_tokens, max_logits) = (max_step_tokens.min(capacity), max_logits.min(capacity));
-        Ok(Limits { capacity, max_step_tokens, max_logits, vocabulary: program.vocabulary() })
+        let vocabulary = program.vocabulary();
+        Ok(Limits { capacity, max_step_tokens, max_logits, min_positions, vocabulary })
     }
 
     /// Checks a call at `position`; gives the rows of logits that it asks for.
     pub(crate) fn check(&self, tokens: &[u32], logits: Logits, position: usize) -> Result<usize, ExecError> {
-        let (capacity, max_logits, vocabulary) = (self.capacity, self.max_logits, self.vocabulary);
+        let Limits { capacity, max_logits, vocabulary, .. } = *self;
         if tokens.is_empty() {
             return Err(ExecError::NoTokens);
         }

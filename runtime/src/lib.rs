@@ -15,6 +15,8 @@ pub mod backend;
 #[cfg(feature = "exec")]
 pub mod exec;
 pub mod files;
+#[cfg(feature = "exec")]
+mod frequencies;
 pub mod memory;
 pub mod program;
 #[cfg(feature = "cli")]

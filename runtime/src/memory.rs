@@ -152,7 +152,7 @@ mod tests {
 
     use super::*;
     use crate::program::{Binary, Op, verify};
-    use crate::testing::{Builder, SMALL, small_program};
+    use crate::testing::{Builder, SMALL, expert_program, small_program};
 
     /// Buffers by the steps at which they live, recomputed the slow way.
     fn lifetime(program: &Program, buffer: BufferId) -> (usize, usize) {
@@ -184,6 +184,11 @@ mod tests {
     }
 
     #[test]
+    fn experts_share_memory() {
+        assert_nothing_overlaps(&expert_program(SMALL));
+    }
+
+    #[test]
     fn layers_share_memory() {
         let program = small_program();
         assert_nothing_overlaps(&program);
@@ -209,7 +214,7 @@ mod tests {
         let mut written: [Vec<BufferId>; 3] = Default::default();
         for (written, &width) in written.iter_mut().zip(&WIDTHS) {
             let table = builder.weight(&format!("w{width}"), "f32", &[8, width]);
-            written.push(builder.step("embed", Rows::Tokens, width, |out| Op::Embed { table, out }));
+            written.push(builder.embed("embed", table, width));
         }
         for &(class, a, b) in choices {
             let (class, a, b) = (class % 3, a, b);

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytemuck::Zeroable;
 use bytemuck::allocation::try_zeroed_vec;
+use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
 use lathe_kernels::cpu::Isa;
 use lathe_kernels::formats::Matrix;
 use lathe_kernels::ops::{self, AttentionShape, Pairing};
@@ -12,8 +12,11 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{Backend, DeviceError, DeviceInfo, Session};
 use crate::exec::{ExecError, Limits, Logits, Pass, SessionOptions, passes};
+use crate::frequencies::{Frequencies, Text, can_switch};
 use crate::memory::{MemoryPlan, Region};
-use crate::program::{Binary, BufferId, Op, Program, RopePairing, RopeTable, Rows, Unary, Weight, WeightId, verify};
+use crate::program::{
+    Binary, BufferId, Index, Op, Program, RopePairing, RopeTable, Rows, Unary, Weight, WeightId, verify,
+};
 
 /// The processor.
 #[derive(Debug)]
@@ -52,8 +55,11 @@ impl Backend for CpuBackend {
         verify(program)?;
         check_weights(program, weights)?;
         let limits = Limits::new(program, options)?;
-        let machine = Machine::new(program, weights, &limits)?;
-        Ok(Box::new(CpuSession { pool: Arc::clone(&self.pool), machine, limits, position: 0 }))
+        let mut memory = Allocator { bytes: 0 };
+        let machine = Machine::new(program, weights, &limits, &mut memory)?;
+        let text = can_switch(program).then(|| memory.zeros("tokens", limits.capacity)).transpose()?.map(Text::new);
+        let (pool, memory_bytes) = (Arc::clone(&self.pool), memory.bytes);
+        Ok(Box::new(CpuSession { pool, machine, text, limits, position: 0, memory_bytes }))
     }
 
     fn enter(&self, work: &mut (dyn FnMut() + Send)) {
@@ -79,16 +85,25 @@ fn check_weights(program: &Program, weights: &[Matrix<'_>]) -> Result<(), ExecEr
 struct CpuSession<'a> {
     pool: Arc<ThreadPool>,
     machine: Machine<'a>,
+    /// Where it may have to be read again.
+    text: Option<Text>,
     limits: Limits,
     position: usize,
+    memory_bytes: u64,
 }
 
 impl Session for CpuSession<'_> {
     fn forward(&mut self, tokens: &[u32], logits: Logits) -> Result<&[f32], ExecError> {
         let rows = self.limits.check(tokens, logits, self.position)?;
-        let (machine, position) = (&mut self.machine, self.position);
+        let (machine, position, max_step_tokens) = (&mut self.machine, self.position, self.limits.max_step_tokens);
+        let length = (position + tokens.len()).max(self.limits.min_positions);
+        machine.frequencies.set_length(length);
+        let again = self.text.as_mut().map_or(&[][..], |text| text.append(machine.program, position, tokens, length));
         self.pool.install(|| {
-            for pass in passes(tokens.len(), rows, self.limits.max_step_tokens) {
+            for pass in passes(again.len(), 0, max_step_tokens) {
+                machine.run(again, &pass, 0);
+            }
+            for pass in passes(tokens.len(), rows, max_step_tokens) {
                 machine.run(tokens, &pass, position);
             }
         });
@@ -105,7 +120,7 @@ impl Session for CpuSession<'_> {
     }
 
     fn memory_bytes(&self) -> u64 {
-        self.machine.memory_bytes
+        self.memory_bytes
     }
 }
 
@@ -116,13 +131,13 @@ struct Machine<'a> {
     weights: Vec<WeightValues<'a>>,
     caches: Vec<KeysValues>,
     capacity: usize,
-    /// The regions, one after the other.
+    /// The regions, one after the other; indices lie in it by their bits.
     arena: Vec<f32>,
     /// First element of each region.
     regions: Regions,
     /// Positions of the tokens of a pass.
     positions: Vec<u32>,
-    memory_bytes: u64,
+    frequencies: Frequencies<'a>,
 }
 
 /// A weight as the kernels take it.
@@ -148,10 +163,14 @@ struct Regions {
 
 impl<'a> Machine<'a> {
     /// Allocates all memory that passes of a valid program need. The weights are those of the program.
-    fn new(program: &'a Program, weights: &[Matrix<'a>], limits: &Limits) -> Result<Self, ExecError> {
+    fn new(
+        program: &'a Program,
+        weights: &[Matrix<'a>],
+        limits: &Limits,
+        memory: &mut Allocator,
+    ) -> Result<Self, ExecError> {
         let plan = MemoryPlan::new(program);
         let regions = Regions::new(&plan, limits)?;
-        let mut memory = Allocator { bytes: 0 };
         let arena = memory.zeros("activations", regions.end)?;
         let positions = memory.zeros("positions", limits.max_step_tokens)?;
         let mut caches = Vec::with_capacity(program.caches.len());
@@ -172,8 +191,8 @@ impl<'a> Machine<'a> {
                 WeightValues::Matrix(*matrix)
             });
         }
-        let (capacity, memory_bytes) = (limits.capacity, memory.bytes);
-        Ok(Machine { program, plan, weights: values, caches, capacity, arena, regions, positions, memory_bytes })
+        let (capacity, frequencies) = (limits.capacity, Frequencies::new(program));
+        Ok(Machine { program, plan, weights: values, caches, capacity, arena, regions, positions, frequencies })
     }
 
     /// Sends the tokens of a pass through the program. `position` is that of the first token of the call.
@@ -217,31 +236,65 @@ impl<'a> Machine<'a> {
         let [first, second, third] = inputs;
         let weights = Weights(&self.weights);
         match *op {
-            Op::Embed { table, .. } => ops::embed(weights.matrix(table), tokens, out),
+            Op::Embed { table, index, first, .. } => {
+                let index = match index {
+                    Index::Tokens => tokens,
+                    Index::Positions => &self.positions[..tokens.len()],
+                };
+                ops::embed(weights.matrix(table), index, first, out);
+            }
             Op::MatMul { weight, bias, .. } => {
-                ops::matmul(first, weights.matrix(weight), bias.map(|bias| weights.vector(bias)), out);
+                ops::matmul(first, weights.matrix(weight), weights.optional_vector(bias), out);
             }
-            Op::RmsNorm { gain, width, eps, .. } => {
-                ops::rms_norm(first, gain.map(|gain| weights.vector(gain)), width as usize, eps, out);
+            Op::ExpertMatMul { choice, weights: ref matrices, ref biases, .. } => {
+                let expert = |expert: usize| {
+                    (weights.matrix(matrices[expert]), weights.optional_vector(biases.get(expert).copied()))
+                };
+                let choices = self.plan.place(choice).width as usize;
+                ops::expert_matmul(first, cast_slice(second), choices, expert, matrices.len(), out);
             }
-            Op::Gain { gain, .. } => ops::gain(first, weights.vector(gain), out),
+            Op::Norm { centre, width, eps, gain, gain_offset, shift, .. } => {
+                let (gain, shift) = (weights.optional_vector(gain), weights.optional_vector(shift));
+                let norm = ops::Norm { width: width as usize, eps, centre, gain, gain_offset, shift };
+                ops::norm(first, &norm, out);
+            }
+            Op::Centre { width, .. } => ops::centre(first, width as usize, out),
+            Op::Gain { gain, offset, .. } => ops::gain(first, weights.vector(gain), offset, out),
+            Op::Shift { shift, .. } => ops::shift(first, weights.vector(shift), out),
             Op::Rope { table, head_dim, .. } => {
-                let table = rope_table(&self.program.rope_tables[table.index()]);
+                let table = rope_table(&self.program.rope_tables[table.index()], self.frequencies.of(table));
                 ops::rope(first, &self.positions[..tokens.len()], &table, head_dim as usize, out);
             }
-            Op::Attention { cache, heads, scale, window, .. } => {
+            Op::Attention { cache, heads, scale, window, softcap, sinks, .. } => {
                 let cache_shape = &self.program.caches[cache.index()];
                 let KeysValues { keys, values } = &mut self.caches[cache.index()];
                 let (kv_heads, head_dim) = (cache_shape.heads as usize, cache_shape.head_dim as usize);
                 ops::append_cache(second, keys, kv_heads, head_dim, self.capacity, past);
                 ops::append_cache(third, values, kv_heads, head_dim, self.capacity, past);
-                let shape = AttentionShape { heads: heads as usize, kv_heads, head_dim, scale, window };
-                ops::attention(&shape, first, keys, values, self.capacity, past, out);
+                let shape = AttentionShape { heads: heads as usize, kv_heads, head_dim, scale, window, softcap };
+                let sinks = weights.optional_vector(sinks);
+                ops::attention(&shape, first, keys, values, sinks, self.capacity, past, out);
             }
-            Op::Unary { function: Unary::Silu, .. } => ops::silu(first, out),
-            Op::Binary { function: Binary::Add, .. } => ops::add(first, second, out),
-            Op::Binary { function: Binary::Mul, .. } => ops::mul(first, second, out),
-            Op::Gated { function: Unary::Silu, .. } => ops::silu_mul(first, second, out),
+            Op::Unary { function, .. } => ops::unary(unary(function), first, out),
+            Op::Binary { function, .. } => ops::binary(binary(function), first, second, out),
+            Op::Gated { function, .. } => ops::gated(unary(function), first, second, out),
+            Op::Affine { factor, offset, .. } => ops::affine(first, factor, offset, out),
+            Op::Clamp { low, high, .. } => {
+                ops::clamp(first, low.unwrap_or(f32::NEG_INFINITY), high.unwrap_or(f32::INFINITY), out);
+            }
+            Op::Softcap { cap, .. } => ops::softcap(first, cap, out),
+            Op::Softmax { width, .. } => ops::softmax(first, width as usize, out),
+            Op::NormalizeSum { width, .. } => ops::normalize_sum(first, width as usize, out),
+            Op::TopK { x, k, .. } => {
+                ops::top_k(first, self.plan.place(x).width as usize, k as usize, cast_slice_mut(out));
+            }
+            Op::Gather { x, choice, .. } => {
+                let [width, choices] = [x, choice].map(|buffer| self.plan.place(buffer).width as usize);
+                ops::gather(first, width, cast_slice(second), choices, out);
+            }
+            Op::Combine { weights, .. } => {
+                ops::combine(first, second, self.plan.place(weights).width as usize, out);
+            }
             Op::Select { .. } => out.copy_from_slice(&first[first.len() - out.len()..]),
         }
     }
@@ -308,12 +361,37 @@ impl<'m, 'a> Weights<'m, 'a> {
             WeightValues::Matrix(_) => unreachable!("invariant 8: vectors have rank 1"),
         }
     }
+
+    fn optional_vector(self, weight: Option<WeightId>) -> Option<&'m [f32]> {
+        weight.map(|weight| self.vector(weight))
+    }
 }
 
-fn rope_table(table: &RopeTable) -> ops::RopeTable<'_> {
+fn rope_table<'t>(table: &RopeTable, inverse_frequencies: &'t [f32]) -> ops::RopeTable<'t> {
     let pairing = match table.pairing {
         RopePairing::Half => Pairing::Half,
         RopePairing::Interleaved => Pairing::Interleaved,
     };
-    ops::RopeTable { inverse_frequencies: &table.inverse_frequencies, amplitude: table.amplitude, pairing }
+    ops::RopeTable { inverse_frequencies, amplitude: table.amplitude, pairing }
+}
+
+fn unary(function: Unary) -> ops::Unary {
+    match function {
+        Unary::Silu => ops::Unary::Silu,
+        Unary::Gelu => ops::Unary::Gelu,
+        Unary::GeluTanh => ops::Unary::GeluTanh,
+        Unary::GeluQuick => ops::Unary::GeluQuick,
+        Unary::Relu => ops::Unary::Relu,
+        Unary::ReluSquared => ops::Unary::ReluSquared,
+        Unary::Sigmoid => ops::Unary::Sigmoid,
+        Unary::Tanh => ops::Unary::Tanh,
+    }
+}
+
+fn binary(function: Binary) -> ops::Binary {
+    match function {
+        Binary::Add => ops::Binary::Add,
+        Binary::Sub => ops::Binary::Sub,
+        Binary::Mul => ops::Binary::Mul,
+    }
 }

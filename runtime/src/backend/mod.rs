@@ -44,7 +44,9 @@ pub trait Session: Send {
     /// Reads `tokens` at the positions after those read so far. Gives the logits that are asked for, f32
     /// `[rows, vocabulary]` row-major, in the order of the tokens.
     ///
-    /// A call that fails has read nothing.
+    /// A call that fails has read nothing. Where rotary frequencies switch at a length of the text, the call that takes
+    /// the text across it reads all tokens again, at the cost of a prompt of as many; so does one that comes back after
+    /// [`Session::truncate`].
     fn forward(&mut self, tokens: &[u32], logits: Logits) -> Result<&[f32], ExecError>;
 
     /// Tokens read so far.
@@ -53,7 +55,7 @@ pub trait Session: Send {
     /// Forgets all tokens but the first `positions`; nothing if there are no more than that.
     fn truncate(&mut self, positions: usize);
 
-    /// Bytes allocated for activations, caches and decoded vectors.
+    /// Bytes allocated for activations, caches, decoded vectors and tokens.
     fn memory_bytes(&self) -> u64;
 }
 

@@ -57,7 +57,8 @@ fn compute(
     ids: &[u32],
     mut write: impl FnMut(u64, &[u8]) -> Result<(), Failure> + Send,
 ) -> Result<(), Failure> {
-    let options = SessionOptions { max_logits: CHUNK, ..SessionOptions::with_capacity(ids.len()) };
+    let options =
+        SessionOptions { max_logits: CHUNK, min_positions: ids.len(), ..SessionOptions::with_capacity(ids.len()) };
     model.with_session(&options, |session| {
         let (mut bytes, mut offset) = (Vec::new(), 0);
         for ids in ids.chunks(CHUNK) {

@@ -63,7 +63,7 @@ pub(crate) fn run(
         note(&format!("the text has {} tokens: {} windows instead of {asked}", ids.len(), windows.len()));
     }
     let chunk = CHUNK.min(window);
-    let options = SessionOptions { max_logits: chunk, ..SessionOptions::with_capacity(window) };
+    let options = SessionOptions { max_logits: chunk, min_positions: window, ..SessionOptions::with_capacity(window) };
     let start = Instant::now();
     let loss = model.with_session(&options, |session| {
         let mut loss = 0.0;

@@ -1,6 +1,6 @@
 //! What each kernel call reads and writes, in one place for the verifier, the printer and the memory plan.
 
-use super::types::{BufferId, Cache, CacheId, Op, Program, RopeId, WeightId};
+use super::types::{BufferId, Cache, CacheId, Index, Op, Program, RopeId, Weight, WeightId};
 
 impl Op {
     /// Name of the kernel, as `program.json` spells it.
@@ -8,13 +8,24 @@ impl Op {
         match self {
             Op::Embed { .. } => "embed",
             Op::MatMul { .. } => "mat_mul",
-            Op::RmsNorm { .. } => "rms_norm",
+            Op::ExpertMatMul { .. } => "expert_mat_mul",
+            Op::Norm { .. } => "norm",
+            Op::Centre { .. } => "centre",
             Op::Gain { .. } => "gain",
+            Op::Shift { .. } => "shift",
             Op::Rope { .. } => "rope",
             Op::Attention { .. } => "attention",
             Op::Unary { .. } => "unary",
             Op::Binary { .. } => "binary",
             Op::Gated { .. } => "gated",
+            Op::Affine { .. } => "affine",
+            Op::Clamp { .. } => "clamp",
+            Op::Softcap { .. } => "softcap",
+            Op::Softmax { .. } => "softmax",
+            Op::NormalizeSum { .. } => "normalize_sum",
+            Op::TopK { .. } => "top_k",
+            Op::Gather { .. } => "gather",
+            Op::Combine { .. } => "combine",
             Op::Select { .. } => "select",
         }
     }
@@ -24,11 +35,21 @@ impl Op {
         let inputs = match *self {
             Op::Embed { .. } => [None, None, None],
             Op::MatMul { x, .. }
-            | Op::RmsNorm { x, .. }
+            | Op::Norm { x, .. }
+            | Op::Centre { x, .. }
             | Op::Gain { x, .. }
+            | Op::Shift { x, .. }
             | Op::Rope { x, .. }
             | Op::Unary { x, .. }
+            | Op::Affine { x, .. }
+            | Op::Clamp { x, .. }
+            | Op::Softcap { x, .. }
+            | Op::Softmax { x, .. }
+            | Op::NormalizeSum { x, .. }
+            | Op::TopK { x, .. }
             | Op::Select { x, .. } => [Some(x), None, None],
+            Op::ExpertMatMul { x, choice, .. } | Op::Gather { x, choice, .. } => [Some(x), Some(choice), None],
+            Op::Combine { x, weights, .. } => [Some(x), Some(weights), None],
             Op::Binary { a, b, .. } => [Some(a), Some(b), None],
             Op::Gated { gate, value, .. } => [Some(gate), Some(value), None],
             Op::Attention { q, k, v, .. } => [Some(q), Some(k), Some(v)],
@@ -41,32 +62,56 @@ impl Op {
         match *self {
             Op::Embed { out, .. }
             | Op::MatMul { out, .. }
-            | Op::RmsNorm { out, .. }
+            | Op::ExpertMatMul { out, .. }
+            | Op::Norm { out, .. }
+            | Op::Centre { out, .. }
             | Op::Gain { out, .. }
+            | Op::Shift { out, .. }
             | Op::Rope { out, .. }
             | Op::Attention { out, .. }
             | Op::Unary { out, .. }
             | Op::Binary { out, .. }
             | Op::Gated { out, .. }
+            | Op::Affine { out, .. }
+            | Op::Clamp { out, .. }
+            | Op::Softcap { out, .. }
+            | Op::Softmax { out, .. }
+            | Op::NormalizeSum { out, .. }
+            | Op::TopK { out, .. }
+            | Op::Gather { out, .. }
+            | Op::Combine { out, .. }
             | Op::Select { out, .. } => out,
         }
     }
 
     /// The weights that are read, in the order of the fields.
-    pub fn weights(&self) -> impl Iterator<Item = WeightId> + use<> {
-        let weights = match *self {
+    pub fn weights(&self) -> impl Iterator<Item = WeightId> + '_ {
+        let single = match *self {
             Op::Embed { table, .. } => [Some(table), None],
             Op::MatMul { weight, bias, .. } => [Some(weight), bias],
-            Op::RmsNorm { gain, .. } => [gain, None],
+            Op::Norm { gain, shift, .. } => [gain, shift],
             Op::Gain { gain, .. } => [Some(gain), None],
-            Op::Rope { .. }
-            | Op::Attention { .. }
+            Op::Shift { shift, .. } => [Some(shift), None],
+            Op::Attention { sinks, .. } => [sinks, None],
+            Op::ExpertMatMul { .. }
+            | Op::Centre { .. }
+            | Op::Rope { .. }
             | Op::Unary { .. }
             | Op::Binary { .. }
             | Op::Gated { .. }
+            | Op::Affine { .. }
+            | Op::Clamp { .. }
+            | Op::Softcap { .. }
+            | Op::Softmax { .. }
+            | Op::NormalizeSum { .. }
+            | Op::TopK { .. }
+            | Op::Gather { .. }
+            | Op::Combine { .. }
             | Op::Select { .. } => [None, None],
         };
-        weights.into_iter().flatten()
+        let by_expert: [&[WeightId]; 2] =
+            if let Op::ExpertMatMul { weights, biases, .. } = self { [weights, biases] } else { [&[], &[]] };
+        single.into_iter().flatten().chain(by_expert.into_iter().flatten().copied())
     }
 
     /// The cache that is appended to and read.
@@ -83,13 +128,18 @@ impl Op {
 impl Program {
     /// Tokens that the program knows: rows of its embedding table. 0 for a program without one, which does not verify.
     pub fn vocabulary(&self) -> usize {
-        self.steps
-            .iter()
-            .find_map(|step| match step.op {
-                Op::Embed { table, .. } => self.weights.get(table.index())?.shape.first().map(|&rows| rows as usize),
-                _ => None,
-            })
-            .unwrap_or(0)
+        let rows = self.steps.iter().find_map(|step| match step.op {
+            Op::Embed { table, index: Index::Tokens, first, .. } => self.weights.get(table.index())?.rows_from(first),
+            _ => None,
+        });
+        rows.unwrap_or(0) as usize
+    }
+}
+
+impl Weight {
+    /// Rows from row `first` on; `None` if there are not so many.
+    pub(super) fn rows_from(&self, first: u32) -> Option<u64> {
+        self.shape.first()?.checked_sub(first.into())
     }
 }
 
@@ -99,22 +149,38 @@ impl Op {
         let mut op = self.clone();
         let (buffer, weight) = (BufferId(0), WeightId(0));
         match &mut op {
-            Op::Embed { table, out } => (*table, *out) = (weight, buffer),
+            Op::Embed { table, index: _, first: _, out } => (*table, *out) = (weight, buffer),
             Op::MatMul { x, weight: matrix, bias, out } => {
                 (*x, *matrix, *bias, *out) = (buffer, weight, bias.map(|_| weight), buffer);
             }
-            Op::RmsNorm { x, gain, width: _, eps: _, out } => {
-                (*x, *gain, *out) = (buffer, gain.map(|_| weight), buffer);
+            Op::ExpertMatMul { x, choice, weights, biases, out } => {
+                (*x, *choice, *out) = (buffer, buffer, buffer);
+                weights.fill(weight);
+                biases.fill(weight);
             }
-            Op::Gain { x, gain, width: _, out } => (*x, *gain, *out) = (buffer, weight, buffer),
+            Op::Norm { x, centre: _, width: _, eps: _, gain, gain_offset: _, shift, out } => {
+                (*x, *gain, *shift, *out) = (buffer, gain.map(|_| weight), shift.map(|_| weight), buffer);
+            }
+            Op::Gain { x, gain, offset: _, out } => (*x, *gain, *out) = (buffer, weight, buffer),
+            Op::Shift { x, shift, out } => (*x, *shift, *out) = (buffer, weight, buffer),
             Op::Rope { x, table, head_dim: _, out } => (*x, *table, *out) = (buffer, RopeId(0), buffer),
-            Op::Attention { q, k, v, cache, heads: _, scale: _, window: _, out } => {
-                (*q, *k, *v, *cache, *out) = (buffer, buffer, buffer, CacheId(0), buffer);
+            Op::Attention { q, k, v, cache, heads: _, scale: _, window: _, softcap: _, sinks, out } => {
+                (*q, *k, *v, *out) = (buffer, buffer, buffer, buffer);
+                (*cache, *sinks) = (CacheId(0), sinks.map(|_| weight));
             }
-            Op::Unary { function: _, x, out } | Op::Select { x, out } => (*x, *out) = (buffer, buffer),
-            Op::Binary { function: _, a, b, out } | Op::Gated { function: _, gate: a, value: b, out } => {
-                (*a, *b, *out) = (buffer, buffer, buffer);
-            }
+            Op::Centre { x, width: _, out }
+            | Op::Unary { function: _, x, out }
+            | Op::Affine { x, factor: _, offset: _, out }
+            | Op::Clamp { x, low: _, high: _, out }
+            | Op::Softcap { x, cap: _, out }
+            | Op::Softmax { x, width: _, out }
+            | Op::NormalizeSum { x, width: _, out }
+            | Op::TopK { x, k: _, out }
+            | Op::Select { x, out } => (*x, *out) = (buffer, buffer),
+            Op::Binary { function: _, a, b, out }
+            | Op::Gated { function: _, gate: a, value: b, out }
+            | Op::Gather { x: a, choice: b, out }
+            | Op::Combine { x: a, weights: b, out } => (*a, *b, *out) = (buffer, buffer, buffer),
         }
         op
     }

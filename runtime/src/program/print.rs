@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use super::fold::{LayerIndex, Run, fold};
 use super::types::{
-    Binary, BufferId, CacheId, Compute, Op, Program, RopeId, RopePairing, Rows, Unary, Weight, WeightId,
+    BufferId, CacheId, Compute, Elements, Index, Op, Program, RopeGrowth, RopeId, RopePairing, Rows, Weight, WeightId,
 };
 
 /// Longer labels push their lines to the right instead of all others.
@@ -114,9 +114,12 @@ impl Listing<'_> {
                 RopePairing::Interleaved => "interleaved",
             };
             let frequencies = &table.inverse_frequencies;
-            let (first, last) = (frequencies.first().unwrap_or(&f32::NAN), frequencies.last().unwrap_or(&f32::NAN));
+            let [first, last] = ends(frequencies);
             let (pairs, amplitude) = (frequencies.len(), table.amplitude);
-            self.line(format_args!("  %r{id}  {pairing}, {pairs} pairs, {first} to {last}, amplitude {amplitude}"));
+            let growth = growth_text(table.growth.as_ref());
+            self.line(format_args!(
+                "  %r{id}  {pairing}, {pairs} pairs, {first} to {last}, amplitude {amplitude}{growth}"
+            ));
         }
     }
 
@@ -176,6 +179,24 @@ impl Names<'_> {
     }
 }
 
+/// The first and the last frequency; of none, NaN.
+fn ends(frequencies: &[f32]) -> [f32; 2] {
+    [frequencies.first(), frequencies.last()].map(|frequency| frequency.copied().unwrap_or(f32::NAN))
+}
+
+fn growth_text(growth: Option<&RopeGrowth>) -> String {
+    match growth {
+        None => String::new(),
+        Some(RopeGrowth::Switch { positions, inverse_frequencies }) => {
+            let [first, last] = ends(inverse_frequencies);
+            format!(", past {positions} positions {first} to {last}")
+        }
+        Some(RopeGrowth::Dynamic { positions, factor, theta }) => {
+            format!(", past {positions} positions dynamic by {factor} from {theta}")
+        }
+    }
+}
+
 fn stored_bytes(weight: &Weight) -> Option<u64> {
     weight.stored_tensors()?.iter().try_fold(0u64, |sum, tensor| sum.checked_add(tensor.bytes()? as u64))
 }
@@ -223,33 +244,72 @@ impl Program {
             && op_a.weights().zip(op_b.weights()).all(|(x, y)| self.same_weight(x, y, index, layer))
     }
 
-    fn step_text(&self, op: &Op, names: &Names<'_>) -> String {
-        let weight = |id: WeightId| match self.weights.get(id.index()) {
+    fn weight(&self, id: WeightId, names: &Names<'_>) -> String {
+        match self.weights.get(id.index()) {
             Some(weight) => names.show(&weight.name),
             None => format!("%w{}?", id.0),
-        };
-        let bias = |id: Option<WeightId>| id.map(|id| format!(" + {}", weight(id))).unwrap_or_default();
-        let gain = |id: Option<WeightId>| id.map(|id| format!(" * {}", weight(id))).unwrap_or_default();
+        }
+    }
+
+    /// A gain with what is added to it.
+    fn gain(&self, id: WeightId, offset: f32, names: &Names<'_>) -> String {
+        let gain = self.weight(id, names);
+        if offset == 0.0 { gain } else { format!("({offset} + {gain})") }
+    }
+
+    fn step_text(&self, op: &Op, names: &Names<'_>) -> String {
+        let weight = |id: WeightId| self.weight(id, names);
+        let added = |id: Option<WeightId>| id.map(|id| format!(" + {}", weight(id))).unwrap_or_default();
         let call = match *op {
-            Op::Embed { table, .. } => format!("embed {}", weight(table)),
-            Op::MatMul { x, weight: matrix, bias: vector, .. } => {
-                format!("matmul {}, {}{}", self.buffer(x), weight(matrix), bias(vector))
+            Op::Embed { table, index, first, .. } => {
+                let index = match index {
+                    Index::Tokens => "tokens",
+                    Index::Positions => "positions",
+                };
+                let first = if first == 0 { String::new() } else { format!(" from row {first}") };
+                format!("embed {index}, {}{first}", weight(table))
             }
-            Op::RmsNorm { x, gain: vector, width, eps, .. } => {
-                format!("rms_norm {}{}, width {width}, eps {eps:e}", self.buffer(x), gain(vector))
+            Op::MatMul { x, weight: matrix, bias, .. } => {
+                format!("matmul {}, {}{}", self.buffer(x), weight(matrix), added(bias))
             }
-            Op::Gain { x, gain: vector, width, .. } => {
-                format!("gain {} * {}, width {width}", self.buffer(x), weight(vector))
+            Op::ExpertMatMul { x, choice, ref weights, ref biases, .. } => {
+                let all = |ids: &[WeightId]| match ids {
+                    [] => String::new(),
+                    [only] => weight(*only),
+                    [first, .., last] => format!("{}, … {} ({} experts)", weight(*first), weight(*last), ids.len()),
+                };
+                let plus = if biases.is_empty() { "" } else { " + " };
+                let (x, choice, weights, biases) = (self.buffer(x), self.buffer(choice), all(weights), all(biases));
+                format!("expert_matmul {x}, {choice}, {weights}{plus}{biases}")
             }
+            Op::Norm { x, centre, width, eps, gain, gain_offset, shift, .. } => {
+                let centred = if centre { ", centred" } else { "" };
+                let gain = gain.map(|gain| format!(" * {}", self.gain(gain, gain_offset, names))).unwrap_or_default();
+                format!("norm {}{gain}{}, width {width}{centred}, eps {eps:e}", self.buffer(x), added(shift))
+            }
+            Op::Centre { x, width, .. } => format!("centre {}, width {width}", self.buffer(x)),
+            Op::Gain { x, gain, offset, .. } => {
+                format!("gain {} * {}", self.buffer(x), self.gain(gain, offset, names))
+            }
+            Op::Shift { x, shift, .. } => format!("shift {} + {}", self.buffer(x), weight(shift)),
             Op::Rope { x, table: RopeId(table), head_dim, .. } => {
                 let known = if (table as usize) < self.rope_tables.len() { "" } else { "?" };
                 format!("rope {}, %r{table}{known}, head_dim {head_dim}", self.buffer(x))
             }
-            Op::Attention { q, k, v, cache: CacheId(cache), heads, scale, window, .. } => {
+            Op::Attention { q, k, v, cache: CacheId(cache), heads, scale, window, softcap, sinks, .. } => {
                 let known = if (cache as usize) < self.caches.len() { "" } else { "?" };
-                let window = window.map(|window| format!(", window {window}")).unwrap_or_default();
+                let mut options = String::new();
+                if let Some(window) = window {
+                    let _ = write!(options, ", window {window}");
+                }
+                if let Some(softcap) = softcap {
+                    let _ = write!(options, ", softcap {softcap}");
+                }
+                if let Some(sinks) = sinks {
+                    let _ = write!(options, ", sinks {}", weight(sinks));
+                }
                 let (q, k, v) = (self.buffer(q), self.buffer(k), self.buffer(v));
-                format!("attention {q}, {k}, {v}, %c{cache}{known}, {heads} heads, scale {scale}{window}")
+                format!("attention {q}, {k}, {v}, %c{cache}{known}, {heads} heads, scale {scale}{options}")
             }
             Op::Unary { function, x, .. } => format!("{} {}", function.name(), self.buffer(x)),
             Op::Binary { function, a, b, .. } => {
@@ -258,6 +318,18 @@ impl Program {
             Op::Gated { function, gate, value, .. } => {
                 format!("{}_mul {}, {}", function.name(), self.buffer(gate), self.buffer(value))
             }
+            Op::Affine { x, factor, offset, .. } => format!("affine {} * {factor} + {offset}", self.buffer(x)),
+            Op::Clamp { x, low, high, .. } => {
+                let low = low.map(|low| format!(", low {low}")).unwrap_or_default();
+                let high = high.map(|high| format!(", high {high}")).unwrap_or_default();
+                format!("clamp {}{low}{high}", self.buffer(x))
+            }
+            Op::Softcap { x, cap, .. } => format!("softcap {}, cap {cap}", self.buffer(x)),
+            Op::Softmax { x, width, .. } => format!("softmax {}, width {width}", self.buffer(x)),
+            Op::NormalizeSum { x, width, .. } => format!("normalize_sum {}, width {width}", self.buffer(x)),
+            Op::TopK { x, k, .. } => format!("top_k {}, k {k}", self.buffer(x)),
+            Op::Gather { x, choice, .. } => format!("gather {}, {}", self.buffer(x), self.buffer(choice)),
+            Op::Combine { x, weights, .. } => format!("combine {}, {}", self.buffer(x), self.buffer(weights)),
             Op::Select { x, .. } => format!("select {}", self.buffer(x)),
         };
         format!("{} = {call}", self.shaped_buffer(op.out()))
@@ -275,28 +347,13 @@ impl Program {
                     Rows::Tokens => "Tokens",
                     Rows::Selected => "Selected",
                 };
-                format!("%b{}[{rows},{}]", id.0, buffer.width)
+                let elements = match buffer.elements {
+                    Elements::Real => String::new(),
+                    Elements::Index { below } => format!(" below {below}"),
+                };
+                format!("%b{}[{rows},{}{elements}]", id.0, buffer.width)
             }
             None => self.buffer(id),
-        }
-    }
-}
-
-impl Unary {
-    /// As listings and `program.json` spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Unary::Silu => "silu",
-        }
-    }
-}
-
-impl Binary {
-    /// As listings and `program.json` spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Binary::Add => "add",
-            Binary::Mul => "mul",
         }
     }
 }
@@ -304,10 +361,11 @@ impl Binary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Builder, SMALL, small_program};
+    use crate::program::Binary;
+    use crate::testing::{Builder, SMALL, expert_program, small_program};
 
     const FOLDED: &str = "\
-program small, format version 1
+program small, format version 2
 compute f32, any number of positions
 4 weights, 132 bytes
 0 caches, 0 bytes a position
@@ -319,9 +377,9 @@ weights
 caches
 rope tables
 steps
-     0  embed         %b0[Tokens,6] = embed embed
+     0  embed         %b0[Tokens,6] = embed tokens, embed
   a.b[1..4]: 3 times 2 steps
-  |    1  a.b.{i}.gain  %b1[Tokens,6] = gain %b0 * a.b.{i}.w, width 6
+  |    1  a.b.{i}.gain  %b1[Tokens,6] = gain %b0 * a.b.{i}.w
   |    2  a.b.{i}.add   %b2[Tokens,6] = add %b0, %b1
      7  select        %b7[Selected,6] = select %b6
 output %b7[Selected,6]
@@ -332,11 +390,11 @@ output %b7[Selected,6]
         let mut builder = Builder::new(SMALL);
         builder.program.max_positions = None;
         let table = builder.weight("embed", "bf16", &[5, 6]);
-        let mut x = builder.step("embed", Rows::Tokens, 6, |out| Op::Embed { table, out });
+        let mut x = builder.embed("embed", table, 6);
         for layer in 1..4 {
             let gain = builder.weight(&format!("a.b.{layer}.w"), "f32", &[6]);
             let label = format!("a.b.{layer}.gain");
-            let b = builder.step(&label, Rows::Tokens, 6, |out| Op::Gain { x, gain, width: 6, out });
+            let b = builder.step(&label, Rows::Tokens, 6, |out| Op::Gain { x, gain, offset: 0.0, out });
             let (function, label) = (Binary::Add, format!("a.b.{layer}.add"));
             x = builder.step(&label, Rows::Tokens, 6, |out| Op::Binary { function, a: x, b, out });
         }
@@ -355,7 +413,7 @@ output %b7[Selected,6]
         program.weights[3].format = "f16".to_owned();
         let listing = program.listing(Layers::Folded);
         assert!(listing.contains("a.b[1..3]: 2 times 2 steps"), "{listing}");
-        assert!(listing.contains("5  a.b.3.gain    %b5[Tokens,6] = gain %b4 * a.b.3.w, width 6"), "{listing}");
+        assert!(listing.contains("5  a.b.3.gain    %b5[Tokens,6] = gain %b4 * a.b.3.w"), "{listing}");
     }
 
     #[test]
@@ -369,13 +427,13 @@ output %b7[Selected,6]
     fn calls_show_all_their_operands() {
         let listing = small_program().listing(Layers::All);
         for line in [
-            "program small, format version 1",
+            "program small, format version 2",
             "compute f32, at most 64 positions",
             "26 weights, 25624 bytes",
             "2 caches, 320 bytes a position",
             "  %c1  2 heads of 10",
             "  %r0  half, 4 pairs, 1 to 0.015625, amplitude 1",
-            "%b1[Tokens,24] = rms_norm %b0 * layers.0.attention_norm.weight, width 24, eps 1e-6",
+            "%b1[Tokens,24] = norm %b0 * layers.0.attention_norm.weight, width 24, eps 1e-6",
             "%b2[Tokens,40] = matmul %b1, layers.0.attention.q.weight + layers.0.attention.q.bias",
             "%b5[Tokens,20] = matmul %b1, layers.0.attention.v.weight",
             "%b6[Tokens,40] = rope %b3, %r0, head_dim 10",
@@ -386,6 +444,37 @@ output %b7[Selected,6]
         ] {
             assert!(listing.lines().any(|found| found.ends_with(line)), "`{line}` in {listing}");
         }
+        let listing = expert_program(SMALL).listing(Layers::All);
+        for line in [
+            "  %r0  half, 3 pairs, 1 to 0.01, amplitude 1.25, past 12 positions 0.5 to 0.2",
+            "  %r1  interleaved, 3 pairs, 1 to 0.01, amplitude 1.25, past 6 positions dynamic by 2 from 1000",
+            "%b1[Tokens,24] = embed positions, positions.weight from row 2",
+            "= norm %b2 * layers.0.attention_norm.weight + layers.0.attention_norm.bias, width 24, centred, eps 1e-5",
+            "= centre %b4, width 10",
+            "= gain %b5 * (1 + layers.0.attention.q_gain.weight)",
+            "= shift %b7 + layers.0.attention.k_shift.bias",
+            "4 heads, scale 0.31622776, softcap 1.5, sinks layers.0.attention.sinks",
+            "= affine %b13 * 0.5 + 0.125",
+            "%b18[Tokens,2 below 5] = top_k %b17, k 2",
+            "= gather %b17, %b18",
+            "= softmax %b19, width 2",
+            "%b21[Tokens,80] = expert_matmul %b16, %b18, layers.0.mlp.up.0.weight, … layers.0.mlp.up.4.weight (5 experts) \
+             + layers.0.mlp.up.0.bias, … layers.0.mlp.up.4.bias (5 experts)",
+            "= clamp %b22, low -1, high 0.75",
+            "= gelu_tanh_mul %b23, %b21",
+            "%b26[Tokens,24] = combine %b25, %b20",
+            "= sub %b15, %b26",
+            "= clamp %b48, high 0.75",
+            "= softcap %b56, cap 5",
+        ] {
+            assert!(listing.lines().any(|found| found.ends_with(line)), "`{line}` in {listing}");
+        }
+    }
+
+    #[test]
+    fn layers_of_experts_fold() {
+        let listing = expert_program(SMALL).listing(Layers::Folded);
+        assert!(listing.contains("layers.0.mlp.up[0..5]"), "{listing}");
     }
 
     #[test]

@@ -70,15 +70,31 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::small_program;
+    use crate::program::{Binary, Unary};
+    use crate::testing::{SMALL, expert_program, small_program};
 
     #[test]
     fn text_gives_the_program_back() {
-        let program = small_program();
-        let text = program.to_json().unwrap();
-        assert!(text.ends_with("}\n"));
-        assert_eq!(Program::from_json(&text).unwrap(), program);
-        assert_eq!(Program::from_json(&text).unwrap().to_json().unwrap(), text);
+        for program in [small_program(), expert_program(SMALL)] {
+            let text = program.to_json().unwrap();
+            assert!(text.ends_with("}\n"));
+            assert_eq!(Program::from_json(&text).unwrap(), program);
+            assert_eq!(Program::from_json(&text).unwrap().to_json().unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn kernels_and_functions_are_spelt_as_in_the_text() {
+        let spelling = |value: serde_json::Value| value.as_str().unwrap().to_owned();
+        for step in [small_program(), expert_program(SMALL)].into_iter().flat_map(|program| program.steps) {
+            assert_eq!(spelling(serde_json::to_value(&step.op).unwrap()["kernel"].take()), step.op.kernel());
+        }
+        for (name, function) in Unary::ALL {
+            assert_eq!(spelling(serde_json::to_value(function).unwrap()), name);
+        }
+        for (name, function) in Binary::ALL {
+            assert_eq!(spelling(serde_json::to_value(function).unwrap()), name);
+        }
     }
 
     #[test]
@@ -95,7 +111,7 @@ mod tests {
     #[test]
     fn version_is_checked_before_the_other_fields() {
         let error = Program::from_json(r#"{"version": 7, "instructions": []}"#).unwrap_err();
-        assert_eq!(error.to_string(), "program format version 7, this build reads version 1; compile the model again");
+        assert_eq!(error.to_string(), "program format version 7, this build reads version 2; compile the model again");
     }
 
     #[test]
@@ -105,7 +121,7 @@ mod tests {
         assert!(Program::from_json(&unknown).unwrap_err().to_string().contains("colour"));
         let in_op = text.replacen("\"kernel\"", "\"colour\": 1, \"kernel\"", 1);
         assert!(Program::from_json(&in_op).unwrap_err().to_string().contains("colour"));
-        for text in ["", "{}", "[]", "null", "{\"version\": 1}", "{\"version\": -1}"] {
+        for text in ["", "{}", "[]", "null", "{\"version\": 2}", "{\"version\": -1}"] {
             assert!(matches!(Program::from_json(text), Err(ProgramError::Json(_))), "{text}");
         }
     }
@@ -122,9 +138,11 @@ mod tests {
         /// Any edit of a valid text is read or refused, never a panic, and what is read is valid.
         #[test]
         fn edited_text_is_read_or_refused(
+            experts: bool,
             edits in prop::collection::vec((any::<prop::sample::Index>(), 0..EDITS.len()), 1..4),
         ) {
-            let mut text = small_program().to_json().unwrap();
+            let program = if experts { expert_program(SMALL) } else { small_program() };
+            let mut text = program.to_json().unwrap();
             for (at, edit) in edits {
                 text = edit_number(&text, at, EDITS[edit]);
             }

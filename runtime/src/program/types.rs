@@ -4,14 +4,15 @@
 //! data, versioned, serialized as `program.json`. [`mod@super::verify`] states when one is valid; the executor runs only
 //! valid programs and then never panics.
 //!
-//! Activations are f32, row-major. A buffer has as many rows as the step has tokens, or as many as were selected for
-//! output; its width is fixed. Heads lie side by side in a row: a `[rows, heads, head_dim]` activation is a buffer of
-//! width `heads * head_dim`.
+//! Activations are row-major, f32 or u32 indices. A buffer has as many rows as the step has tokens, or as many as were
+//! selected for output; its width is fixed. What is more than two-dimensional lies side by side in a row: a
+//! `[rows, heads, head_dim]` activation is a buffer of width `heads * head_dim`, and so is one with a row for each of
+//! the k experts that a token has chosen.
 
 use serde::{Deserialize, Serialize};
 
 /// Version of the program format. A reader refuses any other.
-pub const PROGRAM_VERSION: u32 = 1;
+pub const PROGRAM_VERSION: u32 = 2;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -102,7 +103,7 @@ pub enum Rows {
     Selected,
 }
 
-/// An activation, f32 `[rows, width]` row-major.
+/// An activation, `[rows, width]` row-major.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Buffer {
@@ -110,6 +111,21 @@ pub struct Buffer {
     pub rows: Rows,
     /// Elements in a row.
     pub width: u32,
+    /// What they are.
+    pub elements: Elements,
+}
+
+/// What the elements of a buffer are. All take four bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Elements {
+    /// f32.
+    Real,
+    /// u32, each below a bound: numbers of experts.
+    Index {
+        /// The bound.
+        below: u32,
+    },
 }
 
 /// A key/value cache: f32, keys and values `[heads, positions, head_dim]` each.
@@ -132,6 +148,33 @@ pub struct RopeTable {
     pub inverse_frequencies: Vec<f32>,
     /// Factor on sine and cosine (`YaRN`'s attention factor); 1 for most.
     pub amplitude: f32,
+    /// How the frequencies change with the length of the text, where they do.
+    pub growth: Option<RopeGrowth>,
+}
+
+/// How rotary frequencies depend on the length of the text: the positions before a call and those of the call together.
+/// Keys in the cache stay as they were rotated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum RopeGrowth {
+    /// Texts longer than `positions` use other frequencies (`LongRoPE`). A text that grows past `positions` is to be read
+    /// anew from its start.
+    Switch {
+        /// Longest text that the table itself is for.
+        positions: u32,
+        /// As many as in the table.
+        inverse_frequencies: Vec<f32>,
+    },
+    /// For a text of n positions, more than `positions`, the base of the frequencies is
+    /// `theta · (factor · n / positions − (factor − 1)) ^ (w / (w − 2))`, with w the rotary width (dynamic NTK scaling).
+    Dynamic {
+        /// Longest text that the table itself is for.
+        positions: u32,
+        /// At least 1.
+        factor: f64,
+        /// Base of the frequencies of the table.
+        theta: f64,
+    },
 }
 
 /// Which elements of a head rotate together.
@@ -158,10 +201,14 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kernel", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Op {
-    /// `out[t] = table[token[t]]`; table `[vocab, width]`.
+    /// `out[t] = table[first + index[t]]`; table `[rows, width]`.
     Embed {
-        /// `[vocab, width]`
+        /// `[rows, width]`
         table: WeightId,
+        /// What counts the rows.
+        index: Index,
+        /// The row of index 0.
+        first: u32,
         /// `[Tokens, width]`
         out: BufferId,
     },
@@ -176,27 +223,65 @@ pub enum Op {
         /// `[rows, out]`
         out: BufferId,
     },
-    /// Each group of `width` elements divided by its root mean square: `x / sqrt(mean(x²) + eps)`, then times `gain`.
-    RmsNorm {
+    /// `out[r, j] = x[r, j] W[e]ᵀ + bias[e]` with `e = choice[r, j]`: of the experts, those that each row has chosen.
+    ExpertMatMul {
+        /// `[rows, in]`, the same for each choice, or `[rows, k·in]`
+        x: BufferId,
+        /// Indices `[rows, k]`
+        choice: BufferId,
+        /// `[out, in]` each, by expert
+        weights: Vec<WeightId>,
+        /// `[out]` each, by expert, or none
+        biases: Vec<WeightId>,
+        /// `[rows, k·out]`
+        out: BufferId,
+    },
+    /// Each group of `width` elements, less its mean if `centre`, divided by its root mean square
+    /// `sqrt(mean(x²) + eps)`, times `gain_offset + gain`, plus `shift`: `RMSNorm` and `LayerNorm`.
+    Norm {
         /// `[rows, n·width]`
         x: BufferId,
-        /// `[width]`
-        gain: Option<WeightId>,
+        /// Whether the mean is taken off first.
+        centre: bool,
         /// Elements normalized together: the whole row, or a head.
         width: u32,
         /// Added to the mean square.
         eps: f32,
+        /// `[width]`
+        gain: Option<WeightId>,
+        /// Added to the gain: 1 where gains are stored as their difference from 1. 0 without a gain.
+        gain_offset: f32,
+        /// `[width]`
+        shift: Option<WeightId>,
         /// As `x`.
         out: BufferId,
     },
-    /// Each group of `width` elements times `gain`.
+    /// Each group of `width` elements less its mean.
+    Centre {
+        /// `[rows, n·width]`
+        x: BufferId,
+        /// Elements of a group.
+        width: u32,
+        /// As `x`.
+        out: BufferId,
+    },
+    /// Each group of elements times `offset + gain`.
     Gain {
         /// `[rows, n·width]`
         x: BufferId,
         /// `[width]`
         gain: WeightId,
-        /// Elements of `gain`.
-        width: u32,
+        /// Added to the gain.
+        offset: f32,
+        /// As `x`.
+        out: BufferId,
+    },
+    /// Each group of elements plus `shift`.
+    Shift {
+        /// `[rows, n·width]`
+        x: BufferId,
+        /// `[width]`
+        shift: WeightId,
         /// As `x`.
         out: BufferId,
     },
@@ -228,6 +313,10 @@ pub enum Op {
         scale: f32,
         /// A query at position p sees positions above `p - window` only.
         window: Option<u32>,
+        /// Scores s become `cap · tanh(s / cap)`.
+        softcap: Option<f32>,
+        /// `[heads]`: a score of each head that takes part in its softmax and has no value.
+        sinks: Option<WeightId>,
         /// `[Tokens, heads·head_dim]`
         out: BufferId,
     },
@@ -262,6 +351,82 @@ pub enum Op {
         /// As `value`.
         out: BufferId,
     },
+    /// `out = factor · x + offset` for each element.
+    Affine {
+        /// Any buffer.
+        x: BufferId,
+        /// Multiplied.
+        factor: f32,
+        /// Added.
+        offset: f32,
+        /// As `x`.
+        out: BufferId,
+    },
+    /// `out = min(max(x, low), high)` for each element; at least one of the bounds is given.
+    Clamp {
+        /// Any buffer.
+        x: BufferId,
+        /// Least value, if any.
+        low: Option<f32>,
+        /// Largest value, if any.
+        high: Option<f32>,
+        /// As `x`.
+        out: BufferId,
+    },
+    /// `out = cap · tanh(x / cap)` for each element.
+    Softcap {
+        /// Any buffer.
+        x: BufferId,
+        /// Above 0.
+        cap: f32,
+        /// As `x`.
+        out: BufferId,
+    },
+    /// `exp(x) / Σ exp(x)` over each group of `width` elements.
+    Softmax {
+        /// `[rows, n·width]`
+        x: BufferId,
+        /// Elements of a group.
+        width: u32,
+        /// As `x`.
+        out: BufferId,
+    },
+    /// `x / Σ x` over each group of `width` elements.
+    NormalizeSum {
+        /// `[rows, n·width]`
+        x: BufferId,
+        /// Elements of a group.
+        width: u32,
+        /// As `x`.
+        out: BufferId,
+    },
+    /// The numbers of the `k` largest elements of each row, largest first; of equal ones the lowest number.
+    TopK {
+        /// `[rows, n]`
+        x: BufferId,
+        /// At most n; the width of `out`.
+        k: u32,
+        /// Indices `[rows, k]` below n
+        out: BufferId,
+    },
+    /// `out[r, j] = x[r, choice[r, j]]`
+    Gather {
+        /// `[rows, n]`
+        x: BufferId,
+        /// Indices `[rows, k]` below n
+        choice: BufferId,
+        /// `[rows, k]`
+        out: BufferId,
+    },
+    /// `out[r] = Σ_j weights[r, j] · x[r, j]`
+    Combine {
+        /// `[rows, k·width]`
+        x: BufferId,
+        /// `[rows, k]`
+        weights: BufferId,
+        /// `[rows, width]`
+        out: BufferId,
+    },
     /// The rows whose logits are asked for.
     Select {
         /// `[Tokens, width]`
@@ -271,12 +436,55 @@ pub enum Op {
     },
 }
 
+/// What counts the rows of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Index {
+    /// The tokens.
+    Tokens,
+    /// Their positions.
+    Positions,
+}
+
 /// Functions of one element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unary {
     /// `x / (1 + exp(-x))`
     Silu,
+    /// `x · Φ(x)` with the normal distribution function Φ (Hendrycks and Gimpel 2016)
+    Gelu,
+    /// `x / 2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`
+    GeluTanh,
+    /// `x / (1 + exp(-1.702 x))`
+    GeluQuick,
+    /// `max(x, 0)`
+    Relu,
+    /// `max(x, 0)²`
+    ReluSquared,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+    /// `tanh(x)`
+    Tanh,
+}
+
+impl Unary {
+    /// Every function with its name.
+    pub const ALL: [(&'static str, Unary); 8] = [
+        ("silu", Unary::Silu),
+        ("gelu", Unary::Gelu),
+        ("gelu_tanh", Unary::GeluTanh),
+        ("gelu_quick", Unary::GeluQuick),
+        ("relu", Unary::Relu),
+        ("relu_squared", Unary::ReluSquared),
+        ("sigmoid", Unary::Sigmoid),
+        ("tanh", Unary::Tanh),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, function)| *function == self).map_or("", |(name, _)| name)
+    }
 }
 
 /// Functions of two elements.
@@ -285,6 +493,18 @@ pub enum Unary {
 pub enum Binary {
     /// `a + b`
     Add,
+    /// `a - b`
+    Sub,
     /// `a · b`
     Mul,
+}
+
+impl Binary {
+    /// Every function with its name.
+    pub const ALL: [(&'static str, Binary); 3] = [("add", Binary::Add), ("sub", Binary::Sub), ("mul", Binary::Mul)];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, function)| *function == self).map_or("", |(name, _)| name)
+    }
 }

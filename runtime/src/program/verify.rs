@@ -3,24 +3,36 @@
 //! 1. The version is [`PROGRAM_VERSION`].
 //! 2. Sizes are bounded: at most 2²² entries in each table, every width, dimension and head count between 1 and
 //!    [`MAX_DIMENSION`], at most 2⁴⁸ elements in a weight, at most 2⁴⁰ elements in one row of all buffers together,
-//!    `max_positions` at least 1 where it is given.
+//!    `max_positions`, the positions of growing frequencies and the bound of indices at least 1 where they are given.
 //! 3. Names and labels are not empty and hold no control characters. The tensors of all weights have different names,
 //!    none of which begins with `pad.` (alignment padding of the weight files) or `__` (their metadata).
 //! 4. Weights have rank 1 or 2 and a format that exists and takes their shape.
 //! 5. Ids are in range.
 //! 6. Every buffer is written exactly once, before any step reads it; so the output of a step is none of its inputs.
 //! 7. Every cache is used by exactly one attention.
-//! 8. Rows and widths fit the kernel: matrices have rank 2 and vectors rank 1, `MatMul` maps `in` to `out`, groups and
-//!    heads divide the width, the rotary width is at most a head, element-wise operands have one shape, query heads are
-//!    a multiple of key/value heads, embedding, rotary embedding and attention work on `Tokens` rows, and only `Select`
-//!    leads from `Tokens` to `Selected`.
-//! 9. Numbers are finite, every `eps` is at least 0, every window at least 1, every rope table has a pair.
-//! 10. All embedding tables have one number of rows, the vocabulary, and the output is `[Selected, vocabulary]`.
+//! 8. Rows and widths fit the kernel: matrices have rank 2 and vectors rank 1; `MatMul` maps `in` to `out`; the experts
+//!    of `ExpertMatMul` have one shape, all of them a bias or none, and `x` one row or one for each choice; groups, gains,
+//!    shifts and heads divide the width; the rotary width is at most a head; element-wise operands have one shape;
+//!    query heads are a multiple of key/value heads, and there is a sink for each; `TopK` chooses at most as many as
+//!    there are; `Combine` has a row for each of its weights. Embedding, rotary embedding and attention work on `Tokens`
+//!    rows, and only `Select` leads from `Tokens` to `Selected`.
+//! 9. Numbers are finite; every `eps` is at least 0, every window at least 1, every cap above 0; a gain offset without a
+//!    gain is 0; `Clamp` has a bound, and `low <= high` where it has both. Every rope table has a pair. Frequencies that
+//!    switch are as many before as after; of dynamic ones the rotary width is above 2, the factor at least 1, the base
+//!    above 0.
+//! 10. All tables that tokens count have one number of rows from their `first` on, the vocabulary; those that positions
+//!    count have at least `max_positions`, which then is given. The output is `[Selected, vocabulary]`.
+//! 11. `TopK` writes indices below the width of its `x`; every other output is real. Indices are read as a `choice` only,
+//!    and their bound is what there is to choose from: the elements of a row of `Gather`, the experts of `ExpertMatMul`.
 
 use std::collections::HashSet;
 
-use super::types::{BufferId, Op, PROGRAM_VERSION, Program, Rows, Step, Weight, WeightId};
+use super::types::{
+    BufferId, Elements, Index, Op, PROGRAM_VERSION, Program, RopeGrowth, RopeTable, Rows, Step, Weight, WeightId,
+};
 use super::violation::{StepRef, VerifyError, Violation};
+
+mod step;
 
 /// Largest width or dimension, in elements.
 pub const MAX_DIMENSION: u64 = (1 << 31) - 1;
@@ -30,7 +42,7 @@ const MAX_ROW_ELEMENTS: u64 = 1 << 40;
 /// First characters of tensor names that the weight files use for themselves.
 const RESERVED_PREFIXES: [&str; 2] = ["pad.", "__"];
 
-/// Checks every invariant of this module, in order; the first violation is the error.
+/// Checks every invariant of this module; the first violation that is found is the error.
 pub fn verify(program: &Program) -> Result<(), VerifyError> {
     let outside_steps = |violation| VerifyError { step: None, violation };
     verify_tables(program).map_err(outside_steps)?;
@@ -41,8 +53,10 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
     verify_cache_use(program).map_err(outside_steps)?;
     let mut vocabulary = None;
     for (index, step) in program.steps.iter().enumerate() {
-        let checked = StepCheck { program }.verify(&step.op).and_then(|()| match step.op {
-            Op::Embed { table, .. } => verify_vocabulary(program, table, &mut vocabulary),
+        let checked = step::verify(program, &step.op).and_then(|()| match step.op {
+            Op::Embed { table, index, first, .. } => {
+                verify_table_rows(program, &program.weights[table.index()], index, first, &mut vocabulary)
+            }
             _ => Ok(()),
         });
         checked.map_err(|violation| in_step(index, step, violation))?;
@@ -76,6 +90,9 @@ fn verify_tables(program: &Program) -> Result<(), Violation> {
     for (index, buffer) in program.buffers.iter().enumerate() {
         in_range(format_args!("width of buffer {index}"), buffer.width.into(), 1, MAX_DIMENSION)?;
         row_elements += u64::from(buffer.width);
+        if let Elements::Index { below } = buffer.elements {
+            in_range(format_args!("bound of the indices of buffer {index}"), below.into(), 1, MAX_DIMENSION)?;
+        }
     }
     in_range("sum of buffer widths", row_elements, 0, MAX_ROW_ELEMENTS)?;
     for (index, cache) in program.caches.iter().enumerate() {
@@ -88,21 +105,41 @@ fn verify_tables(program: &Program) -> Result<(), Violation> {
     }
     verify_weights(&program.weights)?;
     for (index, table) in program.rope_tables.iter().enumerate() {
-        in_range(
-            format_args!("pairs of rope table {index}"),
-            table.inverse_frequencies.len() as u64,
-            0,
-            MAX_DIMENSION,
-        )?;
-        if table.inverse_frequencies.is_empty() {
-            return Err(Violation::NoPairs { table: index as u32 });
-        }
-        for &frequency in &table.inverse_frequencies {
-            finite("inverse frequency", frequency)?;
-        }
-        finite("rope amplitude", table.amplitude)?;
+        verify_rope_table(index, table)?;
     }
     Ok(())
+}
+
+/// Invariants 2 and 9 for a rope table.
+fn verify_rope_table(index: usize, table: &RopeTable) -> Result<(), Violation> {
+    let pairs = table.inverse_frequencies.len();
+    in_range(format_args!("pairs of rope table {index}"), pairs as u64, 0, MAX_DIMENSION)?;
+    if pairs == 0 {
+        return Err(Violation::NoPairs { table: index as u32 });
+    }
+    finite("rope amplitude", table.amplitude)?;
+    let positions_in_range = |positions: u32| {
+        in_range(format_args!("positions of rope table {index}"), positions.into(), 1, u32::MAX.into())
+    };
+    let mut frequencies = table.inverse_frequencies.iter().collect::<Vec<_>>();
+    match &table.growth {
+        None => {}
+        Some(RopeGrowth::Switch { positions, inverse_frequencies }) => {
+            positions_in_range(*positions)?;
+            if inverse_frequencies.len() != pairs {
+                let (table, found) = (index as u32, inverse_frequencies.len());
+                return Err(Violation::Frequencies { table, found, expected: pairs });
+            }
+            frequencies.extend(inverse_frequencies);
+        }
+        Some(RopeGrowth::Dynamic { positions, factor, theta }) => {
+            positions_in_range(*positions)?;
+            in_range(format_args!("pairs of rope table {index}, which is dynamic,"), pairs as u64, 2, MAX_DIMENSION)?;
+            finite_and("rope factor", *factor, *factor >= 1.0, "at least 1")?;
+            finite_and("rope theta", *theta, *theta > 0.0, "above 0")?;
+        }
+    }
+    frequencies.into_iter().try_for_each(|&frequency| finite("inverse frequency", frequency))
 }
 
 fn verify_weights(weights: &[Weight]) -> Result<(), Violation> {
@@ -196,158 +233,39 @@ fn verify_cache_use(program: &Program) -> Result<(), Violation> {
     }
 }
 
-/// Invariant 10, first half.
-fn verify_vocabulary(program: &Program, table: WeightId, vocabulary: &mut Option<u64>) -> Result<(), Violation> {
-    let found = program.weights[table.index()].shape[0];
-    match *vocabulary.get_or_insert(found) {
-        expected if expected == found => Ok(()),
-        expected => Err(Violation::Vocabulary { found, expected }),
+/// Invariant 10 for an embedding. `table` has rank 2.
+fn verify_table_rows(
+    program: &Program,
+    table: &Weight,
+    index: Index,
+    first: u32,
+    vocabulary: &mut Option<u64>,
+) -> Result<(), Violation> {
+    let found = table.rows_from(first).unwrap_or(0);
+    match index {
+        Index::Tokens => match *vocabulary.get_or_insert(found) {
+            0 => Err(Violation::FirstRow { first, rows: table.shape[0] }),
+            expected if expected == found => Ok(()),
+            expected => Err(Violation::Vocabulary { found, expected }),
+        },
+        Index::Positions => match program.max_positions {
+            Some(expected) if u64::from(expected) <= found => Ok(()),
+            max_positions => Err(Violation::PositionTable { found, max_positions }),
+        },
     }
 }
 
-/// Invariant 10, second half.
+/// Invariant 10 for the output.
 fn verify_output(program: &Program, vocabulary: Option<u64>) -> Result<(), Violation> {
-    // Without an embedding no buffer can be written, so there is one: invariant 6.
-    let expected_width = vocabulary.unwrap_or(0);
+    let Some(expected_width) = vocabulary else { return Err(Violation::NoVocabulary) };
     let output = &program.buffers[program.output.index()];
     let (found_rows, found_width) = (output.rows, u64::from(output.width));
-    if found_rows == Rows::Selected && found_width == expected_width {
-        Ok(())
-    } else {
-        Err(Violation::Output { found_rows, found_width, expected_width })
+    if found_rows != Rows::Selected || found_width != expected_width {
+        return Err(Violation::Output { found_rows, found_width, expected_width });
     }
-}
-
-/// Invariant 8, and 9 for steps. Ids are in range.
-struct StepCheck<'a> {
-    program: &'a Program,
-}
-
-impl StepCheck<'_> {
-    fn verify(&self, op: &Op) -> Result<(), Violation> {
-        match *op {
-            Op::Embed { table, out } => {
-                let [_, width] = self.matrix("table", table)?;
-                self.rows("out", out, Rows::Tokens)?;
-                self.width("out", out, width)
-            }
-            Op::MatMul { x, weight, bias, out } => {
-                let [outputs, inputs] = self.matrix("weight", weight)?;
-                self.width("x", x, inputs)?;
-                if let Some(bias) = bias {
-                    self.vector("bias", bias, outputs)?;
-                }
-                self.rows("out", out, self.rows_of(x))?;
-                self.width("out", out, outputs)
-            }
-            Op::RmsNorm { x, gain, width, eps, out } => {
-                self.groups("group width", width, "width of x", x)?;
-                if let Some(gain) = gain {
-                    self.vector("gain", gain, width.into())?;
-                }
-                finite("eps", eps)?;
-                if eps < 0.0 {
-                    return Err(Violation::Number { what: "eps", found: eps.to_string(), at_least_zero: true });
-                }
-                self.same_shape("out", out, x)
-            }
-            Op::Gain { x, gain, width, out } => {
-                self.groups("group width", width, "width of x", x)?;
-                self.vector("gain", gain, width.into())?;
-                self.same_shape("out", out, x)
-            }
-            Op::Rope { x, table, head_dim, out } => {
-                self.rows("x", x, Rows::Tokens)?;
-                self.groups("head_dim", head_dim, "width of x", x)?;
-                let rotary = 2 * self.program.rope_tables[table.index()].inverse_frequencies.len() as u64;
-                if rotary > u64::from(head_dim) {
-                    return Err(Violation::RotaryWidth { rotary, head_dim: head_dim.into() });
-                }
-                self.same_shape("out", out, x)
-            }
-            Op::Attention { q, k, v, cache, heads, scale, window, out } => {
-                let cache = &self.program.caches[cache.index()];
-                in_range("heads", heads.into(), 1, MAX_DIMENSION)?;
-                if heads % cache.heads != 0 {
-                    let (divisor, dividend) = (cache.heads.into(), heads.into());
-                    return Err(Violation::Division { part: "key/value heads", divisor, whole: "heads", dividend });
-                }
-                let head_dim = u64::from(cache.head_dim);
-                for (operand, buffer, heads) in [("q", q, heads), ("k", k, cache.heads), ("v", v, cache.heads)] {
-                    self.rows(operand, buffer, Rows::Tokens)?;
-                    self.width(operand, buffer, u64::from(heads).saturating_mul(head_dim))?;
-                }
-                finite("scale", scale)?;
-                if window == Some(0) {
-                    return Err(Violation::Window);
-                }
-                self.same_shape("out", out, q)
-            }
-            Op::Unary { function: _, x, out } => self.same_shape("out", out, x),
-            Op::Binary { function: _, a, b, out } => {
-                self.same_shape("b", b, a)?;
-                self.same_shape("out", out, a)
-            }
-            Op::Gated { function: _, gate, value, out } => {
-                self.same_shape("gate", gate, value)?;
-                self.same_shape("out", out, value)
-            }
-            Op::Select { x, out } => {
-                self.rows("x", x, Rows::Tokens)?;
-                self.rows("out", out, Rows::Selected)?;
-                self.width("out", out, self.width_of(x))
-            }
-        }
-    }
-
-    fn width_of(&self, buffer: BufferId) -> u64 {
-        self.program.buffers[buffer.index()].width.into()
-    }
-
-    fn rows_of(&self, buffer: BufferId) -> Rows {
-        self.program.buffers[buffer.index()].rows
-    }
-
-    fn width(&self, operand: &'static str, buffer: BufferId, expected: u64) -> Result<(), Violation> {
-        let found = self.width_of(buffer);
-        if found == expected { Ok(()) } else { Err(Violation::Width { operand, found, expected }) }
-    }
-
-    fn rows(&self, operand: &'static str, buffer: BufferId, expected: Rows) -> Result<(), Violation> {
-        let found = self.rows_of(buffer);
-        if found == expected { Ok(()) } else { Err(Violation::RowCount { operand, found, expected }) }
-    }
-
-    fn same_shape(&self, operand: &'static str, buffer: BufferId, as_buffer: BufferId) -> Result<(), Violation> {
-        self.rows(operand, buffer, self.rows_of(as_buffer))?;
-        self.width(operand, buffer, self.width_of(as_buffer))
-    }
-
-    fn groups(&self, part: &'static str, divisor: u32, whole: &'static str, x: BufferId) -> Result<(), Violation> {
-        in_range(part, divisor.into(), 1, MAX_DIMENSION)?;
-        let (divisor, dividend) = (u64::from(divisor), self.width_of(x));
-        if dividend.is_multiple_of(divisor) {
-            Ok(())
-        } else {
-            Err(Violation::Division { part, divisor, whole, dividend })
-        }
-    }
-
-    fn matrix(&self, operand: &'static str, weight: WeightId) -> Result<[u64; 2], Violation> {
-        let Weight { name, shape, .. } = &self.program.weights[weight.index()];
-        shape.as_slice().try_into().map_err(|_| Violation::NotAMatrix {
-            operand,
-            name: name.clone(),
-            found: shape.clone(),
-        })
-    }
-
-    fn vector(&self, operand: &'static str, weight: WeightId, length: u64) -> Result<(), Violation> {
-        let Weight { name, shape, .. } = &self.program.weights[weight.index()];
-        if *shape == [length] {
-            return Ok(());
-        }
-        Err(Violation::WeightShape { operand, name: name.clone(), found: shape.clone(), expected: vec![length] })
+    match output.elements {
+        Elements::Real => Ok(()),
+        found => Err(Violation::Elements { buffer: program.output.0, found, expected: Elements::Real }),
     }
 }
 
@@ -359,10 +277,15 @@ fn in_range(what: impl std::fmt::Display, found: u64, min: u64, max: u64) -> Res
 }
 
 fn finite(what: &'static str, value: f32) -> Result<(), Violation> {
-    if value.is_finite() {
+    finite_and(what, value.into(), true, "")
+}
+
+/// That a number is finite and fulfils `condition`, which `bound` says in words.
+fn finite_and(what: &'static str, value: f64, condition: bool, bound: &'static str) -> Result<(), Violation> {
+    if value.is_finite() && condition {
         return Ok(());
     }
-    Err(Violation::Number { what, found: value.to_string(), at_least_zero: false })
+    Err(Violation::Number { what, found: value.to_string(), bound })
 }
 
 fn printable(what: &'static str, name: &str) -> Result<(), Violation> {

@@ -1,6 +1,6 @@
 //! How a program can be invalid: one variant for each way, with what was found and what was expected.
 
-use super::types::{PROGRAM_VERSION, Rows};
+use super::types::{Elements, PROGRAM_VERSION, Rows};
 
 /// A step, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,15 +142,25 @@ pub enum Violation {
         /// What the step needs.
         expected: Vec<u64>,
     },
-    /// 8: a vector where the step needs a matrix.
-    #[error("{operand} `{name}` has shape {found:?}, expected a matrix")]
-    NotAMatrix {
+    /// 8: a vector where the step needs a matrix, or the other way round.
+    #[error("{operand} `{name}` has shape {found:?}, expected {expected}")]
+    WeightRank {
         /// Which operand.
         operand: &'static str,
         /// The weight.
         name: String,
         /// Its shape.
         found: Vec<u64>,
+        /// What the step needs.
+        expected: &'static str,
+    },
+    /// 8: experts of which some have a bias.
+    #[error("{found} biases for {experts} experts, expected as many or none")]
+    Biases {
+        /// How many biases there are.
+        found: usize,
+        /// How many weights there are.
+        experts: usize,
     },
     /// 8: a buffer of the wrong width.
     #[error("{operand} has width {found}, expected {expected}")]
@@ -192,15 +202,26 @@ pub enum Violation {
         /// Elements in a head.
         head_dim: u64,
     },
-    /// 9: a number that is not finite or below its minimum.
-    #[error("{what} is {found}, expected a finite number{}", sign_note(*.at_least_zero))]
+    /// 9: a number that is not finite or out of bounds.
+    #[error("{what} is {found}, expected a finite number{}{bound}", if bound.is_empty() { "" } else { ", " })]
     Number {
         /// Which number.
         what: &'static str,
         /// Its value, as text.
         found: String,
-        /// Whether negative values are refused too.
-        at_least_zero: bool,
+        /// The bound in words; empty where there is none.
+        bound: &'static str,
+    },
+    /// 9: a clamp without bounds.
+    #[error("neither low nor high is given")]
+    NoBounds,
+    /// 9: a clamp that leaves no value.
+    #[error("low is {low}, above high {high}")]
+    Bounds {
+        /// Least value, as text.
+        low: String,
+        /// Largest value, as text.
+        high: String,
     },
     /// 9: an attention window of 0.
     #[error("window is 0, expected at least 1")]
@@ -211,6 +232,35 @@ pub enum Violation {
         /// The table.
         table: u32,
     },
+    /// 9: a rope table that switches to another number of frequencies.
+    #[error("rope table {table} switches to {found} frequencies, expected {expected}")]
+    Frequencies {
+        /// The table.
+        table: u32,
+        /// Frequencies for longer texts.
+        found: usize,
+        /// Frequencies of the table itself.
+        expected: usize,
+    },
+    /// 10: no row for any token.
+    #[error("first row {first} of a table of {rows}")]
+    FirstRow {
+        /// The row of token 0.
+        first: u32,
+        /// Rows of the table.
+        rows: u64,
+    },
+    /// 10: a table with fewer rows than there are positions, or an unknown number of positions.
+    #[error("table with rows for {found} positions, expected {}", positions_text(*.max_positions))]
+    PositionTable {
+        /// Rows from that of position 0 on.
+        found: u64,
+        /// The program's.
+        max_positions: Option<u32>,
+    },
+    /// 10: no embedding of tokens.
+    #[error("no step looks tokens up in a table")]
+    NoVocabulary,
     /// 10: embedding tables with different numbers of rows.
     #[error("table of {found} rows, but another embedding has {expected}")]
     Vocabulary {
@@ -229,6 +279,16 @@ pub enum Violation {
         /// The vocabulary.
         expected_width: u64,
     },
+    /// 11: indices where there should be none, or others than these.
+    #[error("buffer {buffer} holds {}, expected {}", elements_text(*.found), elements_text(*.expected))]
+    Elements {
+        /// The buffer.
+        buffer: u32,
+        /// What it holds.
+        found: Elements,
+        /// What the step needs.
+        expected: Elements,
+    },
 }
 
 impl Violation {
@@ -243,17 +303,35 @@ impl Violation {
             Violation::ReadBeforeWrite { .. } | Violation::WrittenTwice { .. } | Violation::NeverWritten { .. } => 6,
             Violation::CacheUse { .. } => 7,
             Violation::WeightShape { .. }
-            | Violation::NotAMatrix { .. }
+            | Violation::WeightRank { .. }
+            | Violation::Biases { .. }
             | Violation::Width { .. }
             | Violation::RowCount { .. }
             | Violation::Division { .. }
             | Violation::RotaryWidth { .. } => 8,
-            Violation::Number { .. } | Violation::Window | Violation::NoPairs { .. } => 9,
-            Violation::Vocabulary { .. } | Violation::Output { .. } => 10,
+            Violation::Number { .. }
+            | Violation::NoBounds
+            | Violation::Bounds { .. }
+            | Violation::Window
+            | Violation::NoPairs { .. }
+            | Violation::Frequencies { .. } => 9,
+            Violation::FirstRow { .. }
+            | Violation::PositionTable { .. }
+            | Violation::NoVocabulary
+            | Violation::Vocabulary { .. }
+            | Violation::Output { .. } => 10,
+            Violation::Elements { .. } => 11,
         }
     }
 }
 
-fn sign_note(at_least_zero: bool) -> &'static str {
-    if at_least_zero { " of at least 0" } else { "" }
+fn positions_text(max_positions: Option<u32>) -> String {
+    max_positions.map_or_else(|| "max_positions to be given".to_owned(), |positions| positions.to_string())
+}
+
+fn elements_text(elements: Elements) -> String {
+    match elements {
+        Elements::Real => "real numbers".to_owned(),
+        Elements::Index { below } => format!("indices below {below}"),
+    }
 }

@@ -57,7 +57,7 @@ fn ids(value: &Value) -> Vec<u32> {
 fn all_logits(model: &SmallModel, tokens: &[u32]) -> Vec<Vec<f32>> {
     let artifact = Artifact::open(model.path()).unwrap();
     let matrices = artifact.weights.matrices().unwrap();
-    let options = SessionOptions { capacity: 64, max_step_tokens: 64, max_logits: 64 };
+    let options = SessionOptions { capacity: 64, max_step_tokens: 64, max_logits: 64, min_positions: 0 };
     let backend = CpuBackend::new(1).unwrap();
     let mut session = backend.session(&artifact.program, &matrices, &options).unwrap();
     let logits = session.forward(tokens, Logits::All).unwrap();

@@ -16,7 +16,7 @@ const TOLERANCE: f64 = 2e-5;
 const TOKENS: usize = 23;
 
 fn options(max_step_tokens: usize) -> SessionOptions {
-    SessionOptions { capacity: 40, max_step_tokens, max_logits: 40 }
+    SessionOptions { capacity: 40, max_step_tokens, max_logits: 40, min_positions: 0 }
 }
 
 fn assert_close(found: &[f32], expected: &[Vec<f64>]) {
@@ -130,7 +130,7 @@ fn the_number_of_threads_changes_no_bit() {
 fn calls_that_cannot_be_answered_change_nothing() {
     let model = small_model();
     let expected = interpreter::logits(&model.program, &model.values, &tokens(TOKENS));
-    let options = SessionOptions { capacity: TOKENS, max_step_tokens: 8, max_logits: 13 };
+    let options = SessionOptions { capacity: TOKENS, max_step_tokens: 8, max_logits: 13, min_positions: 0 };
     with_session(&model, &options, |session| {
         session.forward(&tokens(TOKENS)[..10], Logits::Last(0)).unwrap();
         let mut error = |tokens: &[u32], logits| session.forward(tokens, logits).unwrap_err();
@@ -169,7 +169,8 @@ fn sessions_that_cannot_be_made_are_errors() {
     let huge = SessionOptions { capacity: usize::MAX, ..good };
     let result = backend.session(&program, &matrices, &huge);
     assert!(matches!(result.err(), Some(ExecError::MaxPositions { .. })));
-    let huge = SessionOptions { capacity: u32::MAX as usize, max_step_tokens: usize::MAX, max_logits: usize::MAX };
+    let huge =
+        SessionOptions { capacity: u32::MAX as usize, max_step_tokens: usize::MAX, max_logits: usize::MAX, ..good };
     assert!(matches!(backend.session(&program, &matrices, &huge).err(), Some(ExecError::Memory { .. })));
 
     let missing = backend.session(&program, &matrices[1..], &good);

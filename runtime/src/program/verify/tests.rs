@@ -1,8 +1,8 @@
 use super::*;
 use crate::program::{Binary, Buffer, CacheId, RopeId, Unary};
-use crate::testing::small_program;
+use crate::testing::{SMALL, expert_program, small_program};
 
-/// Breaks the small program and names the invariant and a part of the message that must result.
+/// Breaks a program and names the invariant and a part of the message that must result.
 type Case = (u32, &'static str, fn(&mut Program));
 
 /// The call of the step with this label.
@@ -22,10 +22,10 @@ macro_rules! edit {
 
 #[rustfmt::skip]
 const CASES: &[Case] = &[
-    (1, "version 2, expected 1", |p| p.version = 2),
+    (1, "version 1, expected 2", |p| p.version = 1),
     (2, "width of buffer 3 is 0, expected 1 to 2147483647", |p| p.buffers[3].width = 0),
     (2, "width of buffer 3 is 2147483648", |p| p.buffers[3].width = 1 << 31),
-    (2, "sum of buffer widths is", |p| p.buffers = vec![Buffer { rows: Rows::Tokens, width: i32::MAX as u32 }; 513]),
+    (2, "sum of buffer widths is", |p| p.buffers = vec![Buffer { width: i32::MAX as u32, ..p.buffers[0].clone() }; 513]),
     (2, "max_positions is 0", |p| p.max_positions = Some(0)),
     (2, "heads of cache 1 is 0", |p| p.caches[1].heads = 0),
     (2, "head_dim of cache 0 is 4294967295", |p| p.caches[0].head_dim = u32::MAX),
@@ -34,8 +34,7 @@ const CASES: &[Case] = &[
     (2, "elements of `embed.weight` is 4611686014132420609", |p| p.weights[0].shape = vec![MAX_DIMENSION; 2]),
     (2, "number of caches is 4194305", |p| p.caches = vec![p.caches[0].clone(); (1 << 22) + 1]),
     (2, "heads is 0", |p| edit!(p, "layers.0.attention.attend", Attention { heads }, *heads = 0)),
-    (2, "group width is 0", |p| edit!(p, "norm", RmsNorm { width }, *width = 0)),
-    (2, "group width is 0", |p| edit!(p, "norm.gain", Gain { width }, *width = 0)),
+    (2, "group width is 0", |p| edit!(p, "norm", Norm { width }, *width = 0)),
     (2, "head_dim is 0", |p| edit!(p, "layers.0.attention.rope_q", Rope { head_dim }, *head_dim = 0)),
     (3, "weight name `` is empty", |p| p.weights[1].name.clear()),
     (3, r"label `a\nb` holds control characters", |p| p.steps[1].label = "a\nb".to_owned()),
@@ -55,7 +54,7 @@ const CASES: &[Case] = &[
     (5, "output buffer 4294967295", |p| p.output.0 = u32::MAX),
     (6, "step 2 (layers.0.attention.q): reads buffer 2 before it is written", |p| edit!(p, "layers.0.attention.q", MatMul { x, out }, *x = *out)),
     (6, "writes buffer 0, which step 0 has written", |p| edit!(p, "layers.0.attention.q", MatMul { out }, out.0 = 0)),
-    (6, "no step writes buffer", |p| p.buffers.push(Buffer { rows: Rows::Tokens, width: 1 })),
+    (6, "no step writes buffer", |p| p.buffers.push(p.buffers[0].clone())),
     (6, "before it is written", |p| p.steps.swap(0, 1)),
     (7, "cache 0 is used by 2 attentions", |p| edit!(p, "layers.1.attention.attend", Attention { cache }, cache.0 = 0)),
     (7, "cache 2 is used by 0 attentions", |p| p.caches.push(p.caches[0].clone())),
@@ -67,8 +66,11 @@ const CASES: &[Case] = &[
     (8, "bias `layers.0.attention.q.bias` has shape [41], expected [40]", |p| p.weights[3].shape[0] = 41),
     (8, "bias `layers.0.attention.q.bias` has shape [1, 40], expected [40]", |p| p.weights[3].shape = vec![1, 40]),
     (8, "out has Selected rows, expected Tokens", |p| p.buffers[2].rows = Rows::Selected),
-    (8, "group width 25 does not divide width of x 24", |p| edit!(p, "norm", RmsNorm { width }, *width = 25)),
-    (8, "gain `norm.weight` has shape [24], expected [12]", |p| edit!(p, "norm.gain", Gain { width }, *width = 12)),
+    (8, "group width 25 does not divide width of x 24", |p| edit!(p, "norm", Norm { width }, *width = 25)),
+    (8, "gain `norm.weight` has shape [24], expected [12]", |p| { let vector = WeightId(p.weights.len() as u32 - 1); edit!(p, "norm", Norm { width, gain }, { *width = 12; *gain = Some(vector) }) }),
+    (8, "shift `norm.weight` has shape [24], expected [12]", |p| { let vector = WeightId(p.weights.len() as u32 - 1); edit!(p, "norm", Norm { width, shift }, { *width = 12; *shift = Some(vector) }) }),
+    (8, "gain `embed.weight` has shape [37, 24], expected a vector", |p| edit!(p, "norm.gain", Gain { gain }, gain.0 = 0)),
+    (8, "gain 40 does not divide width of x 24", |p| edit!(p, "norm.gain", Gain { gain }, gain.0 = 3)),
     (8, "head_dim 7 does not divide width of x 40", |p| edit!(p, "layers.0.attention.rope_q", Rope { head_dim }, *head_dim = 7)),
     (8, "rotary width 12 is larger than the head of 10", |p| p.rope_tables[0].inverse_frequencies = vec![1.0; 6]),
     (8, "key/value heads 2 does not divide heads 5", |p| edit!(p, "layers.0.attention.attend", Attention { heads }, *heads = 5)),
@@ -82,8 +84,11 @@ const CASES: &[Case] = &[
     (8, "gate has width 24, expected 20", |p| add_step(p, 20, |gate, out| Op::Gated { function: Unary::Silu, gate, value: BufferId(4), out })),
     (8, "out has Tokens rows, expected Selected", |p| add_step(p, 24, |x, out| Op::Select { x, out })),
     (8, "x has Selected rows, expected Tokens", |p| { let x = p.output; add_step(p, 37, |_, out| Op::Select { x, out }) }),
-    (9, "eps is NaN, expected a finite number", |p| edit!(p, "norm", RmsNorm { eps }, *eps = f32::NAN)),
-    (9, "eps is -1, expected a finite number of at least 0", |p| edit!(p, "norm", RmsNorm { eps }, *eps = -1.0)),
+    (9, "gain_offset without a gain is 1, expected a finite number, 0", |p| edit!(p, "norm", Norm { gain_offset }, *gain_offset = 1.0)),
+    (9, "gain_offset is NaN", |p| edit!(p, "layers.0.mlp_norm", Norm { gain_offset }, *gain_offset = f32::NAN)),
+    (9, "offset is inf", |p| edit!(p, "norm.gain", Gain { offset }, *offset = f32::INFINITY)),
+    (9, "eps is NaN, expected a finite number", |p| edit!(p, "norm", Norm { eps }, *eps = f32::NAN)),
+    (9, "eps is -1, expected a finite number, at least 0", |p| edit!(p, "norm", Norm { eps }, *eps = -1.0)),
     (9, "scale is inf", |p| edit!(p, "layers.0.attention.attend", Attention { scale }, *scale = f32::INFINITY)),
     (9, "window is 0", |p| edit!(p, "layers.0.attention.attend", Attention { window }, *window = Some(0))),
     (9, "inverse frequency is NaN", |p| p.rope_tables[0].inverse_frequencies[1] = f32::NAN),
@@ -91,33 +96,103 @@ const CASES: &[Case] = &[
     (9, "rope table 0 has no frequencies", |p| p.rope_tables[0].inverse_frequencies.clear()),
     (10, "table of 38 rows, but another embedding has 37", second_embedding),
     (10, "output is [Tokens, 24], expected [Selected, 37]", |p| p.output = BufferId(0)),
+    (10, "table of 36 rows, but another embedding has 37", |p| add_step(p, 24, |_, out| Op::Embed { table: WeightId(0), index: Index::Tokens, first: 1, out })),
+    (10, "first row 37 of a table of 37", |p| edit!(p, "embed", Embed { first }, *first = 37)),
+    (10, "first row 4294967295 of a table of 37", |p| edit!(p, "embed", Embed { first }, *first = u32::MAX)),
+    (10, "no step looks tokens up in a table", |p| { p.max_positions = Some(37); edit!(p, "embed", Embed { index }, *index = Index::Positions) }),
+    (11, "buffer 38 holds real numbers, expected indices below 24", |p| add_step(p, 2, |x, out| Op::TopK { x, k: 2, out })),
+    (11, "buffer 0 holds real numbers, expected indices below 24", |p| add_step(p, 24, |x, out| Op::Gather { x, choice: x, out })),
+    (11, "buffer 0 holds real numbers, expected indices below 0", |p| add_step(p, 24, |x, out| Op::ExpertMatMul { x, choice: x, weights: Vec::new(), biases: Vec::new(), out })),
 ];
+
+/// Of the program with experts.
+#[rustfmt::skip]
+const EXPERT_CASES: &[Case] = &[
+    (2, "bound of the indices of buffer 18 is 0", |p| indices(p).elements = Elements::Index { below: 0 }),
+    (2, "positions of rope table 0 is 0", |p| p.rope_tables[0].growth = Some(RopeGrowth::Switch { positions: 0, inverse_frequencies: vec![1.0; 3] })),
+    (2, "positions of rope table 1 is 0", |p| p.rope_tables[1].growth = Some(RopeGrowth::Dynamic { positions: 0, factor: 1.0, theta: 1.0 })),
+    (2, "pairs of rope table 1, which is dynamic, is 1, expected 2", |p| p.rope_tables[1].inverse_frequencies.truncate(1)),
+    (2, "group width is 0", |p| edit!(p, "layers.0.attention.centre", Centre { width }, *width = 0)),
+    (2, "k is 0, expected 1 to 5", |p| edit_router(p, |op| if let Op::TopK { k, .. } = op { *k = 0 })),
+    (2, "k is 6, expected 1 to 5", |p| edit_router(p, |op| if let Op::TopK { k, .. } = op { *k = 6 })),
+    (5, "weight 999, but", |p| edit!(p, "layers.0.mlp.up", ExpertMatMul { weights }, weights[2].0 = 999)),
+    (5, "weight 999, but", |p| edit!(p, "layers.0.mlp.up", ExpertMatMul { biases }, biases[4].0 = 999)),
+    (5, "weight 999, but", |p| edit!(p, "layers.0.attention.attend", Attention { sinks }, *sinks = Some(WeightId(999)))),
+    (5, "weight 999, but", |p| edit!(p, "layers.0.attention_norm", Norm { shift }, *shift = Some(WeightId(999)))),
+    (5, "weight 999, but", |p| edit!(p, "layers.0.attention.k_shift", Shift { shift }, shift.0 = 999)),
+    (6, "before it is written", |p| edit!(p, "layers.0.mlp.up", ExpertMatMul { choice, out }, *choice = *out)),
+    (6, "before it is written", |p| edit!(p, "layers.0.mlp.combine", Combine { weights, out }, *weights = *out)),
+    (8, "sinks `layers.0.attention.k_shift.bias` has shape [20], expected [4]", |p| edit!(p, "layers.0.attention.attend", Attention { sinks }, *sinks = sinks.map(|WeightId(id)| WeightId(id - 2)))),
+    (8, "shift 40 does not divide width of x 20", |p| weight(p, "layers.0.attention.k_shift.bias").shape[0] = 40),
+    (8, "weight of an expert `layers.0.mlp.up.3.weight` has shape [40, 25], expected [40, 24]", |p| weight(p, "layers.0.mlp.up.3.weight").shape[1] = 25),
+    (8, "weight of an expert `layers.0.mlp.up.0.weight` has shape [40], expected a matrix", |p| { weight(p, "layers.0.mlp.up.0.weight").shape.pop(); }),
+    (8, "bias of an expert `layers.0.mlp.up.1.bias` has shape [41], expected [40]", |p| weight(p, "layers.0.mlp.up.1.bias").shape[0] = 41),
+    (8, "4 biases for 5 experts", |p| edit!(p, "layers.0.mlp.up", ExpertMatMul { biases }, { biases.pop(); })),
+    (8, "x has width 24, expected 80", |p| edit!(p, "layers.0.mlp.down", ExpertMatMul { x }, x.0 = 0)),
+    (8, "out has width 80, expected 74", |p| edit!(p, "layers.1.mlp.gate", ExpertMatMul { weights }, weights.fill(WeightId(0)))),
+    (8, "out has width 2, expected 3", |p| edit_router(p, |op| if let Op::TopK { k, .. } = op { *k = 3 })),
+    (8, "x has width 24, expected 48", |p| edit!(p, "layers.0.mlp.combine", Combine { x }, x.0 = 0)),
+    (8, "group width 5 does not divide width of x 2", |p| edit_router(p, |op| if let Op::Softmax { width, .. } = op { *width = 5 })),
+    (9, "rope table 0 switches to 2 frequencies, expected 3", |p| p.rope_tables[0].growth = Some(RopeGrowth::Switch { positions: 1, inverse_frequencies: vec![1.0; 2] })),
+    (9, "inverse frequency is NaN", |p| p.rope_tables[0].growth = Some(RopeGrowth::Switch { positions: 1, inverse_frequencies: vec![f32::NAN; 3] })),
+    (9, "rope factor is 0.5, expected a finite number, at least 1", |p| p.rope_tables[1].growth = Some(RopeGrowth::Dynamic { positions: 1, factor: 0.5, theta: 1.0 })),
+    (9, "rope theta is 0, expected a finite number, above 0", |p| p.rope_tables[1].growth = Some(RopeGrowth::Dynamic { positions: 1, factor: 1.0, theta: 0.0 })),
+    (9, "softcap is 0, expected a finite number, above 0", |p| edit!(p, "layers.0.attention.attend", Attention { softcap }, *softcap = Some(0.0))),
+    (9, "cap is NaN", |p| edit!(p, "softcap", Softcap { cap }, *cap = f32::NAN)),
+    (9, "factor is inf", |p| edit!(p, "layers.0.attention_scale", Affine { factor }, *factor = f32::INFINITY)),
+    (9, "offset is NaN", |p| edit!(p, "layers.0.attention_scale", Affine { offset }, *offset = f32::NAN)),
+    (9, "neither low nor high is given", |p| edit!(p, "layers.1.mlp.clamp", Clamp { high }, *high = None)),
+    (9, "low is 1, above high 0.75", |p| edit!(p, "layers.1.mlp.clamp", Clamp { low }, *low = Some(1.0))),
+    (9, "low is -inf", |p| edit!(p, "layers.1.mlp.clamp", Clamp { low }, *low = Some(f32::NEG_INFINITY))),
+    (9, "high is NaN", |p| edit!(p, "layers.1.mlp.clamp", Clamp { high }, *high = Some(f32::NAN))),
+    (10, "table with rows for 64 positions, expected 65", |p| p.max_positions = Some(65)),
+    (10, "table with rows for 64 positions, expected max_positions to be given", |p| p.max_positions = None),
+    (10, "table with rows for 63 positions, expected 64", |p| edit!(p, "positions", Embed { first }, *first = 3)),
+    (10, "table with rows for 0 positions, expected 64", |p| edit!(p, "positions", Embed { first }, *first = u32::MAX)),
+    (11, "buffer 18 holds indices below 4, expected indices below 5", |p| indices(p).elements = Elements::Index { below: 4 }),
+    (11, "buffer 18 holds indices below 5, expected real numbers", |p| edit!(p, "layers.0.mlp.combine", Combine { weights }, weights.0 = 18)),
+    (11, "buffer 18 holds indices below 5, expected real numbers", |p| edit!(p, "layers.0.mlp.up", ExpertMatMul { x }, x.0 = 18)),
+    (11, "buffer 19 holds real numbers, expected indices below 5", |p| edit!(p, "layers.0.mlp.up", ExpertMatMul { choice }, choice.0 = 19)),
+    (11, "buffer 18 holds indices below 5, expected indices below 4", |p| edit!(p, "layers.0.mlp.up", ExpertMatMul { weights }, { weights.pop(); })),
+    (11, "buffer 0 holds indices below 9, expected real numbers", |p| p.buffers[0].elements = Elements::Index { below: 9 }),
+];
+
+/// The experts that the first layer chooses: buffer 18.
+fn indices(program: &mut Program) -> &mut Buffer {
+    program.buffers.iter_mut().find(|buffer| buffer.elements != Elements::Real).unwrap()
+}
+
+fn weight<'a>(program: &'a mut Program, name: &str) -> &'a mut Weight {
+    program.weights.iter_mut().find(|weight| weight.name == name).unwrap()
+}
+
+/// Edits the steps of the first layer's router.
+fn edit_router(program: &mut Program, edit: fn(&mut Op)) {
+    let router = program.steps.iter_mut().filter(|step| step.label == "layers.0.mlp.router");
+    router.for_each(|step| edit(&mut step.op));
+}
 
 /// An embedding of another vocabulary.
 fn second_embedding(program: &mut Program) {
     let table = WeightId(program.weights.len() as u32);
     let out = BufferId(program.buffers.len() as u32);
     program.weights.push(Weight { name: "other".to_owned(), format: "f32".to_owned(), shape: vec![38, 3] });
-    program.buffers.push(Buffer { rows: Rows::Tokens, width: 3 });
-    program.steps.push(Step { label: "other".to_owned(), op: Op::Embed { table, out } });
+    program.buffers.push(Buffer { width: 3, ..program.buffers[0].clone() });
+    let op = Op::Embed { table, index: Index::Tokens, first: 0, out };
+    program.steps.push(Step { label: "other".to_owned(), op });
 }
 
 /// Appends a step that reads the first buffer, `[Tokens, 24]`, and writes a new one, `[Tokens, width]`.
 fn add_step(program: &mut Program, width: u32, op: impl FnOnce(BufferId, BufferId) -> Op) {
     let out = BufferId(program.buffers.len() as u32);
-    program.buffers.push(Buffer { rows: Rows::Tokens, width });
+    program.buffers.push(Buffer { width, ..program.buffers[0].clone() });
     program.steps.push(Step { label: "added".to_owned(), op: op(BufferId(0), out) });
 }
 
-#[test]
-fn the_small_program_is_valid() {
-    verify(&small_program()).unwrap();
-}
-
-#[test]
-fn every_corruption_is_found() {
-    for &(invariant, message, corrupt) in CASES {
-        let mut program = small_program();
+fn assert_every_corruption_is_found(valid: &Program, cases: &[Case]) {
+    verify(valid).unwrap();
+    for &(invariant, message, corrupt) in cases {
+        let mut program = valid.clone();
         corrupt(&mut program);
         let error = verify(&program).expect_err(message);
         assert!(error.to_string().contains(message), "expected `{message}`, found `{error}`");
@@ -127,8 +202,14 @@ fn every_corruption_is_found() {
 }
 
 #[test]
+fn every_corruption_is_found() {
+    assert_every_corruption_is_found(&small_program(), CASES);
+    assert_every_corruption_is_found(&expert_program(SMALL), EXPERT_CASES);
+}
+
+#[test]
 fn every_invariant_has_a_case() {
-    for invariant in 1..=10 {
+    for invariant in 1..=11 {
         assert!(CASES.iter().any(|case| case.0 == invariant), "{invariant}");
     }
 }
