@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use lathe_runtime::program::{
-    Buffer, BufferId, Cache, CacheId, Compute, Op as Kernel, PROGRAM_VERSION, Program, RopeId, Rows, Step, Weight,
-    WeightId,
+    Buffer, BufferId, Cache, CacheId, Compute, Elements, Index, Op as Kernel, PROGRAM_VERSION, Program, RopeId, Rows,
+    Step, Weight, WeightId,
 };
 
-use crate::ir::{self, Dim, Fact, Graph, Node, NodeId, Op, ParamId, Slice, Values};
+use crate::ir::{self, Dim, Dtype, Fact, Graph, Node, NodeId, Op, ParamId, Values, View};
 use crate::plan::Plan;
 
 /// How one weight of the artifact is made from the checkpoint.
@@ -22,8 +22,8 @@ pub struct Recipe {
     pub shape: Vec<u64>,
     /// The weight format that it is written in.
     pub format: &'static str,
-    /// Where its values come from.
-    pub source: Slice,
+    /// Where its values come from, in its own order.
+    pub source: View,
 }
 
 /// A program and how its weights are made, in the order of [`Program::weights`].
@@ -116,31 +116,70 @@ impl Lowering<'_> {
                 self.buffers.insert(id, same);
                 return Ok(());
             }
-            Op::Embed => Kernel::Embed { table: self.weight(operands[0])?, out: self.result(id, node)? },
+            Op::Embed { first } => Kernel::Embed {
+                table: self.weight(operands[0])?,
+                index: match self.graph.node(operands[1]).fact.dtype {
+                    Dtype::Position => Index::Positions,
+                    _ => Index::Tokens,
+                },
+                first: *first,
+                out: self.result(id, node)?,
+            },
             Op::Linear => Kernel::MatMul {
                 x: self.buffer(operands[0]),
                 weight: self.weight(operands[1])?,
-                bias: operands.get(2).map(|&bias| self.weight(bias)).transpose()?,
+                bias: operands.get(2).map(|&bias| self.vector(bias)).transpose()?,
                 out: self.result(id, node)?,
             },
-            Op::Normalize { eps } => Kernel::RmsNorm {
+            Op::ExpertLinear { experts } => {
+                let (weights, biases) = operands[2..].split_at(*experts as usize);
+                Kernel::ExpertMatMul {
+                    x: self.buffer(operands[0]),
+                    choice: self.buffer(operands[1]),
+                    weights: weights.iter().map(|&weight| self.weight(weight)).collect::<Result<_, _>>()?,
+                    biases: biases.iter().map(|&bias| self.vector(bias)).collect::<Result<_, _>>()?,
+                    out: self.result(id, node)?,
+                }
+            }
+            Op::Centre => Kernel::Centre {
                 x: self.buffer(operands[0]),
+                width: Self::last(node)?,
+                out: self.result(id, node)?,
+            },
+            Op::Normalize { eps } => Kernel::Norm {
+                x: self.buffer(operands[0]),
+                centre: false,
+                width: Self::last(node)?,
+                eps: eps.get(),
                 gain: None,
-                width: Self::last(node)?,
-                eps: eps.get(),
+                gain_offset: 0.0,
+                shift: None,
                 out: self.result(id, node)?,
             },
-            Op::RmsNorm { eps } => Kernel::RmsNorm {
+            Op::Norm { centre, eps, gain, shift } => {
+                let mut vectors = operands[1..].iter().map(|&vector| self.vector(vector));
+                let gain_weight = gain.and_then(|_| vectors.next()).transpose()?;
+                let shift = shift.then(|| vectors.next()).flatten().transpose()?;
+                Kernel::Norm {
+                    x: self.buffer(operands[0]),
+                    centre: *centre,
+                    width: Self::last(node)?,
+                    eps: eps.get(),
+                    gain: gain_weight,
+                    gain_offset: gain.map_or(0.0, ir::Real::get),
+                    shift,
+                    out: self.result(id, node)?,
+                }
+            }
+            Op::Gain { offset } => Kernel::Gain {
                 x: self.buffer(operands[0]),
-                gain: Some(self.weight(operands[1])?),
-                width: Self::last(node)?,
-                eps: eps.get(),
+                gain: self.vector(operands[1])?,
+                offset: offset.get(),
                 out: self.result(id, node)?,
             },
-            Op::Gain => Kernel::Gain {
+            Op::Shift => Kernel::Shift {
                 x: self.buffer(operands[0]),
-                gain: self.weight(operands[1])?,
-                width: Self::last(node)?,
+                shift: self.vector(operands[1])?,
                 out: self.result(id, node)?,
             },
             Op::Rope(table) => Kernel::Rope {
@@ -149,7 +188,7 @@ impl Lowering<'_> {
                 head_dim: Self::last(node)?,
                 out: self.result(id, node)?,
             },
-            Op::Attention { scale, window } => {
+            Op::Attention { scale, window, softcap } => {
                 let keys = &self.graph.node(operands[1]).fact;
                 let cache = Cache { heads: Self::dim(node, keys, 1)?, head_dim: Self::dim(node, keys, 2)? };
                 self.lowered.program.caches.push(cache);
@@ -161,6 +200,8 @@ impl Lowering<'_> {
                     heads: Self::dim(node, &node.fact, 1)?,
                     scale: scale.get(),
                     window: *window,
+                    softcap: softcap.map(ir::Real::get),
+                    sinks: operands.get(3).map(|&sinks| self.vector(sinks)).transpose()?,
                     out: self.result(id, node)?,
                 }
             }
@@ -177,6 +218,42 @@ impl Lowering<'_> {
                 function: *function,
                 gate: self.buffer(operands[0]),
                 value: self.buffer(operands[1]),
+                out: self.result(id, node)?,
+            },
+            Op::Affine { factor, offset } => Kernel::Affine {
+                x: self.buffer(operands[0]),
+                factor: factor.get(),
+                offset: offset.get(),
+                out: self.result(id, node)?,
+            },
+            Op::Clamp { low, high } => Kernel::Clamp {
+                x: self.buffer(operands[0]),
+                low: low.map(ir::Real::get),
+                high: high.map(ir::Real::get),
+                out: self.result(id, node)?,
+            },
+            Op::Softcap { cap } => {
+                Kernel::Softcap { x: self.buffer(operands[0]), cap: cap.get(), out: self.result(id, node)? }
+            }
+            Op::Softmax => Kernel::Softmax {
+                x: self.buffer(operands[0]),
+                width: Self::last(node)?,
+                out: self.result(id, node)?,
+            },
+            Op::NormalizeSum => Kernel::NormalizeSum {
+                x: self.buffer(operands[0]),
+                width: Self::last(node)?,
+                out: self.result(id, node)?,
+            },
+            Op::TopK { k } => Kernel::TopK { x: self.buffer(operands[0]), k: *k, out: self.result(id, node)? },
+            Op::Gather => Kernel::Gather {
+                x: self.buffer(operands[0]),
+                choice: self.buffer(operands[1]),
+                out: self.result(id, node)?,
+            },
+            Op::Combine => Kernel::Combine {
+                x: self.buffer(operands[0]),
+                weights: self.buffer(operands[1]),
                 out: self.result(id, node)?,
             },
             Op::Select => Kernel::Select { x: self.buffer(operands[0]), out: self.result(id, node)? },
@@ -201,8 +278,12 @@ impl Lowering<'_> {
             width = width.saturating_mul(u64::from(Self::dim(node, &node.fact, index)?));
         }
         let width = size(node, width)?;
+        let elements = match node.fact.dtype {
+            Dtype::Choice(of) => Elements::Index { below: size(node, of)? },
+            _ => Elements::Real,
+        };
         let buffer = BufferId(self.lowered.program.buffers.len() as u32);
-        self.lowered.program.buffers.push(Buffer { rows, width });
+        self.lowered.program.buffers.push(Buffer { rows, width, elements });
         self.buffers.insert(id, buffer);
         Ok(buffer)
     }
@@ -232,8 +313,18 @@ impl Lowering<'_> {
         Ok(index)
     }
 
-    /// The weight of a parameter node; the first use adds it and its recipe.
+    /// The weight of a parameter node that is a matrix or a table.
     fn weight(&mut self, id: NodeId) -> Result<WeightId, LowerError> {
+        self.stored(id, <[u64]>::to_vec)
+    }
+
+    /// The weight of a parameter node that is a vector. Vectors of several heads are one.
+    fn vector(&mut self, id: NodeId) -> Result<WeightId, LowerError> {
+        self.stored(id, |shape| vec![shape.iter().fold(1, |product, size| product.saturating_mul(*size))])
+    }
+
+    /// The weight of a parameter node; the first use adds it and its recipe.
+    fn stored(&mut self, id: NodeId, shape: impl Fn(&[u64]) -> Vec<u64>) -> Result<WeightId, LowerError> {
         let Op::Param(param) = self.graph.node(id).op else {
             return Err(LowerError::Invalid { reason: "expected a parameter where a weight is read" });
         };
@@ -241,18 +332,15 @@ impl Lowering<'_> {
             return Ok(weight);
         }
         let entry = &self.graph.params()[param.index()];
-        let Values::Stored(source) = entry.values else {
+        let Values::Stored(source) = &entry.values else {
             return Err(LowerError::StillTied { name: entry.name.clone() });
         };
+        let (name, shape, source) = (entry.name.clone(), shape(&entry.shape), source.clone());
         let format = self.plan.formats[param.index()];
         let Lowered { program, recipes } = &mut self.lowered;
         let weight = WeightId(program.weights.len() as u32);
-        program.weights.push(Weight {
-            name: entry.name.clone(),
-            format: format.to_string(),
-            shape: entry.shape.clone(),
-        });
-        recipes.push(Recipe { name: entry.name.clone(), shape: entry.shape.clone(), format, source });
+        program.weights.push(Weight { name: name.clone(), format: format.to_string(), shape: shape.clone() });
+        recipes.push(Recipe { name, shape, format, source });
         self.weights.insert(param, weight);
         Ok(weight)
     }

@@ -13,8 +13,9 @@ use lathe_kernels::formats::{self, Matrix};
 use lathe_runtime::program::{StoredTensor, Weight};
 use lathe_runtime::weights::{WeightsWriter, WriteError, weight_file_name};
 
+use crate::ir::View;
 use crate::lower::Recipe;
-use crate::model::{Checkpoint, StoredDtype, Tensor};
+use crate::model::{Checkpoint, StoredDtype};
 use crate::source::{ReadTensorError, TensorReader};
 
 /// Smallest tile, in bytes: below it a worker spends its time in system calls.
@@ -274,6 +275,8 @@ struct Hashes {
 struct Tiles {
     /// As stored.
     read: Vec<u8>,
+    /// What lies between stored elements that are read.
+    scratch: Vec<u8>,
     /// Decoded, where the format changes.
     values: Vec<f32>,
     /// As packed, where the format changes.
@@ -289,43 +292,49 @@ impl Worker<'_> {
         index: usize,
         tiles: &mut Tiles,
     ) -> Result<Hashes, PackError> {
-        let tensor = self.checkpoint.tensor(recipe.source.tensor);
+        let view = &recipe.source;
+        let tensor = self.checkpoint.tensor(view.tensor);
         let dtype = tensor.stored_dtype().expect("elaboration refuses dtypes that cannot be read");
-        let (_, columns) = tensor.rows();
-        let begin = recipe.source.first_row * columns * dtype.bytes();
-        let end = begin + recipe.source.rows * columns * dtype.bytes();
         let target = StoredDtype::of_format(recipe.format).expect("invariant: this version's recipes write floats");
-        let step = tiles.make_room(self.tile, dtype, target);
+        let elements = view.elements();
+        let step = tiles.make_room(self.tile, dtype, target, view);
         let (mut source, mut output) = (blake3::Hasher::new(), blake3::Hasher::new());
-        let mut at = begin;
-        while at < end {
+        let mut at = 0;
+        while at < elements {
             if self.interrupted.load(Ordering::Relaxed) {
                 return Err(PackError::Interrupted);
             }
-            let next = end.min(at + step);
-            self.reader.read(tensor, at..next, &mut tiles.read)?;
-            let first = at / dtype.bytes();
+            let next = elements.min(at + step);
+            let room = tiles.scratch.capacity() as u64;
+            let scratch = (&mut tiles.scratch, room);
+            self.reader.read_view((tensor, view), dtype.bytes(), at..next, scratch, &mut tiles.read)?;
+            let place = |element: usize| {
+                let (element, columns) = (view.locate(at + element as u64), tensor.rows().1.max(1));
+                (element / columns, element % columns)
+            };
             if let Some((element, value)) = first_not_finite(dtype, &tiles.read) {
-                return Err(not_finite(self.checkpoint, tensor, first + element as u64, columns, value));
+                let (row, column) = place(element);
+                let (file, tensor) = (self.checkpoint.file_of(tensor), tensor.name.clone());
+                return Err(PackError::NotFinite { file, tensor, row, column, value });
             }
             source.update(&tiles.read);
             if target == dtype {
-                writer.write_at(index, at - begin, &tiles.read)?;
+                writer.write_at(index, at * dtype.bytes(), &tiles.read)?;
             } else {
                 tiles.convert(dtype, target);
                 if let Some((element, _)) = first_not_finite(target, &tiles.packed) {
-                    let (value, element) = (tiles.values[element], first + element as u64);
+                    let (row, column) = place(element);
                     return Err(PackError::TooLarge {
                         file: self.checkpoint.file_of(tensor),
                         tensor: tensor.name.clone(),
-                        row: element / columns,
-                        column: element % columns,
-                        value,
+                        row,
+                        column,
+                        value: tiles.values[element],
                         format: recipe.format,
                     });
                 }
                 output.update(&tiles.packed);
-                writer.write_at(index, (at - begin) / dtype.bytes() * target.bytes(), &tiles.packed)?;
+                writer.write_at(index, at * target.bytes(), &tiles.packed)?;
             }
             at = next;
         }
@@ -335,21 +344,29 @@ impl Worker<'_> {
 }
 
 impl Tiles {
-    /// Allocates for moving values from one dtype to another within `tile` bytes, and frees what was held for the weight
-    /// before. Returns how many bytes to read at a time.
-    fn make_room(&mut self, tile: u64, stored: StoredDtype, target: StoredDtype) -> u64 {
-        // Read, decoded and packed, at most 1 + 2 + 2 bytes are held for each byte that is read.
+    /// Allocates for moving values of a view from one dtype to another within `tile` bytes, and frees what was held for
+    /// the weight before. Returns how many elements to read at a time.
+    fn make_room(&mut self, tile: u64, stored: StoredDtype, target: StoredDtype, view: &View) -> u64 {
+        let scattered = view.range().is_none();
         let converts = target != stored;
-        let step = if converts { tile / 40 * 8 } else { tile };
-        let elements = if converts { step / stored.bytes() } else { 0 };
-        let (read, values, packed) = (step as usize, elements as usize, (elements * target.bytes()) as usize);
-        if (self.read.capacity(), self.values.capacity(), self.packed.capacity()) != (read, values, packed) {
+        // Of each element: what is read, the same again where it is picked from others, its f32 and what is written.
+        let bytes = stored.bytes() * if scattered { 2 } else { 1 } + if converts { 4 + target.bytes() } else { 0 };
+        let most = tile / bytes;
+        // Whole rows, where they fit: a part of a row of a transposed tensor is read element by element.
+        let row = view.axes.last().map_or(1, |axis| axis.size);
+        let elements = if scattered && row <= most { most - most % row } else { most - most % 8 };
+        let read = (elements * stored.bytes()) as usize;
+        let scratch = if scattered { read } else { 0 };
+        let (values, packed) = if converts { (elements as usize, (elements * target.bytes()) as usize) } else { (0, 0) };
+        let held = [self.read.capacity(), self.scratch.capacity(), self.values.capacity(), self.packed.capacity()];
+        if held != [read, scratch, values, packed] {
             *self = Tiles::default();
             self.read.reserve_exact(read);
+            self.scratch.reserve_exact(scratch);
             self.values.reserve_exact(values);
             self.packed.reserve_exact(packed);
         }
-        step
+        elements
     }
 
     /// Decodes what was read and packs it as `target`. Every value of f16 and bf16 is one of f32, so values are rounded
@@ -363,16 +380,6 @@ impl Tiles {
         codec(stored).decode(&matrix, 0, 0..elements, &mut self.values);
         self.packed.resize(elements * target.bytes() as usize, 0);
         codec(target).encode(&self.values, elements, &mut [&mut self.packed]);
-    }
-}
-
-fn not_finite(checkpoint: &Checkpoint, tensor: &Tensor, element: u64, columns: u64, value: f32) -> PackError {
-    PackError::NotFinite {
-        file: checkpoint.file_of(tensor),
-        tensor: tensor.name.clone(),
-        row: element / columns,
-        column: element % columns,
-        value,
     }
 }
 
@@ -410,6 +417,7 @@ fn first_not_finite(dtype: StoredDtype, bytes: &[u8]) -> Option<(usize, f32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ir::{Axis, TensorId};
 
     #[test]
     fn non_finite_values_are_found_where_they_are() {
@@ -432,15 +440,20 @@ mod tests {
         let dtypes = [StoredDtype::F32, StoredDtype::F16, StoredDtype::Bf16];
         for tile in [SMALLEST_TILE, 3 * SMALLEST_TILE, LARGEST_TILE] {
             let mut tiles = Tiles::default();
-            for (stored, target) in dtypes.iter().flat_map(|stored| dtypes.map(|target| (*stored, target))) {
-                let step = tiles.make_room(tile, stored, target) as usize;
-                assert!(step > 0 && step.is_multiple_of(8));
-                tiles.read.resize(step, 0);
-                if stored != target {
-                    tiles.convert(stored, target);
+            let whole = View::contiguous(TensorId(0), 0, 1 << 20);
+            let axes = [(1000, 1), (1000, 1000)].map(|(size, stride)| Axis { size, stride });
+            for view in [whole, View::new(TensorId(0), 0, axes)] {
+                for (stored, target) in dtypes.iter().flat_map(|stored| dtypes.map(|target| (*stored, target))) {
+                    let step = tiles.make_room(tile, stored, target, &view);
+                    assert!(step > 0 && step.is_multiple_of(8));
+                    tiles.read.resize((step * stored.bytes()) as usize, 0);
+                    if stored != target {
+                        tiles.convert(stored, target);
+                    }
+                    let bytes = tiles.read.capacity() + tiles.scratch.capacity() + tiles.packed.capacity();
+                    let held = bytes + 4 * tiles.values.capacity();
+                    assert!(held as u64 <= tile, "{stored:?} to {target:?}: {held} bytes of {tile}");
                 }
-                let held = tiles.read.capacity() + 4 * tiles.values.capacity() + tiles.packed.capacity();
-                assert!(held as u64 <= tile, "{stored:?} to {target:?}: {held} bytes of {tile}");
             }
         }
     }

@@ -193,8 +193,8 @@ impl Plan {
             while let Values::Tied(table) = param.values {
                 param = &model.graph.params()[table.index()];
             }
-            let Values::Stored(slice) = &param.values else { return (own, 0) };
-            let width = checkpoint.tensor(slice.tensor).stored_dtype().map_or(0, crate::model::StoredDtype::bytes);
+            let Values::Stored(view) = &param.values else { return (own, 0) };
+            let width = checkpoint.tensor(view.tensor).stored_dtype().map_or(0, crate::model::StoredDtype::bytes);
             (own, elements.saturating_mul(width))
         };
         let (mut before, mut after) = (0_u64, 0_u64);
@@ -291,7 +291,7 @@ pub fn matrix(shape: &[u64]) -> (u64, u64) {
 pub fn takes_input(kind: Kind) -> bool {
     match kind {
         Kind::Linear | Kind::Head | Kind::Router | Kind::Conv => true,
-        Kind::Embedding | Kind::Norm => false,
+        Kind::Embedding | Kind::Norm | Kind::Vector => false,
     }
 }
 

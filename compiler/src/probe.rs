@@ -4,7 +4,7 @@
 //! first difference, so that a head of its own costs a few kilobytes.
 
 use crate::elaborate::{Elaborated, TieCandidate};
-use crate::ir::{ParamId, Values};
+use crate::ir::{ParamId, Values, View};
 use crate::model::{Checkpoint, Tensor};
 use crate::plan::Finding;
 use crate::source::{ReadTensorError, TensorReader};
@@ -30,7 +30,7 @@ pub fn probe(
         match (&head.values, &table.values) {
             (Values::Tied(_), _) => Ok(Finding::NotStored),
             (Values::Stored(a), Values::Stored(b)) if head.shape == table.shape => {
-                let equal = equal(reader, checkpoint.tensor(a.tensor), checkpoint.tensor(b.tensor))?;
+                let equal = equal(reader, (checkpoint.tensor(a.tensor), a), (checkpoint.tensor(b.tensor), b))?;
                 Ok(if equal { Finding::Equal } else { Finding::Different })
             }
             (Values::Stored(_), _) => Ok(Finding::Different),
@@ -39,26 +39,31 @@ pub fn probe(
     model.ties.iter().map(|&candidate| find(reader, candidate)).collect()
 }
 
-/// Whether two stored tensors hold the same bytes in the same dtype.
-fn equal(reader: &mut TensorReader, a: &Tensor, b: &Tensor) -> Result<bool, ReadTensorError> {
-    if a.dtype != b.dtype || a.bytes != b.bytes {
+/// Whether two views hold the same bytes in the same dtype, in their order.
+fn equal(reader: &mut TensorReader, a: (&Tensor, &View), b: (&Tensor, &View)) -> Result<bool, ReadTensorError> {
+    let elements = a.1.elements();
+    let Some(dtype) = a.0.stored_dtype().filter(|_| a.0.dtype == b.0.dtype && elements == b.1.elements()) else {
         return Ok(false);
-    }
-    let (mut left, mut right) = (Vec::new(), Vec::new());
-    let (mut at, mut step) = (0, SMALLEST);
-    while at < a.bytes {
-        let end = a.bytes.min(at + step);
-        reader.read(a, at..end, &mut left)?;
-        reader.read(b, at..end, &mut right)?;
+    };
+    let width = dtype.bytes();
+    let (mut left, mut right, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut at, mut step) = (0, SMALLEST / width);
+    while at < elements {
+        let end = elements.min(at + step);
+        reader.read_view(a, width, at..end, (&mut scratch, LARGEST), &mut left)?;
+        reader.read_view(b, width, at..end, (&mut scratch, LARGEST), &mut right)?;
         let same = left == right;
         if at == 0 {
-            reader.keep(a, std::mem::take(&mut left));
-            reader.keep(b, std::mem::take(&mut right));
+            for ((tensor, view), bytes) in [(a, &mut left), (b, &mut right)] {
+                if view.range().is_some_and(|range| range.start == 0) {
+                    reader.keep(tensor, std::mem::take(bytes));
+                }
+            }
         }
         if !same {
             return Ok(false);
         }
-        (at, step) = (end, (step * 2).min(LARGEST));
+        (at, step) = (end, (step * 2).min(LARGEST / width));
     }
     Ok(true)
 }

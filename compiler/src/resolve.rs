@@ -13,7 +13,7 @@ use lathe_grammar::pattern::Pattern;
 use lathe_grammar::span::{Sources, Span, Spanned};
 
 use crate::elaborate::{Elaborated, ModuleId};
-use crate::ir::{Param, ParamId, Slice, Values};
+use crate::ir::{Param, ParamId, Values, View};
 use crate::model::Checkpoint;
 use crate::plan::{By, Decided, Finding, Plan, RuleId, Tie};
 use crate::spec::{Rule, Spec, Stated, Tied};
@@ -59,7 +59,7 @@ pub fn resolve(
         match (values(tie.candidate.head), values(tie.candidate.table)) {
             (Values::Tied(_), _) => tie.finding = Finding::NotStored,
             (Values::Stored(head), Values::Stored(table)) => {
-                let dtype = |slice: &Slice| checkpoint.tensor(slice.tensor).stored_dtype();
+                let dtype = |view: &View| checkpoint.tensor(view.tensor).stored_dtype();
                 if dtype(head) != dtype(table) {
                     tie.finding = Finding::Different;
                 }
@@ -222,8 +222,8 @@ fn conflict(
 fn kept_format(param: &Param, model: &Elaborated, checkpoint: &Checkpoint) -> &'static str {
     match &param.values {
         Values::Tied(table) => kept_format(&model.graph.params()[table.index()], model, checkpoint),
-        Values::Stored(slice) => {
-            let dtype = checkpoint.tensor(slice.tensor).stored_dtype();
+        Values::Stored(view) => {
+            let dtype = checkpoint.tensor(view.tensor).stored_dtype();
             dtype.expect("elaboration refuses dtypes that cannot be read").format()
         }
     }

@@ -8,7 +8,7 @@ use lathe_grammar::pattern::Pattern;
 use lathe_runtime::program::Binary;
 
 use crate::elaborate::{Elaborated, Module};
-use crate::ir::{Graph, NodeId, Op};
+use crate::ir::{Graph, NodeId, Op, ParamId};
 use crate::spec::Site;
 
 /// An edge of a site, and what a pattern is asked about to narrow the site to it.
@@ -58,21 +58,27 @@ pub fn find(model: &Elaborated, site: Site) -> Vec<Edge<'_>> {
             linears(graph).map(|(_, input)| input).filter(hidden).collect()
         }
         Site::Input => {
-            let modules: BTreeMap<&str, &Module> =
-                model.modules.iter().map(|module| (module.path.as_str(), module)).collect();
-            let edge = |(label, id): (&str, NodeId)| {
-                Some(Edge { id, label: &graph.node(id).label, reader: Some(*modules.get(label)?) })
+            let owners: BTreeMap<ParamId, &Module> =
+                model.modules.iter().filter_map(|module| Some((*module.params.first()?, module))).collect();
+            // A linear has one weight, a choice of experts one of each.
+            let weight = |id: NodeId| match graph.node(id).op {
+                Op::Param(param) => owners.get(&param).copied(),
+                _ => None,
             };
-            return linears(graph).filter_map(edge).collect();
+            let edges = |(linear, id): (NodeId, NodeId)| {
+                let readers = graph.operands(linear).into_iter().filter_map(weight);
+                readers.map(move |reader| Edge { id, label: &graph.node(id).label, reader: Some(reader) })
+            };
+            return linears(graph).flat_map(edges).collect();
         }
     };
     found.into_iter().map(|id| Edge { id, label: &graph.node(id).label, reader: None }).collect()
 }
 
-/// Every linear with its label and its input.
-fn linears(graph: &Graph) -> impl Iterator<Item = (&str, NodeId)> {
-    let linear = graph.nodes().filter(|(_, node)| node.op == Op::Linear);
-    linear.map(|(id, node)| (node.label.as_str(), graph.operands(id)[0]))
+/// Every linear, those of experts too, and its input.
+fn linears(graph: &Graph) -> impl Iterator<Item = (NodeId, NodeId)> {
+    let linear = graph.nodes().filter(|(_, node)| matches!(node.op, Op::Linear | Op::ExpertLinear { .. }));
+    linear.map(|(id, _)| (id, graph.operands(id)[0]))
 }
 
 fn attention_operands(graph: &Graph, slots: &[usize]) -> BTreeSet<NodeId> {
@@ -126,9 +132,9 @@ enum Through {
     Starts,
     /// Its operands and its result are one stream.
     Joins,
-    /// Its result is rows of its first operand, each scaled by a factor of its own.
+    /// Its result is made of rows of its first operand, each scaled by a factor of its own, or centred.
     Rows,
-    /// Its result is its first operand with each channel scaled by a factor of its own.
+    /// Its result is its first operand with each channel scaled or shifted by a number of its own.
     Channels,
     /// The stream does not pass.
     Ends,
@@ -136,15 +142,18 @@ enum Through {
 
 fn through(op: &Op) -> Through {
     match op {
-        Op::Embed => Through::Starts,
-        Op::Binary(Binary::Add) => Through::Joins,
-        Op::Normalize { .. } | Op::Select => Through::Rows,
-        Op::Gain | Op::RmsNorm { .. } => Through::Channels,
+        Op::Embed { .. } => Through::Starts,
+        Op::Binary(Binary::Add | Binary::Sub) => Through::Joins,
+        Op::Affine { offset, .. } if offset.get() == 0.0 => Through::Rows,
+        Op::Centre | Op::Normalize { .. } | Op::Combine | Op::Select => Through::Rows,
+        Op::Norm { gain: None, shift: false, .. } => Through::Rows,
+        Op::Gain { .. } | Op::Shift | Op::Norm { .. } => Through::Channels,
         Op::Tokens
         | Op::Positions
         | Op::Selection
         | Op::Param(_)
         | Op::Linear
+        | Op::ExpertLinear { .. }
         | Op::SplitHeads { .. }
         | Op::MergeHeads
         | Op::Rope(_)
@@ -152,6 +161,13 @@ fn through(op: &Op) -> Through {
         | Op::Unary(_)
         | Op::Binary(Binary::Mul)
         | Op::Gated(_)
+        | Op::Affine { .. }
+        | Op::Clamp { .. }
+        | Op::Softcap { .. }
+        | Op::Softmax
+        | Op::NormalizeSum
+        | Op::TopK { .. }
+        | Op::Gather
         | Op::Output => Through::Ends,
     }
 }

@@ -51,11 +51,14 @@ pub enum Kind {
     Norm,
     /// A convolution.
     Conv,
+    /// A vector that the graph uses as it is: attention sinks, the bias of a router's scores.
+    Vector,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are documented.
-    pub const ALL: [Kind; 6] = [Kind::Linear, Kind::Head, Kind::Embedding, Kind::Router, Kind::Norm, Kind::Conv];
+    pub const ALL: [Kind; 7] =
+        [Kind::Linear, Kind::Head, Kind::Embedding, Kind::Router, Kind::Norm, Kind::Conv, Kind::Vector];
 
     /// As written after the colon.
     pub fn name(self) -> &'static str {
@@ -66,7 +69,13 @@ impl Kind {
             Kind::Router => "router",
             Kind::Norm => "norm",
             Kind::Conv => "conv",
+            Kind::Vector => "vector",
         }
+    }
+
+    /// Whether weights of this kind can take a format.
+    pub fn takes_format(self) -> bool {
+        !matches!(self, Kind::Norm | Kind::Vector)
     }
 
     /// The kind of this name.

@@ -42,22 +42,35 @@ pub(super) struct Declared<'d> {
 pub(super) enum Apply {
     /// `x Wᵀ + b`
     Linear,
-    /// The row of each token.
-    Embedding,
-    /// Normalize, then gain.
-    RmsNorm { eps: Real },
+    /// The row of each token or position, counted from `first`.
+    Embedding { first: u32 },
+    /// Centre where asked for, normalize, gain, and shift where there is a second parameter.
+    Norm { centre: bool, eps: Real, offset: Real },
+    /// Nothing: it is an operand.
+    Vector,
 }
+
+const WEIGHT: Parameter = Parameter::option("weight");
+const BIAS: Parameter = Parameter::option("bias");
 
 /// All constructors, sorted by name.
 pub static CONSTRUCTORS: &[Constructor] = &[
     Constructor {
         name: "embedding",
-        parameters: &[Parameter::required("vocab"), Parameter::required("width")],
-        summary: "table `weight` [vocab, width]; the row of each token",
+        parameters: &[Parameter::required("rows"), Parameter::required("width"), Parameter::option("first"), WEIGHT],
+        summary: "table `weight` [rows, width]; the row of each token or, applied to `positions`, of each position. \
+            Row `first` is that of token or position 0",
         kind: Kind::Embedding,
         build: |elaborator, declared| {
-            let shape = elaborator.sizes(declared.arguments, [0, 1])?;
-            Ok((vec![elaborator.stored(declared, "weight", &shape)?], Apply::Embedding))
+            let [rows, width] = elaborator.sizes(declared.arguments, [0, 1])?;
+            let first = match declared.arguments.option(2) {
+                None => 0,
+                Some((value, span)) => match u32::try_from(elaborator.count(value, span)?) {
+                    Ok(first) if u64::from(first) < rows => first,
+                    _ => return Err(elaborator.expected(&format!("a row below {rows}"), value, span)),
+                },
+            };
+            Ok((vec![elaborator.stored(declared, ("weight", Some(3)), &[rows, width])?], Apply::Embedding { first }))
         },
     },
     Constructor {
@@ -65,9 +78,10 @@ pub static CONSTRUCTORS: &[Constructor] = &[
         parameters: &[
             Parameter::required("in"),
             Parameter::required("vocab"),
-            Parameter::option("bias"),
+            BIAS,
             Parameter::option("tied_to"),
             Parameter::option("tied"),
+            WEIGHT,
         ],
         summary: "`weight` [vocab, in], `bias` [vocab] if asked for; logits x Wᵀ + b. `tied_to` names the embedding \
             whose table it may share, `tied` what config.json says of it: true, false, or null when it says nothing",
@@ -75,30 +89,58 @@ pub static CONSTRUCTORS: &[Constructor] = &[
         build: head,
     },
     Constructor {
+        name: "layer_norm",
+        parameters: &[
+            Parameter::required("width"),
+            Parameter::keyword("eps"),
+            BIAS,
+            Parameter::option("offset"),
+            Parameter::option("heads"),
+            WEIGHT,
+        ],
+        summary: "`weight` [width] and, unless `bias: false`, `bias` [width]; (x - mean) / sqrt(variance + eps) ⊙ \
+            (offset + weight) + bias over the last dimension. With `heads`, both are [heads, width]",
+        kind: Kind::Norm,
+        build: |elaborator, declared| norm(elaborator, declared, true),
+    },
+    Constructor {
         name: "linear",
-        parameters: &[Parameter::required("in"), Parameter::required("out"), Parameter::option("bias")],
+        parameters: &[Parameter::required("in"), Parameter::required("out"), BIAS, WEIGHT],
         summary: "`weight` [out, in], `bias` [out] if asked for; x Wᵀ + b",
         kind: Kind::Linear,
-        build: |elaborator, declared| {
-            let [input, out] = elaborator.sizes(declared.arguments, [0, 1])?;
-            let weight = elaborator.stored(declared, "weight", &[out, input])?;
-            let bias = elaborator.bias(declared, 2, out)?;
-            Ok(([Some(weight), bias].into_iter().flatten().collect(), Apply::Linear))
-        },
+        build: linear,
     },
     Constructor {
         name: "rms_norm",
-        parameters: &[Parameter::required("width"), Parameter::keyword("eps")],
-        summary: "`weight` [width]; x / sqrt(mean(x²) + eps) ⊙ weight over the last dimension",
+        parameters: &[
+            Parameter::required("width"),
+            Parameter::keyword("eps"),
+            BIAS,
+            Parameter::option("offset"),
+            Parameter::option("heads"),
+            WEIGHT,
+        ],
+        summary: "`weight` [width], `bias` [width] if asked for; x / sqrt(mean(x²) + eps) ⊙ (offset + weight) + bias \
+            over the last dimension; `offset: 1` where weights are stored as their difference from 1. With `heads`, \
+            weight and bias are [heads, width]",
         kind: Kind::Norm,
+        build: |elaborator, declared| norm(elaborator, declared, false),
+    },
+    Constructor {
+        name: "router",
+        parameters: &[Parameter::required("in"), Parameter::required("experts"), BIAS, WEIGHT],
+        summary: "`weight` [experts, in], `bias` [experts] if asked for; scores x Wᵀ + b of the experts",
+        kind: Kind::Router,
+        build: linear,
+    },
+    Constructor {
+        name: "vector",
+        parameters: &[Parameter::required("width"), WEIGHT],
+        summary: "a vector [width], stored under the path itself; an operand of +, * and `sinks`",
+        kind: Kind::Vector,
         build: |elaborator, declared| {
             let [width] = elaborator.sizes(declared.arguments, [0])?;
-            let (eps, span) = declared.arguments.get(1);
-            let eps = Real::new(elaborator.real(eps, span)?);
-            if eps.get() < 0.0 {
-                return Err(elaborator.error("M0002", span, format!("expected an epsilon of 0 or more, found {eps}")));
-            }
-            Ok((vec![elaborator.stored(declared, "weight", &[width])?], Apply::RmsNorm { eps }))
+            Ok((vec![elaborator.stored(declared, ("", Some(1)), &[width])?], Apply::Vector))
         },
     },
 ];
@@ -106,6 +148,34 @@ pub static CONSTRUCTORS: &[Constructor] = &[
 /// The constructor of this name.
 pub(super) fn find(name: &str) -> Option<&'static Constructor> {
     CONSTRUCTORS.iter().find(|constructor| constructor.name == name)
+}
+
+fn linear(elaborator: &mut Elaborator<'_>, declared: &Declared<'_>) -> Construction {
+    let [input, out] = elaborator.sizes(declared.arguments, [0, 1])?;
+    let weight = elaborator.stored(declared, ("weight", Some(3)), &[out, input])?;
+    let bias = elaborator.bias(declared, 2, false, &[out])?;
+    Ok(([Some(weight), bias].into_iter().flatten().collect(), Apply::Linear))
+}
+
+fn norm(elaborator: &mut Elaborator<'_>, declared: &Declared<'_>, centre: bool) -> Construction {
+    let [width] = elaborator.sizes(declared.arguments, [0])?;
+    let (eps, span) = declared.arguments.get(1);
+    let eps = Real::new(elaborator.real(eps, span)?);
+    if eps.get() < 0.0 {
+        return Err(elaborator.error("M0002", span, format!("expected an epsilon of 0 or more, found {eps}")));
+    }
+    let offset = match declared.arguments.option(3) {
+        None => 0.0,
+        Some((value, span)) => elaborator.real(value, span)?,
+    };
+    let shape = match declared.arguments.option(4) {
+        None => vec![width],
+        Some(_) => vec![elaborator.sizes(declared.arguments, [4])?[0], width],
+    };
+    let weight = elaborator.stored(declared, ("weight", Some(5)), &shape)?;
+    let bias = elaborator.bias(declared, 2, centre, &shape)?;
+    let params = [Some(weight), bias].into_iter().flatten().collect();
+    Ok((params, Apply::Norm { centre, eps, offset: Real::new(offset) }))
 }
 
 fn head(elaborator: &mut Elaborator<'_>, declared: &Declared<'_>) -> Construction {
@@ -123,7 +193,8 @@ fn head(elaborator: &mut Elaborator<'_>, declared: &Declared<'_>) -> Constructio
     let weight = match table {
         Some(table) => {
             let name = format!("{}.weight", declared.path);
-            let weight = if elaborator.checkpoint.find(&name).is_none() && claimed != Some(false) {
+            let given = declared.arguments.option(5).is_some();
+            let weight = if !given && elaborator.find_tensor(&name).is_none() && claimed != Some(false) {
                 let shape = &elaborator.graph.params()[table.index()].shape;
                 if *shape != [vocab, input] {
                     let message = format!("`{name}` [{vocab}, {input}] cannot be tied to a table {shape:?}");
@@ -131,14 +202,14 @@ fn head(elaborator: &mut Elaborator<'_>, declared: &Declared<'_>) -> Constructio
                 }
                 elaborator.param(name, vec![vocab, input], Values::Tied(table))
             } else {
-                elaborator.stored(declared, "weight", &[vocab, input])?
+                elaborator.stored(declared, ("weight", Some(5)), &[vocab, input])?
             };
             elaborator.ties.push(TieCandidate { head: weight, table, claimed, span: declared.span });
             weight
         }
-        None => elaborator.stored(declared, "weight", &[vocab, input])?,
+        None => elaborator.stored(declared, ("weight", Some(5)), &[vocab, input])?,
     };
-    let bias = elaborator.bias(declared, 2, vocab)?;
+    let bias = elaborator.bias(declared, 2, false, &[vocab])?;
     Ok(([Some(weight), bias].into_iter().flatten().collect(), Apply::Linear))
 }
 
@@ -156,17 +227,26 @@ impl Elaborator<'_> {
         Ok(sizes)
     }
 
-    fn bias(&mut self, declared: &Declared<'_>, index: usize, out: u64) -> Result<Option<ParamId>, Reported> {
-        match declared.arguments.option(index) {
-            None | Some((Value::Bool(false), _)) => Ok(None),
-            Some((Value::Bool(true), _)) => Ok(Some(self.stored(declared, "bias", &[out])?)),
-            Some((other, span)) => Err(self.expected("true or false", other, span)),
-        }
+    /// The bias, where one is asked for: by true, or by the part of a tensor that it is.
+    fn bias(
+        &mut self,
+        declared: &Declared<'_>,
+        index: usize,
+        unless_told: bool,
+        shape: &[u64],
+    ) -> Result<Option<ParamId>, Reported> {
+        let wanted = match declared.arguments.option(index) {
+            None => unless_told,
+            Some((Value::Bool(wanted), _)) => *wanted,
+            Some((Value::View(_), _)) => true,
+            Some((other, span)) => return Err(self.expected("true, false or a part of a tensor", other, span)),
+        };
+        if wanted { self.stored(declared, ("bias", Some(index)), shape).map(Some) } else { Ok(None) }
     }
 
     /// The table of an embedding.
     fn table(&mut self, id: ModuleId, span: Span) -> Result<ParamId, Reported> {
-        let Built { module, apply } = &self.modules[id.0 as usize];
+        let Built { module, apply, .. } = &self.modules[id.0 as usize];
         match (module.kind, module.params.first()) {
             (Kind::Embedding, Some(&table)) => Ok(table),
             // Its constructor failed, which was reported. A head's may run later.

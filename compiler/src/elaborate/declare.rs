@@ -33,6 +33,15 @@ impl<'a> Elaborator<'a> {
         pending
     }
 
+    /// Takes down what tensors may be stored under, which counts wherever it is declared.
+    pub(super) fn bind_aliases(&mut self, body: &'a [Decl]) {
+        for decl in body {
+            if let DeclKind::Alias { path, stored } = &decl.kind {
+                self.aliases.extend(stored.iter().map(|stored| (path.value.clone(), stored.value.clone())));
+            }
+        }
+    }
+
     fn bind_lets(&mut self, body: &'a [Decl], scope: &Rc<Scope<'a>>) {
         for decl in body {
             if let DeclKind::Let { name, value } = &decl.kind {
@@ -68,12 +77,9 @@ impl<'a> Elaborator<'a> {
             | DeclKind::Let { .. }
             | DeclKind::Graph { .. }
             | DeclKind::Ignore { what: Ignored::Config, .. } => {}
-            DeclKind::Block { .. } => {
-                self.error("M0008", decl.span, "`block` is part of the language, but not built yet");
-            }
-            DeclKind::Alias { .. } => {
-                self.error("M0008", decl.span, "`alias` is part of the language, but not built yet");
-            }
+            DeclKind::Block { .. } | DeclKind::Alias { .. } if prefix.is_empty() && scope.is_root() => {}
+            DeclKind::Block { .. } => return Err(self.report(mistakes::not_nested("a `block`", decl.span))),
+            DeclKind::Alias { .. } => return Err(self.report(mistakes::not_nested("an `alias`", decl.span))),
             DeclKind::Ignore { what: Ignored::Tensors, names } => {
                 self.ignored_tensors.extend(names.iter().map(|name| (name.value.clone(), name.span)));
             }
@@ -174,7 +180,7 @@ impl<'a> Elaborator<'a> {
         self.paths.insert(path.clone(), id);
         // Kind and parameters are filled in by the constructor.
         let module = Module { path, kind: Kind::Linear, params: Vec::new(), span };
-        self.modules.push(Built { module, apply: None });
+        self.modules.push(Built { module, apply: None, keys: Rc::default() });
         Ok(id)
     }
 
@@ -238,6 +244,7 @@ impl<'a> Elaborator<'a> {
         let built = &mut self.modules[id.0 as usize];
         built.module.params = params;
         built.apply = Some(apply);
+        built.keys = keys.into();
         Ok(())
     }
 

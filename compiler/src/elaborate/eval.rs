@@ -8,12 +8,10 @@ use lathe_grammar::ast::{
 };
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Span;
-use lathe_runtime::program::Binary;
 use serde_json::Value as Json;
 
 use super::value::{Binding, Reported, Scope, Value};
 use super::{Elaborator, MAX_DEPTH, functions, mistakes};
-use crate::ir::Op;
 
 type Eval<T = Value> = Result<T, Reported>;
 
@@ -50,9 +48,7 @@ impl<'a> Elaborator<'a> {
                 let index = self.eval(index, scope)?;
                 self.index(base, &index, expr.span)
             }
-            ExprKind::Slice(..) => {
-                Err(self.error("M0008", expr.span, "ranges of subscripts are part of the language, but not built yet"))
-            }
+            ExprKind::Slice(base, subscripts) => self.slice(base, subscripts, expr.span, scope),
             ExprKind::Call { callee, args } => self.call(callee, args, expr.span, scope),
             ExprKind::Unary(op, operand) => {
                 let value = self.eval(operand, scope)?;
@@ -63,6 +59,7 @@ impl<'a> Elaborator<'a> {
                         Some(value) => Ok(Value::Int(value)),
                         None => Err(self.error("M0002", expr.span, "this number overflows 64 bits")),
                     },
+                    (UnaryOp::Neg, Value::Node(x)) => self.affine(x, -1.0, 0.0, expr.span),
                     (UnaryOp::Not, value) => Err(self.expected("true or false", &value, operand.span)),
                     (UnaryOp::Neg, value) => Err(self.expected("a number", &value, operand.span)),
                 }
@@ -170,6 +167,7 @@ impl<'a> Elaborator<'a> {
             }
             Value::Null => Ok(Value::Missing(name.to_string())),
             Value::Container(path) => self.below(&path, name, span),
+            Value::Chosen(chosen) => self.below_chosen(&chosen, name, span),
             Value::Module(id) => {
                 let path = self.modules[id.0 as usize].module.path.clone();
                 self.below(&path, name, span)
@@ -178,7 +176,7 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn below(&mut self, path: &str, name: &str, span: Span) -> Eval {
+    pub(super) fn below(&mut self, path: &str, name: &str, span: Span) -> Eval {
         let full = format!("{path}.{name}");
         if let Some(&module) = self.paths.get(&full) {
             return Ok(Value::Module(module));
@@ -216,11 +214,18 @@ impl<'a> Elaborator<'a> {
                 }
                 other => Err(self.expected("a key", other, span)),
             },
-            Value::Container(path) => {
+            Value::Container(path) => match index {
+                Value::Node(choice) => self.choose(path, *choice, span),
+                index => {
+                    let at = self.count(index, span)?;
+                    self.below(&path, &at.to_string(), span)
+                }
+            },
+            Value::View(view) => {
                 let at = self.count(index, span)?;
-                self.below(&path, &at.to_string(), span)
+                self.part(view.as_ref().clone().index(0, at), span)
             }
-            other => Err(self.expected("a list, an object or a repeated module", &other, span)),
+            other => Err(self.expected("a list, an object, a repeated module or a stored tensor", &other, span)),
         }
     }
 
@@ -239,14 +244,28 @@ impl<'a> Elaborator<'a> {
             && scope.holder(name).is_none()
             && !self.paths.contains_key(name)
         {
+            if let Some(&block) = self.blocks.get(name.as_str()) {
+                return self.call_block(block, args, span, scope);
+            }
             let Some(function) = functions::find(name) else {
-                let known: Vec<&str> = functions::FUNCTIONS.iter().map(|function| function.name).collect();
+                let functions = functions::FUNCTIONS.iter().map(|function| function.name);
+                let known: Vec<&str> = functions.chain(self.blocks.keys().copied()).collect();
                 return Err(self.unknown(name, callee.span, scope, &known));
             };
             let arguments = self.bind(function.name, function.parameters, args, span, scope)?;
             return (function.build)(self, &arguments);
         }
         match self.eval(callee, scope)? {
+            Value::Chosen(chosen) => match args {
+                [Arg { name: None, value }] => {
+                    let input = self.eval(value, scope)?;
+                    self.apply_chosen(&chosen, &input, value.span, span)
+                }
+                _ => {
+                    let path = format!("{}.*{}", chosen.container, chosen.rest);
+                    Err(self.report(mistakes::not_one_activation(&path, span)))
+                }
+            },
             Value::Module(module) => match args {
                 [Arg { name: None, value }] => {
                     let input = self.eval(value, scope)?;
@@ -283,17 +302,7 @@ impl<'a> Elaborator<'a> {
                 let equal = self.equal(a, b, span)?;
                 Ok(Value::Bool(equal == (op == BinaryOp::Eq)))
             }
-            (BinaryOp::Add, Value::Node(a), Value::Node(b)) => {
-                self.operation(Op::Binary(Binary::Add), &[*a, *b], "add", span)
-            }
-            (BinaryOp::Mul, Value::Node(a), Value::Node(b)) => {
-                self.operation(Op::Binary(Binary::Mul), &[*a, *b], "mul", span)
-            }
-            (_, Value::Node(_), _) | (_, _, Value::Node(_)) => {
-                let (a, b) = (left.0.describe(), right.0.describe());
-                let message = format!("activations can be added or multiplied, found {a} {} {b}", op.symbol());
-                Err(self.error("M0008", span, message))
-            }
+            (_, Value::Node(_), _) | (_, _, Value::Node(_)) => self.on_activations(op, left, right, span),
             (_, Value::Int(a), Value::Int(b)) => match integers(op, *a, *b) {
                 Ok(value) => Ok(value),
                 Err(message) => Err(self.error("M0002", span, message)),
@@ -325,7 +334,7 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn number(&mut self, value: &Value, span: Span) -> Eval<f64> {
+    pub(super) fn number(&mut self, value: &Value, span: Span) -> Eval<f64> {
         match value {
             Value::Int(n) => Ok(*n as f64),
             Value::Float(x) => Ok(*x),
@@ -333,7 +342,7 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    fn equal(&mut self, a: &Value, b: &Value, span: Span) -> Eval<bool> {
+    pub(super) fn equal(&mut self, a: &Value, b: &Value, span: Span) -> Eval<bool> {
         Ok(match (a, b) {
             (Value::Missing(_) | Value::Null, Value::Missing(_) | Value::Null) => true,
             (Value::Bool(a), Value::Bool(b)) => a == b,

@@ -10,10 +10,13 @@ use lathe_grammar::span::{Span, Spanned};
 use super::constructors::Apply;
 use super::value::{Binding, Reported, Scope, Value};
 use super::{Elaborator, ModuleId, mistakes};
-use crate::ir::{Dim, NodeId, Op, ParamId};
+use crate::ir::{Dim, Dtype, NodeId, Op, ParamId};
 
 /// The inputs that a graph is given, in the order of its parameters.
 pub(super) const INPUTS: [(&str, Op); 2] = [("tokens", Op::Tokens), ("positions", Op::Positions)];
+
+/// Most modules that a message names as the origin of shapes.
+const MAX_NOTES: usize = 4;
 
 /// Said of a graph without an output.
 pub(super) const NO_RETURN: &str = "the graph ends without a `return`";
@@ -57,8 +60,9 @@ impl<'a> Elaborator<'a> {
     /// Logits are one number for each token that an embedding knows.
     fn check_vocabulary(&mut self, output: NodeId, span: Span) -> Result<(), Reported> {
         let width = self.graph.node(output).fact.last();
-        let tables =
-            self.graph.nodes().filter(|(_, node)| node.op == Op::Embed).map(|(id, _)| self.graph.operands(id)[0]);
+        let of_tokens = |id: &NodeId| self.graph.node(self.graph.operands(*id)[1]).fact.dtype == Dtype::Token;
+        let embeds = self.graph.nodes().filter(|(_, node)| matches!(node.op, Op::Embed { .. })).map(|(id, _)| id);
+        let tables = embeds.filter(of_tokens).map(|id| self.graph.operands(id)[0]);
         let sizes: Vec<Dim> = tables.map(|table| self.graph.node(table).fact.shape[0]).collect();
         match sizes.iter().find(|&&size| Some(size) != width.map(Dim::Fixed)) {
             None => Ok(()),
@@ -101,7 +105,7 @@ impl<'a> Elaborator<'a> {
     }
 
     /// Runs statements up to a `return`, whose value comes back.
-    fn statements(&mut self, body: &'a [Stmt], scope: &Rc<Scope<'a>>) -> Result<Option<(Value, Span)>, Reported> {
+    pub(super) fn statements(&mut self, body: &'a [Stmt], scope: &Rc<Scope<'a>>) -> Result<Option<(Value, Span)>, Reported> {
         if let Some(diagnostic) = dead_statement(body) {
             return Err(self.report(diagnostic));
         }
@@ -178,17 +182,43 @@ impl<'a> Elaborator<'a> {
     }
 
     /// Adds an operation; its operands must fit.
-    fn node(&mut self, op: Op, operands: &[NodeId], label: &str, span: Span) -> Result<NodeId, Reported> {
+    pub(super) fn node(&mut self, op: Op, operands: &[NodeId], label: &str, span: Span) -> Result<NodeId, Reported> {
         self.step(span)?;
         let name = op.name();
         self.graph.add(op, operands, label, Some(span)).map_err(|misfit| {
-            let diagnostic = Diagnostic::error("M0005", format!("{name}: {misfit}")).label(span, "");
-            let diagnostic = match self.label.last() {
-                Some(path) => diagnostic.note(format!("in `{path}`")),
-                None => diagnostic,
-            };
+            let mut diagnostic = Diagnostic::error("M0005", format!("{name}: {misfit}")).label(span, "");
+            if let Some(path) = self.label.last() {
+                diagnostic = diagnostic.note(format!("in `{path}`"));
+            }
+            for note in self.where_sizes_come_from(operands) {
+                diagnostic = diagnostic.note(note);
+            }
             self.report(diagnostic)
         })
+    }
+
+    /// The keys of config.json that the shapes of these operands come from, by module.
+    fn where_sizes_come_from(&self, operands: &[NodeId]) -> Vec<String> {
+        let mut modules: Vec<ModuleId> = Vec::new();
+        for &operand in operands {
+            let mut at = operand;
+            // What belongs to no module has its shape from its first operand.
+            let module = loop {
+                match self.paths.get(&self.graph.node(at).label) {
+                    Some(&module) => break Some(module),
+                    None => match self.graph.operands(at).first() {
+                        Some(&first) => at = first,
+                        None => break None,
+                    },
+                }
+            };
+            modules.extend(module.filter(|module| !modules.contains(module)));
+        }
+        let note = |id: &ModuleId| {
+            let built = &self.modules[id.0 as usize];
+            (!built.keys.is_empty()).then(|| format!("`{}` from {}", built.module.path, built.keys.join(", ")))
+        };
+        modules.iter().filter_map(note).take(MAX_NOTES).collect()
     }
 
     /// An operation that belongs to no module, labelled by the loops around it.
@@ -201,7 +231,7 @@ impl<'a> Elaborator<'a> {
     }
 
     /// The node of a parameter; one however many users it has.
-    fn param_node(&mut self, param: ParamId, label: &str, span: Span) -> Result<NodeId, Reported> {
+    pub(super) fn param_node(&mut self, param: ParamId, label: &str, span: Span) -> Result<NodeId, Reported> {
         if let Some(&node) = self.nodes.get(&param) {
             return Ok(node);
         }
@@ -234,10 +264,19 @@ impl<'a> Elaborator<'a> {
                 let operands: Vec<NodeId> = std::iter::once(x).chain(weights).collect();
                 self.node(Op::Linear, &operands, &path, span)?
             }
-            Apply::Embedding => self.node(Op::Embed, &[weights[0], x], &path, span)?,
-            Apply::RmsNorm { eps } => {
+            Apply::Embedding { first } => self.node(Op::Embed { first }, &[weights[0], x], &path, span)?,
+            Apply::Norm { centre, eps, offset } => {
+                let x = if centre { self.node(Op::Centre, &[x], &path, span)? } else { x };
                 let normalized = self.node(Op::Normalize { eps }, &[x], &path, span)?;
-                self.node(Op::Gain, &[normalized, weights[0]], &path, span)?
+                let scaled = self.node(Op::Gain { offset }, &[normalized, weights[0]], &path, span)?;
+                match weights.get(1) {
+                    Some(&shift) => self.node(Op::Shift, &[scaled, shift], &path, span)?,
+                    None => scaled,
+                }
+            }
+            Apply::Vector => {
+                let message = format!("`{path}` is a vector, an operand of + and *, and not applied to anything");
+                return Err(self.error("M0002", span, message));
             }
         };
         Ok(Value::Node(node))

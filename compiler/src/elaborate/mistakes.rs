@@ -52,6 +52,19 @@ pub(super) fn found_two(what: &str, second: Span, first: Span) -> Diagnostic {
         .label(first, "the first")
 }
 
+pub(super) fn calls_itself(name: &str, span: Span) -> Diagnostic {
+    Diagnostic::error("M0006", format!("block `{name}` calls itself")).label(span, "")
+}
+
+pub(super) fn block_without_return(name: &Spanned<String>) -> Diagnostic {
+    Diagnostic::error("M0006", format!("block `{}` ends without a `return`", name.value)).label(name.span, "")
+}
+
+pub(super) fn not_nested(what: &str, span: Span) -> Diagnostic {
+    let message = format!("{what} stands at the level of the model, not within other declarations");
+    Diagnostic::error("M0006", message).label(span, "")
+}
+
 pub(super) fn no_graph(name: &Spanned<String>) -> Diagnostic {
     Diagnostic::error("M0006", format!("model `{}` has no graph", name.value)).label(name.span, "")
 }

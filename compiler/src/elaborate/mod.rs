@@ -4,8 +4,11 @@
 //! are known, the graph last. Every mistake of the declarations is reported; in the graph the first one, as the later
 //! ones would follow from it.
 
+mod activations;
 mod arguments;
+mod blocks;
 mod claims;
+mod coverage;
 mod constructors;
 mod declare;
 mod eval;
@@ -13,10 +16,13 @@ mod functions;
 mod graph;
 mod lint;
 mod mistakes;
+mod numbers;
 mod rope;
 mod value;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use lathe_grammar::ast;
 use lathe_grammar::diag::Diagnostic;
@@ -58,7 +64,7 @@ pub struct Module {
 impl Module {
     /// Whether the weight can take a format: matrices can, gains are always kept.
     pub fn takes_format(&self) -> bool {
-        self.kind != Kind::Norm
+        self.kind.takes_format()
     }
 }
 
@@ -142,6 +148,9 @@ pub fn elaborate(
         reads: BTreeSet::new(),
         lets: BTreeMap::new(),
         claimed: BTreeMap::new(),
+        aliases: Vec::new(),
+        blocks: BTreeMap::new(),
+        calling: Vec::new(),
         missing: 0,
         ignored_tensors: Vec::new(),
         max_positions: None,
@@ -194,6 +203,8 @@ struct Built {
     module: Module,
     /// Absent until the constructor has run, and when it failed.
     apply: Option<constructors::Apply>,
+    /// Keys of config.json that its sizes come from, for messages.
+    keys: Rc<[String]>,
 }
 
 struct Elaborator<'a> {
@@ -212,8 +223,14 @@ struct Elaborator<'a> {
     reads: BTreeSet<String>,
     /// Every `let` of the declarations by name, for notes on where a size comes from.
     lets: BTreeMap<&'a str, &'a ast::Expr>,
-    /// The parameter that reads each stored tensor, and its declaration.
-    claimed: BTreeMap<TensorId, (String, Span)>,
+    /// The parameters that read each stored tensor.
+    claimed: BTreeMap<TensorId, Vec<claims::Claim>>,
+    /// Paths of modules, and what tensors below them may be stored under instead.
+    aliases: Vec<(String, String)>,
+    /// The functions of the graph by name.
+    blocks: BTreeMap<&'a str, blocks::Block<'a>>,
+    /// The blocks that are being run, innermost last.
+    calling: Vec<&'a str>,
     /// Tensors that the checkpoint lacks, so far.
     missing: usize,
     ignored_tensors: Vec<(String, Span)>,
@@ -233,6 +250,8 @@ impl<'a> Elaborator<'a> {
         self.ignored_keys(&bookkeeping.body);
         self.mentioned_keys(model);
         let root = Scope::root();
+        self.bind_aliases(&model.body);
+        self.bind_blocks(&model.body);
         let pending = self.declare(&model.body, &root, "");
         if self.diagnostics.iter().any(|diagnostic| ["M0004", "M0009"].contains(&diagnostic.code)) {
             // The definition is for another model, or was cut short: what else does not fit says nothing new.

@@ -1,51 +1,115 @@
-//! Rotary frequencies from config.json, in either of its spellings.
+//! Rotary frequencies from config.json, in any of its spellings.
 //!
 //! `rope_parameters: {rope_type, rope_theta, …}` (since transformers 5), or `rope_theta` beside `rope_scaling:
-//! {rope_type or type, …}` (before). Base frequencies are `theta^(-2i/width)` for pair i (Su et al. 2021, §3.2.2),
-//! rounded to f32 once. Scalings:
-//!
-//! - `default`: none.
-//! - `linear`: all frequencies divided by `factor` (Chen et al. 2023, position interpolation).
-//! - `llama3`: long wavelengths divided by `factor`, short ones kept, blended between
-//!   `original_max_position_embeddings / low_freq_factor` and `… / high_freq_factor` (Llama 3.1's published scheme).
-//!
-//! Others (`dynamic`, `yarn`, `longrope`) are refused.
+//! {rope_type or type, …}` (before); `rope_parameters` may hold settings of its own for each type of layer. Base
+//! frequencies are `theta^(-2i/width)` for pair i (Su et al. 2021, §3.2.2), rounded to f32 once. Scalings: one file and
+//! one line of [`SCALINGS`] each.
+
+mod scalings;
 
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Span;
-use lathe_runtime::program::{RopePairing, RopeTable};
+use lathe_runtime::program::{RopeGrowth, RopePairing, RopeTable};
 use serde_json::Value as Json;
 
 use super::Elaborator;
 use super::arguments::Arguments;
 use super::value::{Reported, Value};
+use scalings::SCALINGS;
 
 /// Base of the frequencies where the config does not say; what every published config without the key means.
 const DEFAULT_THETA: f64 = 10_000.0;
 
-/// Scalings that can be built.
-const KINDS: [&str; 3] = ["default", "linear", "llama3"];
-
 /// Widest head that frequencies are made for, in elements.
 const MAX_WIDTH: u64 = 65_536;
 
+/// What a scaling makes of the base frequencies.
+struct Frequencies {
+    /// Radians per position, one for each pair.
+    of_pairs: Vec<f64>,
+    /// Factor on sine and cosine.
+    amplitude: f64,
+    growth: Option<RopeGrowth>,
+}
+
+impl Frequencies {
+    fn new(of_pairs: Vec<f64>) -> Self {
+        Frequencies { of_pairs, amplitude: 1.0, growth: None }
+    }
+}
+
+/// The frequencies that a scaling starts from.
+struct Base {
+    theta: f64,
+    width: u64,
+}
+
+impl Base {
+    fn frequencies(&self) -> Vec<f64> {
+        (0..self.width / 2).map(|pair| self.frequency(pair)).collect()
+    }
+
+    fn frequency(&self, pair: u64) -> f64 {
+        libm::pow(self.theta, -2.0 * pair as f64 / self.width as f64)
+    }
+}
+
+/// `rope_settings(config, width: …)`.
 pub(super) fn settings(elaborator: &mut Elaborator<'_>, arguments: &Arguments) -> Result<Value, Reported> {
     let root = match arguments.get(0) {
         (Value::Object(path), _) => path.clone(),
         (other, span) => return Err(elaborator.expected("an object of config.json", other, span)),
     };
-    let (width, span) = arguments.get(1);
-    let width = elaborator.count(width, span)?;
+    let (value, span) = arguments.get(1);
+    let width = elaborator.count(value, span)?;
     if width == 0 || width % 2 != 0 || width > MAX_WIDTH {
         let message = format!("expected an even width of 2 to {MAX_WIDTH}, found {width}");
         return Err(elaborator.error("M0002", span, message));
     }
+    let layer_type = match arguments.option(2) {
+        None => None,
+        Some((Value::Str(name), _)) => Some(name.to_string()),
+        Some((other, span)) => return Err(elaborator.expected("the name of a type of layer", other, span)),
+    };
+    let pairing = match arguments.option(3) {
+        None => RopePairing::Half,
+        Some((Value::Str(name), _)) if name.as_ref() == "half" => RopePairing::Half,
+        Some((Value::Str(name), _)) if name.as_ref() == "interleaved" => RopePairing::Interleaved,
+        Some((other, span)) => return Err(elaborator.expected("\"half\" or \"interleaved\"", other, span)),
+    };
+    let scaled = match arguments.option(4) {
+        None => true,
+        Some((Value::Bool(scaled), _)) => *scaled,
+        Some((other, span)) => return Err(elaborator.expected("true or false", other, span)),
+    };
+    let theta = match arguments.option(5) {
+        None => None,
+        Some((value, span)) => Some(elaborator.number(value, span)?),
+    };
     let mut reader = Reader { elaborator, root, span: arguments.span };
-    let inverse_frequencies = reader.frequencies(width)?;
-    let table = RopeTable { pairing: RopePairing::Half, inverse_frequencies, amplitude: 1.0 };
+    let home = reader.home(layer_type.as_deref())?;
+    let theta = match theta {
+        Some(theta) => theta,
+        None => reader.theta(home.as_deref())?,
+    };
+    if !(theta.is_finite() && theta > 0.0) {
+        return Err(reader.wrong(&format!("expected a rope_theta above 0, found {theta}")));
+    }
+    let base = Base { theta, width };
+    let Frequencies { of_pairs, amplitude, growth } = match home.filter(|_| scaled) {
+        Some(home) => reader.scaled(&home, &base)?,
+        None => Frequencies::new(base.frequencies()),
+    };
+    let inverse_frequencies = reader.rounded(&of_pairs)?;
+    let amplitude = amplitude as f32;
+    if !amplitude.is_finite() {
+        return Err(reader.wrong("expected a finite attention factor, found an overflow"));
+    }
+    let table = RopeTable { pairing, inverse_frequencies, amplitude, growth };
     Ok(Value::Rope(elaborator.graph.add_rope_table(table)))
 }
 
+/// Reads settings below an object of config.json.
 struct Reader<'r, 'a> {
     elaborator: &'r mut Elaborator<'a>,
     root: Vec<String>,
@@ -53,115 +117,93 @@ struct Reader<'r, 'a> {
 }
 
 impl Reader<'_, '_> {
-    fn frequencies(&mut self, width: u64) -> Result<Vec<f32>, Reported> {
-        let home = self.home()?;
-        let theta = match home.map(|home| self.number(&[home, "rope_theta"])).transpose()?.flatten() {
+    fn theta(&mut self, home: Option<&[String]>) -> Result<f64, Reported> {
+        let own = match home {
+            Some(home) => self.number(&below(home, "rope_theta"))?,
+            None => None,
+        };
+        let theta = match own {
             Some(theta) => Some(theta),
-            None => self.number(&["rope_theta"])?,
+            None => self.number(&["rope_theta".to_string()])?,
         };
-        let theta = theta.unwrap_or(DEFAULT_THETA);
-        if !(theta.is_finite() && theta > 0.0) {
-            return Err(self.wrong(&format!("expected a rope_theta above 0, found {theta}")));
-        }
-        let base = (0..width / 2).map(|pair| libm::pow(theta, -2.0 * pair as f64 / width as f64));
-        let base: Vec<f64> = base.collect();
-        let Some(home) = home else { return self.rounded(&base) };
-        let kind = match self.text(&[home, "rope_type"])? {
-            Some(kind) => Some(kind),
-            None => self.text(&[home, "type"])?,
+        Ok(theta.unwrap_or(DEFAULT_THETA))
+    }
+
+    fn scaled(&mut self, home: &[String], base: &Base) -> Result<Frequencies, Reported> {
+        let name = match self.text(&below(home, "rope_type"))? {
+            Some(name) => Some(name),
+            None => self.text(&below(home, "type"))?,
         };
-        let kind = match kind {
-            Some(kind) => kind,
-            None if self.at(&[home, "factor"]).is_some() => {
-                return Err(self.wrong(&format!("expected {home}.rope_type beside {home}.factor, found none")));
+        let name = match name {
+            Some(name) => name,
+            None if self.at(&below(home, "factor")).is_some() => {
+                let place = home.join(".");
+                return Err(self.wrong(&format!("expected {place}.rope_type beside {place}.factor, found none")));
             }
             None => "default".into(),
         };
-        let settings: &[&str] = match kind.as_str() {
-            "linear" => &["factor"],
-            "llama3" => &["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"],
-            _ => &[],
+        let Some(scaling) = SCALINGS.iter().find(|scaling| scaling.names.contains(&name.as_str())) else {
+            let known: Vec<&str> = SCALINGS.iter().map(|scaling| scaling.names[0]).collect();
+            let message = format!("{name:?} scaling of rotary embeddings cannot be built by this version");
+            let diagnostic = Diagnostic::error("M0008", message)
+                .label(self.span, "")
+                .note(format!("{}.rope_type in {}", home.join("."), self.elaborator.config.file))
+                .help(format!("those that can: {}", known.join(", ")));
+            return Err(self.elaborator.report(diagnostic));
         };
-        if KINDS.contains(&kind.as_str()) {
-            self.check_settings(home, &kind, settings)?;
-        }
-        match kind.as_str() {
-            "default" => self.rounded(&base),
-            "linear" => {
-                let factor = self.positive(home, "factor")?;
-                let scaled: Vec<f64> = base.iter().map(|frequency| frequency / factor).collect();
-                self.rounded(&scaled)
-            }
-            "llama3" => {
-                let factor = self.positive(home, "factor")?;
-                let low = self.positive(home, "low_freq_factor")?;
-                let high = self.positive(home, "high_freq_factor")?;
-                let original = self.positive(home, "original_max_position_embeddings")?;
-                if high <= low {
-                    let message = format!("expected high_freq_factor above low_freq_factor {low}, found {high}");
-                    return Err(self.wrong(&message));
-                }
-                let scale = |&frequency: &f64| {
-                    let wavelength = 2.0 * std::f64::consts::PI / frequency;
-                    if wavelength < original / high {
-                        frequency
-                    } else if wavelength > original / low {
-                        frequency / factor
-                    } else {
-                        let smooth = (original / wavelength - low) / (high - low);
-                        (1.0 - smooth) * frequency / factor + smooth * frequency
-                    }
-                };
-                let scaled: Vec<f64> = base.iter().map(scale).collect();
-                self.rounded(&scaled)
-            }
-            other => {
-                let message = format!("{other:?} scaling of rotary embeddings cannot be built by this version");
-                let diagnostic = Diagnostic::error("M0008", message)
-                    .label(self.span, "")
-                    .note(format!("{home}.rope_type in {}", self.elaborator.config.file))
-                    .help(format!("those that can: {}", KINDS.join(", ")));
-                Err(self.elaborator.report(diagnostic))
-            }
-        }
+        self.check_settings(home, &name, scaling.settings)?;
+        (scaling.build)(&mut Settings { reader: self, home }, base)
     }
 
-    /// The key that holds the settings, in either spelling: an object of plain values.
-    fn home(&mut self) -> Result<Option<&'static str>, Reported> {
-        if let [Some(new), Some(old)] = ["rope_parameters", "rope_scaling"].map(|key| self.at(&[key]))
+    /// Where the settings are, in either spelling: an object of plain values.
+    fn home(&mut self, layer_type: Option<&str>) -> Result<Option<Vec<String>>, Reported> {
+        let keys = ["rope_parameters", "rope_scaling"].map(str::to_string);
+        if let [Some(new), Some(old)] = keys.each_ref().map(|key| self.at(std::slice::from_ref(key)))
             && new != old
         {
             return Err(self.wrong("expected rope_parameters or rope_scaling, found both, and they differ"));
         }
-        for key in ["rope_parameters", "rope_scaling"] {
-            match self.at(&[key]) {
-                None => {}
-                Some(Json::Object(settings)) => {
-                    if let Some((inner, _)) = settings.iter().find(|(_, value)| value.is_object()) {
-                        let message = format!("settings of its own for `{inner}` cannot be built by this version");
-                        let diagnostic = Diagnostic::error("M0008", message)
-                            .label(self.span, "")
-                            .note(format!("{key}.{inner} in {}", self.elaborator.config.file));
-                        return Err(self.elaborator.report(diagnostic));
-                    }
-                    return Ok(Some(key));
-                }
+        for key in keys {
+            let settings = match self.at(std::slice::from_ref(&key)) {
+                None => continue,
+                Some(Json::Object(settings)) => settings,
                 Some(other) => return Err(self.wrong(&format!("expected an object at {key}, found {other}"))),
-            }
+            };
+            let types: Vec<&str> =
+                settings.iter().filter(|(_, value)| value.is_object()).map(|(name, _)| name.as_str()).collect();
+            return match layer_type {
+                _ if types.is_empty() => Ok(Some(vec![key])),
+                Some(name) if types.contains(&name) => Ok(Some(vec![key, name.to_string()])),
+                Some(name) if settings.contains_key(name) => Ok(None),
+                Some(name) => {
+                    let message = format!("expected settings for {name:?} at {key}, found some for {}", types.join(", "));
+                    Err(self.wrong(&message))
+                }
+                None => {
+                    let message = format!(
+                        "{key} has settings of its own for {}: which are meant is told by `layer_type`",
+                        types.join(", ")
+                    );
+                    Err(self.wrong(&message))
+                }
+            };
         }
         Ok(None)
     }
 
     /// Refuses settings that this kind of scaling does not have: each would change what the model computes.
-    fn check_settings(&mut self, home: &str, kind: &str, known: &[&str]) -> Result<(), Reported> {
-        let Some(Json::Object(settings)) = self.at(&[home]) else { return Ok(()) };
+    fn check_settings(&mut self, home: &[String], name: &str, known: &[&str]) -> Result<(), Reported> {
+        let Some(Json::Object(settings)) = self.at(home) else { return Ok(()) };
         let shared = ["rope_type", "type", "rope_theta"];
         for (key, value) in &settings {
-            let whole = key == "partial_rotary_factor" && value.as_f64() == Some(1.0);
-            if whole {
-                self.at(&[home, key]);
+            if key == "partial_rotary_factor" && !known.contains(&key.as_str()) {
+                // The definition reads it, as it says of how much of a head the rotary width is; a whole needs no reader.
+                if value.as_f64() == Some(1.0) {
+                    self.at(&below(home, key));
+                }
             } else if !value.is_null() && !known.contains(&key.as_str()) && !shared.contains(&key.as_str()) {
-                let message = format!("{home}.{key} = {value} cannot be built by this version for {kind:?} scaling");
+                let place = home.join(".");
+                let message = format!("{place}.{key} = {value} cannot be built by this version for {name:?} scaling");
                 let diagnostic = Diagnostic::error("M0008", message)
                     .label(self.span, "")
                     .note(format!("in {}", self.elaborator.config.file));
@@ -181,9 +223,8 @@ impl Reader<'_, '_> {
     }
 
     /// A value that is there and not null; it counts as read.
-    fn at(&mut self, keys: &[&str]) -> Option<Json> {
-        let mut path = self.root.clone();
-        path.extend(keys.iter().map(|key| (*key).to_string()));
+    fn at(&mut self, keys: &[String]) -> Option<Json> {
+        let path = [&self.root[..], keys].concat();
         let value = self.elaborator.config.get(&path).filter(|value| !value.is_null())?.clone();
         if !value.is_object() {
             self.elaborator.mark_read(&path.join("."));
@@ -196,7 +237,7 @@ impl Reader<'_, '_> {
         self.elaborator.error("M0002", self.span, format!("{file}: {message}"))
     }
 
-    fn number(&mut self, keys: &[&str]) -> Result<Option<f64>, Reported> {
+    fn number(&mut self, keys: &[String]) -> Result<Option<f64>, Reported> {
         match self.at(keys) {
             None => Ok(None),
             Some(value) => match value.as_f64() {
@@ -206,19 +247,120 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn positive(&mut self, home: &str, key: &str) -> Result<f64, Reported> {
-        match self.number(&[home, key])? {
-            Some(number) if number > 0.0 && number.is_finite() => Ok(number),
-            Some(number) => Err(self.wrong(&format!("expected {home}.{key} above 0, found {number}"))),
-            None => Err(self.wrong(&format!("expected a number at {home}.{key}, found none"))),
-        }
-    }
-
-    fn text(&mut self, keys: &[&str]) -> Result<Option<String>, Reported> {
+    fn text(&mut self, keys: &[String]) -> Result<Option<String>, Reported> {
         match self.at(keys) {
             None => Ok(None),
             Some(Json::String(text)) => Ok(Some(text)),
             Some(value) => Err(self.wrong(&format!("expected a string at {}, found {value}", keys.join(".")))),
         }
     }
+}
+
+/// The settings of one scaling.
+struct Settings<'s, 'r, 'a> {
+    reader: &'s mut Reader<'r, 'a>,
+    home: &'s [String],
+}
+
+impl Settings<'_, '_, '_> {
+    fn wrong(&mut self, message: &str) -> Reported {
+        self.reader.wrong(message)
+    }
+
+    fn place(&self, key: &str) -> String {
+        below(self.home, key).join(".")
+    }
+
+    fn number(&mut self, key: &str) -> Result<Option<f64>, Reported> {
+        self.reader.number(&below(self.home, key))
+    }
+
+    fn above_zero(&mut self, key: &str, number: Option<f64>) -> Result<Option<f64>, Reported> {
+        match number {
+            Some(number) if !(number > 0.0 && number.is_finite()) => {
+                let place = self.place(key);
+                Err(self.wrong(&format!("expected {place} above 0, found {number}")))
+            }
+            number => Ok(number),
+        }
+    }
+
+    /// A number above 0 that may be missing.
+    fn maybe_positive(&mut self, key: &str) -> Result<Option<f64>, Reported> {
+        let number = self.number(key)?;
+        self.above_zero(key, number)
+    }
+
+    /// A number above 0 that must be there.
+    fn positive(&mut self, key: &str) -> Result<f64, Reported> {
+        match self.maybe_positive(key)? {
+            Some(number) => Ok(number),
+            None => {
+                let place = self.place(key);
+                Err(self.wrong(&format!("expected a number at {place}, found none")))
+            }
+        }
+    }
+
+    fn bool(&mut self, key: &str) -> Result<Option<bool>, Reported> {
+        match self.reader.at(&below(self.home, key)) {
+            None => Ok(None),
+            Some(Json::Bool(value)) => Ok(Some(value)),
+            Some(other) => {
+                let place = self.place(key);
+                Err(self.wrong(&format!("expected true or false at {place}, found {other}")))
+            }
+        }
+    }
+
+    /// As many numbers above 0 as there are pairs.
+    fn factors(&mut self, key: &str, pairs: u64) -> Result<Vec<f64>, Reported> {
+        let place = self.place(key);
+        let found = self.reader.at(&below(self.home, key));
+        let Some(Json::Array(values)) = &found else {
+            let found = found.map_or("none".to_string(), |found| found.to_string());
+            return Err(self.wrong(&format!("expected a list of numbers at {place}, found {found}")));
+        };
+        let factors: Option<Vec<f64>> =
+            values.iter().map(|value| value.as_f64().filter(|factor| *factor > 0.0 && factor.is_finite())).collect();
+        match factors {
+            Some(factors) if factors.len() as u64 == pairs => Ok(factors),
+            _ => {
+                let found = values.len();
+                Err(self.wrong(&format!("expected {pairs} numbers above 0 at {place}, one for each pair, found {found} values")))
+            }
+        }
+    }
+
+    /// The longest text of the model, in positions.
+    fn max_positions(&mut self) -> Result<Option<f64>, Reported> {
+        let key = "max_position_embeddings";
+        let number = self.reader.number(&[key.to_string()])?;
+        self.above_zero(key, number)
+    }
+
+    /// The longest text that the model was first trained on: at the root of the config, beside the other settings, or the
+    /// longest text of the model.
+    fn original_positions(&mut self) -> Result<f64, Reported> {
+        let key = "original_max_position_embeddings";
+        let root = self.reader.number(&[key.to_string()])?;
+        let own = self.number(key)?;
+        let number = match root.or(own) {
+            None => self.max_positions()?,
+            number => self.above_zero(key, number)?,
+        };
+        match number {
+            Some(number) => Ok(number),
+            None => {
+                let place = self.place(key);
+                Err(self.wrong(&format!("expected a number at {place}, found none")))
+            }
+        }
+    }
+}
+
+fn below(path: &[String], key: &str) -> Vec<String> {
+    let mut path = path.to_vec();
+    path.push(key.to_string());
+    path
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use lathe_grammar::ast::Expr;
 
 use super::ModuleId;
-use crate::ir::{NodeId, RopeId};
+use crate::ir::{NodeId, RopeId, Shaped};
 
 /// The value is missing, and the reason has been reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +26,28 @@ pub(super) enum Value {
     List(Rc<Vec<Value>>),
     /// An object of config.json, by its path; the root is empty.
     Object(Vec<String>),
+    /// A stored tensor, or a part of it.
+    View(Rc<Shaped>),
     /// Frequencies of a rotary embedding.
     Rope(RopeId),
     /// A part of a module path that is no module itself: `model.layers`.
     Container(String),
     Module(ModuleId),
+    /// A part of a repeated module that each row has chosen for itself: `container.*.rest`.
+    Chosen(Rc<Chosen>),
     /// An activation.
     Node(NodeId),
+}
+
+/// A module of each child of a container, of which each row has chosen some.
+#[derive(Debug, Clone)]
+pub(super) struct Chosen {
+    /// Path of the container.
+    pub(super) container: String,
+    /// Path of the module below each child, with a dot in front; empty for the child itself.
+    pub(super) rest: String,
+    /// The choice.
+    pub(super) choice: NodeId,
 }
 
 impl Value {
@@ -48,6 +63,8 @@ impl Value {
             Value::List(values) => format!("a list of {}", values.len()),
             Value::Object(path) if path.is_empty() => "the whole config".into(),
             Value::Object(path) => format!("the object `{}` of config.json", path.join(".")),
+            Value::View(view) => format!("a stored tensor {:?}", view.shape()),
+            Value::Chosen(chosen) => format!("chosen modules `{}.*{}`", chosen.container, chosen.rest),
             Value::Rope(_) => "rotary frequencies".into(),
             Value::Container(path) => format!("the container `{path}`"),
             Value::Module(_) => "a module".into(),
@@ -86,6 +103,16 @@ impl<'a> Scope<'a> {
     /// A block whose assignments shadow the names of its parents: the graph's.
     pub(super) fn frontier(parent: &Rc<Self>) -> Rc<Self> {
         Rc::new(Scope { parent: Some(Rc::clone(parent)), frontier: true, names: RefCell::default() })
+    }
+
+    /// The scope of the model.
+    pub(super) fn root_of(self: &Rc<Self>) -> Rc<Self> {
+        self.parent.as_ref().map_or_else(|| Rc::clone(self), Scope::root_of)
+    }
+
+    /// Whether it is that of the model.
+    pub(super) fn is_root(&self) -> bool {
+        self.parent.is_none()
     }
 
     /// Binds a name in this block. False when the block already has it.

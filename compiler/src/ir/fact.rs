@@ -32,6 +32,8 @@ pub enum Dtype {
     Position,
     /// Numbers of rows.
     Row,
+    /// Numbers of things chosen from so many: experts.
+    Choice(u64),
     /// Real numbers; how they are stored is decided later.
     Real,
 }
@@ -82,12 +84,13 @@ impl Fact {
 
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.dtype {
-            Dtype::Token => "token[",
-            Dtype::Position => "position[",
-            Dtype::Row => "row[",
-            Dtype::Real => "real[",
-        })?;
+        match self.dtype {
+            Dtype::Token => f.write_str("token[")?,
+            Dtype::Position => f.write_str("position[")?,
+            Dtype::Row => f.write_str("row[")?,
+            Dtype::Choice(of) => write!(f, "choice({of})[")?,
+            Dtype::Real => f.write_str("real[")?,
+        }
         for (i, dim) in self.shape.iter().enumerate() {
             if i > 0 {
                 f.write_str(", ")?;

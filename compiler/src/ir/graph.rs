@@ -11,6 +11,7 @@ use petgraph::visit::EdgeRef;
 
 use super::fact::{Fact, Misfit};
 use super::op::{Op, RopeId};
+use super::view::View;
 
 /// Identity of a node; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,22 +32,11 @@ impl ParamId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TensorId(pub u32);
 
-/// Rows of a stored tensor. A tensor of one dimension is one row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Slice {
-    /// Which tensor.
-    pub tensor: TensorId,
-    /// First row.
-    pub first_row: u64,
-    /// How many rows.
-    pub rows: u64,
-}
-
 /// Where the values of a parameter come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Values {
-    /// Rows of a stored tensor.
-    Stored(Slice),
+    /// Elements of a stored tensor.
+    Stored(View),
     /// The checkpoint does not hold it: it is the other parameter, of the same shape.
     Tied(ParamId),
 }
@@ -56,7 +46,7 @@ pub enum Values {
 pub struct Param {
     /// Logical name: module path and `.weight` or `.bias`.
     pub name: String,
-    /// `[out, in]`, `[vocab, n]` or `[n]`.
+    /// `[out, in]`, `[vocab, n]`, `[n]`, or `[heads, n]` for gains of each head.
     pub shape: Vec<u64>,
     /// Where its values come from.
     pub values: Values,

@@ -25,10 +25,12 @@ mod op;
 mod print;
 mod read;
 mod verify;
+mod view;
 
 pub use edit::{Edit, NewNode, Operand};
 pub use fact::{Dim, Dtype, Fact, Misfit};
-pub use graph::{Graph, Node, NodeId, Param, ParamId, Slice, TensorId, Values};
+pub use graph::{Graph, Node, NodeId, Param, ParamId, TensorId, Values};
 pub use op::{Op, Real, RopeId};
 pub use read::{ReadError, read};
 pub use verify::{Invariant, Violation, verify};
+pub use view::{Axis, Shaped, View, ViewError};

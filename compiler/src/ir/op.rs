@@ -44,39 +44,65 @@ pub enum Op {
     Selection,
     /// A parameter, of the shape that its entry states.
     Param(ParamId),
-    /// table `[vocab, n]`, tokens `[T]` → `[T, n]`: the row of each token.
-    Embed,
+    /// table `[rows, n]`, tokens or positions `[T]` → `[T, n]`: the row of each, counted from `first`.
+    Embed {
+        /// The row of token or position 0.
+        first: u32,
+    },
     /// x `[…, in]`, W `[out, in]`, optional bias `[out]` → `[…, out]`: `x Wᵀ + b`.
     Linear,
+    /// x `[rows, in]` or `[rows, k, in]`, choice `[rows, k]`, W `[out, in]` of each expert, then, if any, the bias `[out]`
+    /// of each → `[rows, k, out]`: [`Op::Linear`] with the experts that a row has chosen (Shazeer et al. 2017, §2).
+    ExpertLinear {
+        /// How many there are to choose from.
+        experts: u32,
+    },
+    /// x `[…, n]` → the same: `x - mean(x)` over the last dimension.
+    Centre,
     /// x `[…, n]` → the same: `x / sqrt(mean(x²) + eps)` over the last dimension. RMSNorm without its gain (Zhang and
-    /// Sennrich 2019, eq. 4).
+    /// Sennrich 2019, eq. 4); after [`Op::Centre`], LayerNorm without gain and bias (Ba et al. 2016, eq. 3).
     Normalize {
         /// Added to the mean square.
         eps: Real,
     },
-    /// x `[…, n]`, g `[n]` → `x ⊙ g`.
-    Gain,
-    /// [`Op::Normalize`] followed by [`Op::Gain`], as one kernel: x `[…, n]`, g `[n]`.
-    RmsNorm {
+    /// x `[…, n]`, g `[n]`, or one for each head `[heads, n]` → `x ⊙ (offset + g)`.
+    Gain {
+        /// 1 where gains are stored as their difference from 1, else 0.
+        offset: Real,
+    },
+    /// x `[…, n]`, b `[n]`, or one for each head `[heads, n]` → `x + b`.
+    Shift,
+    /// As one kernel, x `[…, n]`, then g `[n]` if there is a gain, then b `[n]` if there is a shift: [`Op::Centre`] where
+    /// asked for, [`Op::Normalize`], [`Op::Gain`], [`Op::Shift`].
+    Norm {
+        /// Whether the mean is taken off first.
+        centre: bool,
         /// Added to the mean square.
         eps: Real,
+        /// The offset of the gain, if there is one.
+        gain: Option<Real>,
+        /// Whether there is a shift.
+        shift: bool,
     },
     /// x `[…, h·head_dim]` → `[…, h, head_dim]`; moves nothing.
     SplitHeads {
         /// Elements in a head.
         head_dim: u64,
     },
-    /// x `[…, h, head_dim]` → `[…, h·head_dim]`; moves nothing.
+    /// x `[T, h, head_dim]` → `[T, h·head_dim]`; moves nothing.
     MergeHeads,
     /// x `[T, heads, head_dim]`, positions `[T]` → the same: rotary embedding (Su et al. 2021, §3.2.2).
     Rope(RopeId),
-    /// q `[T, heads, d]`, k and v `[T, kv heads, d]` → `[T, heads, d]`: causal softmax attention over these and all
-    /// earlier positions; query head h reads key/value head `h / (heads / kv heads)`.
+    /// q `[T, heads, d]`, k and v `[T, kv heads, d]`, sinks `[heads]` if any → `[T, heads, d]`: causal softmax attention
+    /// over these and all earlier positions; query head h reads key/value head `h / (heads / kv heads)`. A sink is a
+    /// score that takes part in the softmax and has no value.
     Attention {
         /// Factor on q·k.
         scale: Real,
         /// A query at position p sees positions above `p - window` only.
         window: Option<u32>,
+        /// Scores s become `cap · tanh(s / cap)`.
+        softcap: Option<Real>,
     },
     /// x → `f(x)`, element by element.
     Unary(Unary),
@@ -84,6 +110,38 @@ pub enum Op {
     Binary(Binary),
     /// gate, value of one shape → `f(gate) · value`, as one kernel.
     Gated(Unary),
+    /// x → `factor · x + offset`, element by element.
+    Affine {
+        /// Multiplied.
+        factor: Real,
+        /// Added.
+        offset: Real,
+    },
+    /// x → `min(max(x, low), high)`, element by element.
+    Clamp {
+        /// Least value.
+        low: Option<Real>,
+        /// Largest value.
+        high: Option<Real>,
+    },
+    /// x → `cap · tanh(x / cap)`, element by element.
+    Softcap {
+        /// Above 0.
+        cap: Real,
+    },
+    /// x `[…, n]` → the same: `exp(x) / Σ exp(x)` over the last dimension.
+    Softmax,
+    /// x `[…, n]` → the same: `x / Σ x` over the last dimension.
+    NormalizeSum,
+    /// scores `[rows, n]` → the numbers `[rows, k]` of the k largest, largest first; of equal ones the lowest number.
+    TopK {
+        /// At most n.
+        k: u32,
+    },
+    /// x `[rows, n]`, choice `[rows, k]` of n → `[rows, k]`: the chosen elements.
+    Gather,
+    /// x `[rows, k, n]`, weights `[rows, k]` → `[rows, n]`: `Σ_j weights_j x_j`.
+    Combine,
     /// x `[T, …]`, selection `[S]` → `[S, …]`: the selected rows.
     Select,
     /// logits `[T or S, vocab]`: the result of the graph. Exactly one, and nobody uses it.
@@ -95,12 +153,37 @@ impl Op {
     pub fn arity(&self) -> (usize, usize) {
         match self {
             Op::Tokens | Op::Positions | Op::Selection | Op::Param(_) => (0, 0),
-            Op::Normalize { .. } | Op::SplitHeads { .. } | Op::MergeHeads | Op::Unary(_) | Op::Output => (1, 1),
-            Op::Embed | Op::Gain | Op::RmsNorm { .. } | Op::Rope(_) | Op::Binary(_) | Op::Gated(_) | Op::Select => {
-                (2, 2)
+            Op::Centre
+            | Op::Normalize { .. }
+            | Op::SplitHeads { .. }
+            | Op::MergeHeads
+            | Op::Unary(_)
+            | Op::Affine { .. }
+            | Op::Clamp { .. }
+            | Op::Softcap { .. }
+            | Op::Softmax
+            | Op::NormalizeSum
+            | Op::TopK { .. }
+            | Op::Output => (1, 1),
+            Op::Embed { .. }
+            | Op::Gain { .. }
+            | Op::Shift
+            | Op::Rope(_)
+            | Op::Binary(_)
+            | Op::Gated(_)
+            | Op::Gather
+            | Op::Combine
+            | Op::Select => (2, 2),
+            Op::Norm { gain, shift, .. } => {
+                let operands = 1 + usize::from(gain.is_some()) + usize::from(*shift);
+                (operands, operands)
             }
             Op::Linear => (2, 3),
-            Op::Attention { .. } => (3, 3),
+            Op::Attention { .. } => (3, 4),
+            Op::ExpertLinear { experts } => {
+                let experts = *experts as usize;
+                (experts.saturating_add(2), experts.saturating_mul(2).saturating_add(2))
+            }
         }
     }
 
@@ -111,45 +194,64 @@ impl Op {
             Op::Positions => "positions",
             Op::Selection => "selection",
             Op::Param(_) => "param",
-            Op::Embed => "embed",
+            Op::Embed { .. } => "embed",
             Op::Linear => "linear",
+            Op::ExpertLinear { .. } => "expert_linear",
+            Op::Centre => "centre",
             Op::Normalize { .. } => "normalize",
-            Op::Gain => "gain",
-            Op::RmsNorm { .. } => "rms_norm",
+            Op::Gain { .. } => "gain",
+            Op::Shift => "shift",
+            Op::Norm { centre: false, .. } => "rms_norm",
+            Op::Norm { centre: true, .. } => "layer_norm",
             Op::SplitHeads { .. } => "split_heads",
             Op::MergeHeads => "merge_heads",
             Op::Rope(_) => "rope",
             Op::Attention { .. } => "attention",
-            Op::Unary(Unary::Silu) => "silu",
-            Op::Binary(Binary::Add) => "add",
-            Op::Binary(Binary::Mul) => "mul",
-            Op::Gated(Unary::Silu) => "silu_mul",
+            Op::Unary(function) => function.name(),
+            Op::Binary(function) => function.name(),
+            Op::Gated(function) => gated_name(*function),
+            Op::Affine { .. } => "affine",
+            Op::Clamp { .. } => "clamp",
+            Op::Softcap { .. } => "softcap",
+            Op::Softmax => "softmax",
+            Op::NormalizeSum => "normalize_sum",
+            Op::TopK { .. } => "top_k",
+            Op::Gather => "gather",
+            Op::Combine => "combine",
             Op::Select => "select",
             Op::Output => "output",
         }
     }
 
-    /// True when row r of the result depends on row r of the first operand alone, and on parameters.
-    pub fn is_rowwise(&self) -> bool {
+    /// The operands that row r of the result depends on row r of, by slot; parameters apart, it depends on nothing else.
+    /// Empty for operations that mix rows, or have none to depend on.
+    pub fn rowwise(&self) -> &'static [u32] {
         match self {
             Op::Linear
+            | Op::Centre
             | Op::Normalize { .. }
-            | Op::Gain
-            | Op::RmsNorm { .. }
+            | Op::Gain { .. }
+            | Op::Shift
+            | Op::Norm { .. }
             | Op::SplitHeads { .. }
             | Op::MergeHeads
-            | Op::Unary(_) => true,
+            | Op::Unary(_)
+            | Op::Affine { .. }
+            | Op::Clamp { .. }
+            | Op::Softcap { .. }
+            | Op::Softmax
+            | Op::NormalizeSum
+            | Op::TopK { .. } => &[0],
+            Op::Binary(_) | Op::Gated(_) | Op::ExpertLinear { .. } | Op::Gather | Op::Combine => &[0, 1],
             Op::Tokens
             | Op::Positions
             | Op::Selection
             | Op::Param(_)
-            | Op::Embed
+            | Op::Embed { .. }
             | Op::Rope(_)
             | Op::Attention { .. }
-            | Op::Binary(_)
-            | Op::Gated(_)
             | Op::Select
-            | Op::Output => false,
+            | Op::Output => &[],
         }
     }
 
@@ -174,13 +276,18 @@ impl Op {
                 Some(param) => Ok(Fact::param(&param.shape)),
                 None => Err(Misfit { expected: "a parameter of the table".into(), found: format!("p{}", id.0) }),
             },
-            Op::Embed => {
-                let [table, tokens] = [operands[0], operands[1]];
-                let [Dim::Fixed(_), width] = table.shape[..] else {
-                    return Err(misfit("a table [vocab, n]".into(), table));
+            Op::Embed { first } => {
+                let [table, index] = [operands[0], operands[1]];
+                let [Dim::Fixed(rows), width @ Dim::Fixed(_)] = table.shape[..] else {
+                    return Err(misfit("a table [rows, n]".into(), table));
                 };
-                same(&Fact::tokens(Dim::Tokens), tokens)?;
-                Ok(Fact::real([tokens.shape[0], width]))
+                if *index != Fact::tokens(Dim::Tokens) && *index != Fact::positions(Dim::Tokens) {
+                    return Err(misfit("tokens or positions".into(), index));
+                }
+                if rows <= u64::from(*first) {
+                    return Err(misfit(format!("a table of more than {first} rows"), table));
+                }
+                Ok(Fact::real([index.shape[0], width]))
             }
             Op::Linear => {
                 let [x, weight] = [activation(operands[0])?, operands[1]];
@@ -197,13 +304,27 @@ impl Op {
                 *shape.last_mut().expect("activations have two dimensions or more") = Dim::Fixed(out);
                 Ok(Fact::real(shape))
             }
-            Op::Normalize { .. } | Op::Unary(_) => Ok(activation(operands[0])?.clone()),
-            Op::Gain | Op::RmsNorm { .. } => {
+            Op::ExpertLinear { experts } => infer_experts(*experts as usize, operands),
+            Op::Centre
+            | Op::Normalize { .. }
+            | Op::Unary(_)
+            | Op::Affine { .. }
+            | Op::Clamp { .. }
+            | Op::Softcap { .. }
+            | Op::Softmax
+            | Op::NormalizeSum => Ok(activation(operands[0])?.clone()),
+            Op::Gain { .. } | Op::Shift => {
+                let (x, vector) = (activation(operands[0])?, operands[1]);
+                let rank = vector.shape.len();
+                if !(1..x.shape.len()).contains(&rank) || x.shape[x.shape.len() - rank..] != vector.shape[..] {
+                    return Err(misfit(format!("a vector of the last dimensions of {x}"), vector));
+                }
+                Ok(x.clone())
+            }
+            Op::Norm { .. } => {
                 let x = activation(operands[0])?;
-                match x.last() {
-                    Some(width) => same(&Fact::param(&[width]), operands[1])?,
-                    None => return Err(misfit("an activation with a fixed last dimension".into(), x)),
-                };
+                let width = x.last().unwrap_or(0);
+                operands[1..].iter().try_for_each(|vector| same(&Fact::param(&[width]), vector).map(|_| ()))?;
                 Ok(x.clone())
             }
             Op::SplitHeads { head_dim } => {
@@ -247,6 +368,9 @@ impl Op {
                 if operands[1].shape[2] != Dim::Fixed(head_dim) {
                     return Err(misfit(format!("keys with head_dim {head_dim}"), operands[1]));
                 }
+                if let Some(sinks) = operands.get(3) {
+                    same(&Fact::param(&[q_heads]), sinks)?;
+                }
                 if q_heads % kv_heads != 0 {
                     return Err(misfit(
                         format!("query heads that are a multiple of {kv_heads} key heads"),
@@ -256,6 +380,28 @@ impl Op {
                 Ok(operands[0].clone())
             }
             Op::Binary(_) | Op::Gated(_) => same(activation(operands[0])?, operands[1]),
+            Op::TopK { k } => match activation(operands[0])?.shape[..] {
+                [rows, Dim::Fixed(n)] if *k > 0 && u64::from(*k) <= n => {
+                    Ok(Fact { dtype: Dtype::Choice(n), shape: vec![rows, Dim::Fixed((*k).into())] })
+                }
+                _ => Err(misfit(format!("scores [rows, n] of at least {k} elements"), operands[0])),
+            },
+            Op::Gather => {
+                let (x, [rows, k]) = (activation(operands[0])?, choice(operands[1])?);
+                match x.shape[..] {
+                    [x_rows, Dim::Fixed(n)] if x_rows == rows && operands[1].dtype == Dtype::Choice(n) => {
+                        Ok(Fact::real([rows, k]))
+                    }
+                    _ => Err(misfit(format!("as many elements as {} is of", operands[1]), x)),
+                }
+            }
+            Op::Combine => {
+                let [rows, Dim::Fixed(k), width] = activation(operands[0])?.shape[..] else {
+                    return Err(misfit("an activation [rows, k, n]".into(), operands[0]));
+                };
+                same(&Fact::real([rows, Dim::Fixed(k)]), operands[1])?;
+                Ok(Fact::real([rows, width]))
+            }
             Op::Select => {
                 let x = activation(operands[0])?;
                 if x.shape[0] != Dim::Tokens {
@@ -283,6 +429,61 @@ fn activation(fact: &Fact) -> Result<&Fact, Misfit> {
     } else {
         Err(Misfit { expected: "an activation [rows, ..]".into(), found: fact.to_string() })
     }
+}
+
+fn gated_name(function: Unary) -> &'static str {
+    match function {
+        Unary::Silu => "silu_mul",
+        Unary::Gelu => "gelu_mul",
+        Unary::GeluTanh => "gelu_tanh_mul",
+        Unary::GeluQuick => "gelu_quick_mul",
+        Unary::Relu => "relu_mul",
+        Unary::ReluSquared => "relu_squared_mul",
+        Unary::Sigmoid => "sigmoid_mul",
+        Unary::Tanh => "tanh_mul",
+    }
+}
+
+/// Rows and k of a choice.
+fn choice(fact: &Fact) -> Result<[Dim; 2], Misfit> {
+    match (fact.dtype, &fact.shape[..]) {
+        (Dtype::Choice(_), &[rows @ (Dim::Tokens | Dim::Selected), k @ Dim::Fixed(_)]) => Ok([rows, k]),
+        _ => Err(Misfit { expected: "a choice [rows, k]".into(), found: fact.to_string() }),
+    }
+}
+
+fn infer_experts(experts: usize, operands: &[&Fact]) -> Result<Fact, Misfit> {
+    let misfit = |expected: String, found: &Fact| Misfit { expected, found: found.to_string() };
+    let x = activation(operands[0])?;
+    let [rows, k] = choice(operands[1])?;
+    if operands[1].dtype != Dtype::Choice(experts as u64) {
+        return Err(misfit(format!("a choice of {experts} experts"), operands[1]));
+    }
+    let (weights, biases) = operands[2..].split_at(experts);
+    let Some((first, others)) = weights.split_first() else {
+        return Err(Misfit { expected: "one expert or more".into(), found: "none".into() });
+    };
+    let [Dim::Fixed(out), Dim::Fixed(input)] = first.shape[..] else {
+        return Err(misfit("a weight [out, in] of each expert".into(), first));
+    };
+    if let Some(other) = others.iter().find(|other| *other != first) {
+        return Err(misfit(format!("{first} for every expert"), other));
+    }
+    if !biases.is_empty() && biases.len() != experts {
+        return Err(Misfit { expected: format!("no bias or {experts}"), found: biases.len().to_string() });
+    }
+    if let Some(bias) = biases.iter().find(|bias| ***bias != Fact::param(&[out])) {
+        return Err(misfit(Fact::param(&[out]).to_string(), bias));
+    }
+    let fits = match x.shape[..] {
+        [x_rows, width] => x_rows == rows && width == Dim::Fixed(input),
+        [x_rows, x_k, width] => x_rows == rows && x_k == k && width == Dim::Fixed(input),
+        _ => false,
+    };
+    if !fits {
+        return Err(misfit(format!("[{rows}, {input}] or [{rows}, {k}, {input}] for a weight {first}"), x));
+    }
+    Ok(Fact::real([rows, k, Dim::Fixed(out)]))
 }
 
 /// Rows, heads and head_dim of an activation that is split into heads.

@@ -11,10 +11,11 @@
 
 use std::fmt;
 
-use lathe_runtime::program::{RopePairing, RopeTable};
+use lathe_runtime::program::{RopeGrowth, RopePairing, RopeTable};
 
 use super::graph::{Graph, NodeId, Param, Values};
 use super::op::Op;
+use super::view::View;
 
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,6 +42,18 @@ fn rope_table(f: &mut fmt::Formatter<'_>, index: usize, table: &RopeTable) -> fm
     for frequency in &table.inverse_frequencies {
         write!(f, " {frequency:?}")?;
     }
+    match &table.growth {
+        None => {}
+        Some(RopeGrowth::Switch { positions, inverse_frequencies }) => {
+            write!(f, " above {positions}")?;
+            for frequency in inverse_frequencies {
+                write!(f, " {frequency:?}")?;
+            }
+        }
+        Some(RopeGrowth::Dynamic { positions, factor, theta }) => {
+            write!(f, " dynamic {positions} factor {factor:?} theta {theta:?}")?;
+        }
+    }
     writeln!(f)
 }
 
@@ -48,11 +61,25 @@ fn param(f: &mut fmt::Formatter<'_>, index: usize, param: &Param) -> fmt::Result
     write!(f, "param p{index} {} {:?} ", param.name, param.shape)?;
     match &param.values {
         Values::Tied(other) => writeln!(f, "tied p{}", other.0),
-        Values::Stored(slice) => {
-            let end = slice.first_row.saturating_add(slice.rows);
-            writeln!(f, "tensor {} rows {}..{end}", slice.tensor.0, slice.first_row)
-        }
+        Values::Stored(view) => match rows_of(&param.shape, view) {
+            Some(rows) => writeln!(f, "tensor {} rows {}..{}", view.tensor.0, rows.start, rows.end),
+            None => {
+                write!(f, "tensor {} from {}", view.tensor.0, view.offset)?;
+                for axis in &view.axes {
+                    write!(f, " {}*{}", axis.size, axis.stride)?;
+                }
+                writeln!(f)
+            }
+        },
     }
+}
+
+/// The view as rows of the stored tensor, where it is that. A vector is one row.
+fn rows_of(shape: &[u64], view: &View) -> Option<std::ops::Range<u64>> {
+    let width = *shape.last()?;
+    let range = view.range().filter(|range| width > 0 && range.start.is_multiple_of(width))?;
+    let rows = range.start / width..range.end / width;
+    (view.elements() == shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size))?).then_some(rows)
 }
 
 fn node(f: &mut fmt::Formatter<'_>, graph: &Graph, id: NodeId) -> fmt::Result {
@@ -61,24 +88,56 @@ fn node(f: &mut fmt::Formatter<'_>, graph: &Graph, id: NodeId) -> fmt::Result {
     match &node.op {
         Op::Param(param) => write!(f, " p{}", param.0)?,
         Op::Rope(table) => write!(f, " r{}", table.0)?,
-        Op::Normalize { eps } | Op::RmsNorm { eps } => write!(f, " eps={eps}")?,
+        Op::Embed { first } if *first > 0 => write!(f, " first={first}")?,
+        Op::ExpertLinear { experts } => write!(f, " experts={experts}")?,
+        Op::Normalize { eps } => write!(f, " eps={eps}")?,
+        Op::Gain { offset } if offset.get() != 0.0 => write!(f, " offset={offset}")?,
+        Op::Norm { centre: _, eps, gain, shift } => {
+            write!(f, " eps={eps}")?;
+            if let Some(offset) = gain {
+                write!(f, " gain={offset}")?;
+            }
+            if *shift {
+                f.write_str(" shift")?;
+            }
+        }
         Op::SplitHeads { head_dim } => write!(f, " head_dim={head_dim}")?,
-        Op::Attention { scale, window } => {
+        Op::Attention { scale, window, softcap } => {
             write!(f, " scale={scale}")?;
             if let Some(window) = window {
                 write!(f, " window={window}")?;
             }
+            if let Some(softcap) = softcap {
+                write!(f, " softcap={softcap}")?;
+            }
         }
+        Op::Affine { factor, offset } => write!(f, " factor={factor} offset={offset}")?,
+        Op::Clamp { low, high } => {
+            if let Some(low) = low {
+                write!(f, " low={low}")?;
+            }
+            if let Some(high) = high {
+                write!(f, " high={high}")?;
+            }
+        }
+        Op::Softcap { cap } => write!(f, " cap={cap}")?,
+        Op::TopK { k } => write!(f, " k={k}")?,
         Op::Tokens
         | Op::Positions
         | Op::Selection
-        | Op::Embed
+        | Op::Embed { .. }
         | Op::Linear
-        | Op::Gain
+        | Op::Centre
+        | Op::Gain { .. }
+        | Op::Shift
         | Op::MergeHeads
         | Op::Unary(_)
         | Op::Binary(_)
         | Op::Gated(_)
+        | Op::Softmax
+        | Op::NormalizeSum
+        | Op::Gather
+        | Op::Combine
         | Op::Select
         | Op::Output => {}
     }

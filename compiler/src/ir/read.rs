@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use lathe_runtime::program::{Binary, RopePairing, RopeTable, Unary};
+use lathe_runtime::program::{Binary, RopeGrowth, RopePairing, RopeTable, Unary};
 
 use super::fact::{Dim, Dtype, Fact};
-use super::graph::{Graph, Node, NodeId, Param, ParamId, Slice, TensorId, Values};
+use super::graph::{Graph, Node, NodeId, Param, ParamId, TensorId, Values};
 use super::op::{Op, Real, RopeId};
+use super::view::{Axis, View};
 
 /// A line that is not as the printer writes it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,8 +110,24 @@ impl Reader {
                     "interleaved" => RopePairing::Interleaved,
                     other => return Err(format!("expected half or interleaved, found `{other}`")),
                 };
-                let inverse_frequencies = frequencies.iter().map(|text| number(text)).collect::<Result<_, _>>()?;
-                self.graph.add_rope_table(RopeTable { pairing, inverse_frequencies, amplitude: number(amplitude)? });
+                let reals = |texts: &[&str]| texts.iter().map(|text| number(text)).collect::<Result<_, String>>();
+                let end = frequencies.iter().position(|text| ["above", "dynamic"].contains(text));
+                let (frequencies, growth) = frequencies.split_at(end.unwrap_or(frequencies.len()));
+                let growth = match *growth {
+                    [] => None,
+                    ["above", positions, ref frequencies @ ..] => Some(RopeGrowth::Switch {
+                        positions: number(positions)?,
+                        inverse_frequencies: reals(frequencies)?,
+                    }),
+                    ["dynamic", positions, "factor", factor, "theta", theta] => Some(RopeGrowth::Dynamic {
+                        positions: number(positions)?,
+                        factor: number(factor)?,
+                        theta: number(theta)?,
+                    }),
+                    _ => return Err("expected `above N …` or `dynamic N factor F theta T`".into()),
+                };
+                let (inverse_frequencies, amplitude) = (reals(frequencies)?, number(amplitude)?);
+                self.graph.add_rope_table(RopeTable { pairing, inverse_frequencies, amplitude, growth });
                 Ok(())
             }
             ["param", ..] => {
@@ -119,7 +136,7 @@ impl Reader {
                     return Err("expected `param pN NAME [SHAPE]`".into());
                 };
                 let (shape, values) = shape.split_once(']').ok_or("expected `]`")?;
-                let shape = shape.split(',').map(|n| number(n.trim())).collect::<Result<_, _>>()?;
+                let shape: Vec<u64> = shape.split(',').map(|n| number(n.trim())).collect::<Result<_, _>>()?;
                 let values: Vec<&str> = values.split_whitespace().collect();
                 let values = match values[..] {
                     ["tied", other] => Values::Tied(ParamId(prefixed(other, "p")?)),
@@ -127,9 +144,20 @@ impl Reader {
                         let (first, end) = rows.split_once("..").ok_or("expected a range of rows")?;
                         let (first_row, end): (u64, u64) = (number(first)?, number(end)?);
                         let rows = end.checked_sub(first_row).ok_or("expected a range of rows")?;
-                        Values::Stored(Slice { tensor: TensorId(number(tensor)?), first_row, rows })
+                        let width = shape.last().copied().unwrap_or(1);
+                        let elements = |rows: u64| rows.checked_mul(width).ok_or("expected fewer than 2^64 elements");
+                        let tensor = TensorId(number(tensor)?);
+                        Values::Stored(View::contiguous(tensor, elements(first_row)?, elements(rows)?))
                     }
-                    _ => return Err("expected `tied pN` or `tensor N rows A..B`".into()),
+                    ["tensor", tensor, "from", offset, ref axes @ ..] => {
+                        let axis = |text: &&str| -> Result<Axis, String> {
+                            let (size, stride) = text.split_once('*').ok_or("expected axes as in `4*64`")?;
+                            Ok(Axis { size: number(size)?, stride: number(stride)? })
+                        };
+                        let axes = axes.iter().map(axis).collect::<Result<Vec<_>, _>>()?;
+                        Values::Stored(View::new(TensorId(number(tensor)?), number(offset)?, axes))
+                    }
+                    _ => return Err("expected `tied pN`, `tensor N rows A..B` or `tensor N from A …`".into()),
                 };
                 self.graph.add_param(Param { name: name.to_string(), shape, values });
                 Ok(())
@@ -153,27 +181,51 @@ fn op(name: &str, attributes: &[&str]) -> Result<Op, String> {
     let attribute = |key: &str| attributes.iter().find_map(|text| text.strip_prefix(key));
     let required = |key: &str| attribute(key).ok_or_else(|| format!("{name} needs `{key}…`"));
     let real = |key: &str| Ok::<_, String>(Real::new(number(required(key)?)?));
+    let maybe = |key: &str| attribute(key).map(|text| number(text).map(Real::new)).transpose();
+    let norm = |centre| {
+        let shift = attributes.contains(&"shift");
+        Ok::<_, String>(Op::Norm { centre, eps: real("eps=")?, gain: maybe("gain=")?, shift })
+    };
     Ok(match name {
         "tokens" => Op::Tokens,
         "positions" => Op::Positions,
         "selection" => Op::Selection,
         "param" => Op::Param(ParamId(number(required("p")?)?)),
-        "embed" => Op::Embed,
+        "embed" => Op::Embed { first: attribute("first=").map_or(Ok(0), number)? },
         "linear" => Op::Linear,
+        "expert_linear" => Op::ExpertLinear { experts: number(required("experts=")?)? },
+        "centre" => Op::Centre,
         "normalize" => Op::Normalize { eps: real("eps=")? },
-        "gain" => Op::Gain,
-        "rms_norm" => Op::RmsNorm { eps: real("eps=")? },
+        "gain" => Op::Gain { offset: maybe("offset=")?.unwrap_or(Real::new(0.0)) },
+        "shift" => Op::Shift,
+        "rms_norm" => norm(false)?,
+        "layer_norm" => norm(true)?,
         "split_heads" => Op::SplitHeads { head_dim: number(required("head_dim=")?)? },
         "merge_heads" => Op::MergeHeads,
         "rope" => Op::Rope(RopeId(number(required("r")?)?)),
-        "attention" => Op::Attention { scale: real("scale=")?, window: attribute("window=").map(number).transpose()? },
-        "silu" => Op::Unary(Unary::Silu),
-        "add" => Op::Binary(Binary::Add),
-        "mul" => Op::Binary(Binary::Mul),
-        "silu_mul" => Op::Gated(Unary::Silu),
+        "attention" => Op::Attention {
+            scale: real("scale=")?,
+            window: attribute("window=").map(number).transpose()?,
+            softcap: maybe("softcap=")?,
+        },
+        "affine" => Op::Affine { factor: real("factor=")?, offset: real("offset=")? },
+        "clamp" => Op::Clamp { low: maybe("low=")?, high: maybe("high=")? },
+        "softcap" => Op::Softcap { cap: real("cap=")? },
+        "softmax" => Op::Softmax,
+        "normalize_sum" => Op::NormalizeSum,
+        "top_k" => Op::TopK { k: number(required("k=")?)? },
+        "gather" => Op::Gather,
+        "combine" => Op::Combine,
         "select" => Op::Select,
         "output" => Op::Output,
-        other => return Err(format!("`{other}` is not an operation")),
+        other => {
+            let functions = || Unary::ALL.into_iter().map(|(_, function)| function);
+            let elementwise = functions()
+                .flat_map(|function| [Op::Unary(function), Op::Gated(function)])
+                .chain(Binary::ALL.into_iter().map(|(_, function)| Op::Binary(function)));
+            let mut found = elementwise.filter(|op| op.name() == other);
+            found.next().ok_or_else(|| format!("`{other}` is not an operation"))?
+        }
     })
 }
 
@@ -191,7 +243,10 @@ fn fact(text: &str) -> Result<Fact, String> {
         "position" => Dtype::Position,
         "row" => Dtype::Row,
         "real" => Dtype::Real,
-        other => return Err(format!("expected token, position, row or real, found `{other}`")),
+        other if other.starts_with("choice(") && other.ends_with(')') => {
+            Dtype::Choice(number(&other["choice(".len()..other.len() - 1])?)
+        }
+        other => return Err(format!("expected token, position, row, choice(n) or real, found `{other}`")),
     };
     Ok(Fact { dtype, shape })
 }

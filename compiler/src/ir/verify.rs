@@ -9,16 +9,18 @@
 //! 5. **Facts.** The fact of every node is the one that its operation infers from the facts of its operands.
 //! 6. **Parameters.** Every parameter node names an entry of the table, and no two entries have one name.
 //! 7. **Values.** A parameter that is tied refers to a stored parameter of the same shape; a stored one has as many
-//!    rows as its slice.
+//!    elements as its view.
 //! 8. **Numbers.** Attributes are finite, epsilons are not negative, windows are at least 1, tables of frequencies are
-//!    finite and not empty.
+//!    finite and not empty, and so is what they grow to.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use lathe_runtime::program::RopeGrowth;
+
 use super::fact::Fact;
 use super::graph::{Graph, NodeId, Values};
-use super::op::Op;
+use super::op::{Op, Real};
 
 /// The invariants by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,14 +128,32 @@ impl Verifier<'_> {
     }
 
     fn numbers(&mut self, id: NodeId) {
+        let finite = |real: &Real| real.get().is_finite();
         let wrong = match &self.graph.node(id).op {
-            Op::Normalize { eps } | Op::RmsNorm { eps } if !(eps.get().is_finite() && eps.get() >= 0.0) => {
+            Op::Normalize { eps } | Op::Norm { eps, .. } if !(finite(eps) && eps.get() >= 0.0) => {
                 format!("expected a finite epsilon of 0 or more, found {eps}")
             }
-            Op::Attention { scale, .. } if !scale.get().is_finite() => {
-                format!("expected a finite scale, found {scale}")
+            Op::Gain { offset } | Op::Norm { gain: Some(offset), .. } if !finite(offset) => {
+                format!("expected a finite offset, found {offset}")
             }
+            Op::Attention { scale, .. } if !finite(scale) => format!("expected a finite scale, found {scale}"),
             Op::Attention { window: Some(0), .. } => "expected a window of 1 or more, found 0".to_string(),
+            Op::Attention { softcap: Some(cap), .. } | Op::Softcap { cap } if !(finite(cap) && cap.get() > 0.0) => {
+                format!("expected a finite cap above 0, found {cap}")
+            }
+            Op::Affine { factor, offset } if !(finite(factor) && finite(offset)) => {
+                format!("expected a finite factor and offset, found {factor} and {offset}")
+            }
+            Op::Clamp { low: None, high: None } => "expected a bound to clamp to, found none".to_string(),
+            Op::Clamp { low, high } => {
+                let bounds = [low, high].into_iter().flatten();
+                let ordered = low.zip(*high).is_none_or(|(low, high)| low.get() <= high.get());
+                if bounds.clone().all(finite) && ordered {
+                    return;
+                }
+                let bounds: Vec<String> = bounds.map(Real::to_string).collect();
+                format!("expected finite bounds in order, found {}", bounds.join(" and "))
+            }
             _ => return,
         };
         self.report(Invariant::Numbers, Some(id), wrong);
@@ -144,6 +164,21 @@ impl Verifier<'_> {
             let finite = table.inverse_frequencies.iter().chain([&table.amplitude]).all(|value| value.is_finite());
             if !finite || table.inverse_frequencies.is_empty() {
                 let message = format!("r{index}: expected finite frequencies, at least one");
+                self.report(Invariant::Numbers, None, message);
+            }
+            let pairs = table.inverse_frequencies.len();
+            let grows = match &table.growth {
+                None => true,
+                Some(RopeGrowth::Switch { positions, inverse_frequencies: other }) => {
+                    *positions > 0 && other.len() == pairs && other.iter().all(|value| value.is_finite())
+                }
+                Some(RopeGrowth::Dynamic { positions, factor, theta }) => {
+                    let numbers = factor.is_finite() && *factor >= 1.0 && theta.is_finite() && *theta > 0.0;
+                    *positions > 0 && pairs > 1 && numbers
+                }
+            };
+            if !grows {
+                let message = format!("r{index}: expected growth by finite numbers for as many pairs");
                 self.report(Invariant::Numbers, None, message);
             }
         }
@@ -168,10 +203,13 @@ impl Verifier<'_> {
                     Some(_) => None,
                     None => Some(format!("p{index} is tied to p{}, which is not in the table", other.0)),
                 },
-                Values::Stored(slice) => {
-                    let rows = if param.shape.len() == 1 { 1 } else { param.shape.first().copied().unwrap_or(0) };
-                    (slice.rows != rows)
-                        .then(|| format!("p{index} has {rows} rows, found a slice of {} rows", slice.rows))
+                Values::Stored(view) => {
+                    let elements = param.shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size));
+                    let found = view.end().map(|_| view.elements()).filter(|&found| found > 0);
+                    (found.is_none() || elements != found).then(|| {
+                        let found = view.elements();
+                        format!("p{index} is {:?}, found a view of {found} elements", param.shape)
+                    })
                 }
             };
             if let Some(message) = wrong {

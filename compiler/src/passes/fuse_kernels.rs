@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! before   %3 normalize %2   %4 gain %3 g        after   %5 rms_norm %2 g
+//! before   %3 centre %2      %4 rms_norm %3 g    after   %5 layer_norm %2 g
+//! before   %3 layer_norm %2 g   %4 shift %3 b    after   %5 layer_norm %2 g b
 //! before   %6 silu %4        %7 mul %6 %5        after   %8 silu_mul %4 %5
 //! ```
 //!
-//! Before: any valid graph; the first of a pair has no other user. After: no such pair is left. The function is
-//! unchanged by definition: the fused operations are documented as these compositions. Cost: one pass over the
-//! activations less. It does not fuse across more than two operations.
+//! Before: any valid graph; the first of a pair has no other user. After: no such pair is left, so that a LayerNorm of
+//! four operations is one. The function is unchanged by definition: the fused operations are documented as these
+//! compositions. Cost: one pass over the activations less for each pair. Gains and shifts of each head are left alone:
+//! the kernel has one for all groups.
 
 use std::collections::BTreeSet;
 
@@ -21,21 +24,47 @@ pub(super) fn run(graph: &Graph, _plan: &Plan) -> Vec<Edit> {
     for (id, node) in graph.nodes() {
         let operands = graph.operands(id);
         let fused = match (&node.op, &operands[..]) {
-            (Op::Gain, &[x, gain]) => match single_use(graph, x) {
-                Some(Op::Normalize { eps }) => Some((x, Op::RmsNorm { eps: *eps }, gain)),
+            (Op::Normalize { eps }, &[x]) => match single_use(graph, x) {
+                Some(Op::Centre) => Some((x, Op::Norm { centre: true, eps: *eps, gain: None, shift: false }, vec![])),
+                _ => None,
+            },
+            (Op::Norm { centre: false, eps, gain, shift }, &[x, ref vectors @ ..]) => match single_use(graph, x) {
+                Some(Op::Centre) => {
+                    let op = Op::Norm { centre: true, eps: *eps, gain: *gain, shift: *shift };
+                    Some((x, op, vectors.to_vec()))
+                }
+                _ => None,
+            },
+            (Op::Gain { offset }, &[x, gain]) if is_of_all(graph, gain) => match single_use(graph, x) {
+                Some(Op::Normalize { eps }) => {
+                    let op = Op::Norm { centre: false, eps: *eps, gain: Some(*offset), shift: false };
+                    Some((x, op, vec![gain]))
+                }
+                Some(Op::Norm { centre, eps, gain: None, shift: false }) => {
+                    let op = Op::Norm { centre: *centre, eps: *eps, gain: Some(*offset), shift: false };
+                    Some((x, op, vec![gain]))
+                }
+                _ => None,
+            },
+            (Op::Shift, &[x, shift]) if is_of_all(graph, shift) => match single_use(graph, x) {
+                Some(Op::Norm { centre, eps, gain, shift: false }) => {
+                    let op = Op::Norm { centre: *centre, eps: *eps, gain: *gain, shift: true };
+                    let vectors = graph.operands(x).into_iter().skip(1).chain([shift]).collect();
+                    Some((x, op, vectors))
+                }
                 _ => None,
             },
             (Op::Binary(Binary::Mul), &[a, b]) if a != b => {
                 [(a, b), (b, a)].into_iter().find_map(|(gate, value)| match single_use(graph, gate) {
-                    Some(Op::Unary(function)) => Some((gate, Op::Gated(*function), value)),
+                    Some(Op::Unary(function)) => Some((gate, Op::Gated(*function), vec![value])),
                     _ => None,
                 })
             }
             _ => None,
         };
-        if let Some((first, op, second)) = fused {
+        if let Some((first, op, others)) = fused {
             let mut edit = Edit::new(format!("{} of {}", op.name(), node.label));
-            let operands = vec![Operand::Node(graph.operands(first)[0]), Operand::Node(second)];
+            let operands = [graph.operands(first)[0]].into_iter().chain(others).map(Operand::Node).collect();
             let new = edit.add(NewNode { op, operands, label: node.label.clone(), origin: node.origin });
             edit.replace(graph, id, new);
             edit.remove.push(first);
@@ -61,6 +90,11 @@ fn inputs(edit: &Edit) -> impl Iterator<Item = NodeId> {
         Operand::Node(id) => Some(*id),
         Operand::New(_) => None,
     })
+}
+
+/// Whether a vector is one for all groups that a norm takes together.
+fn is_of_all(graph: &Graph, vector: NodeId) -> bool {
+    graph.node(vector).fact.shape.len() == 1
 }
 
 /// The operation of a node that has exactly one user.

@@ -21,7 +21,7 @@ pub(super) fn run(graph: &Graph, _plan: &Plan) -> Vec<Edit> {
         return Vec::new();
     }
     let mut user = output;
-    while graph.node(value).op.is_rowwise() && graph.users(value).len() == 1 {
+    while graph.node(value).op.rowwise() == [0] && graph.users(value).len() == 1 {
         user = value;
         value = graph.operands(value)[0];
     }

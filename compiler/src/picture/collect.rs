@@ -7,7 +7,7 @@ use super::{Content, ModuleNote};
 use crate::elaborate::{Elaborated, ModuleId};
 use crate::ir::{Fact, Graph, NodeId, Op, ParamId};
 use lathe_grammar::pattern::Kind;
-use lathe_runtime::program::{Binary, Unary};
+use lathe_runtime::program::Binary;
 
 /// Something to draw, before layers are folded.
 #[derive(Debug)]
@@ -82,24 +82,41 @@ fn shown(graph: &Graph, id: NodeId) -> Shown {
     match &graph.node(id).op {
         Op::Param(_) | Op::Positions | Op::Selection => Shown::Hidden,
         Op::SplitHeads { .. } | Op::MergeHeads => Shown::Through,
-        // A norm is one module, though two nodes.
-        Op::Normalize { .. } => match graph.users(id)[..] {
-            [(user, _)] if graph.node(user).op == Op::Gain => Shown::Through,
+        // A norm is one module, though up to four nodes.
+        Op::Centre | Op::Normalize { .. } | Op::Gain { .. } => match graph.users(id)[..] {
+            [(user, 0)] if continues_norm(&graph.node(id).op, &graph.node(user).op) => Shown::Through,
             _ => Shown::Drawn,
         },
         Op::Tokens
-        | Op::Embed
+        | Op::Embed { .. }
         | Op::Linear
-        | Op::Gain
-        | Op::RmsNorm { .. }
+        | Op::ExpertLinear { .. }
+        | Op::Shift
+        | Op::Norm { .. }
         | Op::Rope(_)
         | Op::Attention { .. }
         | Op::Unary(_)
         | Op::Binary(_)
         | Op::Gated(_)
+        | Op::Affine { .. }
+        | Op::Clamp { .. }
+        | Op::Softcap { .. }
+        | Op::Softmax
+        | Op::NormalizeSum
+        | Op::TopK { .. }
+        | Op::Gather
+        | Op::Combine
         | Op::Select
         | Op::Output => Shown::Drawn,
     }
+}
+
+/// Whether an operation is a part of a norm that goes on with its user.
+fn continues_norm(op: &Op, user: &Op) -> bool {
+    matches!(
+        (op, user),
+        (Op::Centre, Op::Normalize { .. }) | (Op::Normalize { .. }, Op::Gain { .. }) | (Op::Gain { .. }, Op::Shift)
+    )
 }
 
 fn module_content(model: &Elaborated, id: ModuleId, layer: Option<LayerPath<'_>>, note: &ModuleNote) -> Content {
@@ -136,7 +153,6 @@ fn operation_content(graph: &Graph, id: NodeId) -> Content {
     };
     let name = match &node.op {
         Op::Output => "logits",
-        Op::Unary(Unary::Silu) => "silu",
         op => op.name(),
     };
     Content::Operation { name, details }

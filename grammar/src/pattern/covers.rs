@@ -108,7 +108,7 @@ impl Alternative<'_> {
         let covers_one =
             |segment: &Segment, other: &Segment| effort.spend(segment.steps(other)) && segment.covers(other);
         self.kind.is_none_or(|kind| other.kind == Some(kind))
-            && !(self.leaves_norms_out && other.kind == Some(Kind::Norm))
+            && !(self.leaves_norms_out && other.kind.is_some_and(|kind| !kind.takes_format()))
             && wildcard_matches(&self.segments, &other.segments, false, is_any, covers_one)
     }
 }
