@@ -20,12 +20,12 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use lathe_compiler::definition;
 use lathe_compiler::elaborate::{TieCandidate, lint};
 use lathe_compiler::ir::{self, Invariant, Op, ParamId};
 use lathe_compiler::passes::{Options, PIPELINE, run_passes};
 use lathe_compiler::plan::{Finding, Plan, Tie};
-use lathe_grammar::ast::File;
-use lathe_grammar::diag::Diagnostic;
+use lathe_compiler::spec::{Entry, NoFiles, Place};
 use lathe_grammar::span::{SourceId, Sources, Span};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -211,9 +211,10 @@ fn definitions_alone() {
         assert_eq!(stage(path, text), "lint");
         let mut sources = Sources::new();
         let source = sources.add(support::name(path), without_marks(text, Comment::Slashes));
-        let parsed = lathe_grammar::parse(&sources, source);
-        assert!(parsed.diagnostics.is_empty(), "{}: {:?}", path.display(), parsed.diagnostics);
-        let found: Vec<Diagnostic> = parsed.file.iter().flat_map(File::models).flat_map(lint).collect();
+        let entry = Entry { source, place: Place::File(support::name(path).into()), name: None };
+        let mut found = Vec::new();
+        let models = definition::load(&entry, true, &mut sources, &NoFiles, &mut found);
+        found.extend(models.iter().flat_map(lint));
         with_marks(&sources, source, Comment::Slashes, &found, path)
     });
 }

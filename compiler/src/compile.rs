@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use lathe_grammar::ast::{DeclKind, File, ItemKind, Model};
-use lathe_grammar::diag::{Diagnostic, nearest};
-use lathe_grammar::span::{SourceId, Sources};
+use lathe_grammar::diag::Diagnostic;
+use lathe_grammar::span::Sources;
 use lathe_runtime::program::{PROGRAM_FILE, ProgramError};
 
 use crate::artifact::{ArtifactError, LOCK_FILE, Lock, REPORT_FILE, Report, ReportedModule, Staging};
+use crate::definition;
+pub use crate::definition::architectures;
 use crate::elaborate::{Elaborated, elaborate};
 use crate::lower::{LowerError, Lowered, lower};
 use crate::model::{Checkpoint, unread_keys};
@@ -53,10 +54,10 @@ pub struct Input<'a> {
     pub spec: &'a Entry,
     /// Values that replace those of the spec, as `NAME=VALUE`.
     pub overrides: &'a [String],
-    /// Reads the files that the spec names.
+    /// Reads the files that the spec and the definition name.
     pub files: &'a dyn Files,
     /// A definition to use in place of the shipped ones.
-    pub model: Option<SourceId>,
+    pub model: Option<&'a Entry>,
     /// The checkpoint.
     pub checkpoint: &'a Checkpoint,
     /// Whether config keys that nobody reads are errors.
@@ -162,7 +163,7 @@ pub fn plan(input: Input<'_>, sources: &mut Sources) -> Result<Planned, Vec<Diag
     let Input { spec, overrides, files, model, checkpoint, strict } = input;
     let mut diagnostics = Vec::new();
     let spec = load_specs(spec, false, overrides, files, sources, &mut diagnostics).pop();
-    let model = define(model, checkpoint, strict, sources, &mut diagnostics);
+    let model = define(model.map(|entry| (entry, files)), checkpoint, strict, sources, &mut diagnostics);
     let (Some(spec), Some(model)) = (&spec, model) else {
         diagnostics.extend(spec.iter().flat_map(Spec::unbuilt));
         return Err(diagnostics);
@@ -188,9 +189,10 @@ pub fn plan_on(
     (plan, unbuilt)
 }
 
-/// Evaluates the definition of a checkpoint. `None` when there are mistakes, which are added to `diagnostics`.
+/// Evaluates the definition of a checkpoint: the one that is given, with what reads the files that it names, or the shipped
+/// one. `None` when there are mistakes, which are added to `diagnostics`.
 pub fn define(
-    definition: Option<SourceId>,
+    definition: Option<(&Entry, &dyn Files)>,
     checkpoint: &Checkpoint,
     strict: bool,
     sources: &mut Sources,
@@ -198,12 +200,10 @@ pub fn define(
 ) -> Option<Elaborated> {
     let mut found = Vec::new();
     let definition = match definition {
-        Some(source) => only_model(parse(sources, source, &mut found), &mut found),
-        None => shipped_definition(sources, checkpoint, &mut found),
+        Some((entry, files)) => definition::load(entry, false, sources, files, &mut found).pop(),
+        None => definition::shipped(sources, checkpoint, &mut found),
     };
-    let entry = lathe_specs::BOOKKEEPING;
-    let source = sources.add(format!("library:{}", entry.path), entry.text);
-    let bookkeeping = parse(sources, source, &mut found).as_ref().and_then(first_model);
+    let bookkeeping = definition::bookkeeping(sources, &mut found);
     found.extend(already_quantized(checkpoint));
     let is_right = !found.iter().any(Diagnostic::is_error);
     diagnostics.append(&mut found);
@@ -325,86 +325,6 @@ fn report(model: &Elaborated, plan: &Plan, warnings: &[Diagnostic], outcome: Out
         bytes_written: outcome.bytes_written,
         warnings: warnings.iter().map(|warning| format!("{}: {}", warning.code, warning.message)).collect(),
     }
-}
-
-fn parse(sources: &Sources, source: SourceId, diagnostics: &mut Vec<Diagnostic>) -> Option<File> {
-    let parsed = lathe_grammar::parse(sources, source);
-    diagnostics.extend(parsed.diagnostics);
-    parsed.file
-}
-
-fn first_model(file: &File) -> Option<Model> {
-    file.models().next().cloned()
-}
-
-/// The one model that a file of a definition holds.
-fn only_model(file: Option<File>, diagnostics: &mut Vec<Diagnostic>) -> Option<Model> {
-    let file = file?;
-    // A parse error that swallowed the model has been reported and says more.
-    if diagnostics.iter().any(Diagnostic::is_error) {
-        return None;
-    }
-    for item in &file.items {
-        let other = match &item.kind {
-            ItemKind::Model(_) => continue,
-            ItemKind::Spec(spec) => spec.name.span,
-            ItemKind::Let(binding) => binding.span,
-            ItemKind::Use(path) => path.span,
-        };
-        let message = "expected one model and nothing else in the file of a definition";
-        diagnostics.push(Diagnostic::error("S0002", message).label(other, ""));
-    }
-    let models: Vec<&Model> = file.models().collect();
-    if let [only] = models[..] {
-        return Some(only.clone());
-    }
-    let message = format!("expected one model in this file, found {}", models.len());
-    diagnostics.push(Diagnostic::error("S0002", message).label(file.version.span, ""));
-    None
-}
-
-/// The shipped definition that lists the checkpoint's architecture.
-fn shipped_definition(
-    sources: &mut Sources,
-    checkpoint: &Checkpoint,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<Model> {
-    let wanted = checkpoint.config.architectures();
-    let mut known = BTreeSet::new();
-    for entry in lathe_specs::MODELS {
-        let source = sources.add(format!("library:{}", entry.path), entry.text);
-        let Some(model) = parse(sources, source, diagnostics).as_ref().and_then(first_model) else { continue };
-        let names = architectures(&model);
-        if wanted.iter().any(|wanted| names.iter().any(|name| name == wanted)) {
-            return Some(model);
-        }
-        known.extend(names);
-    }
-    let file = checkpoint.config.file.clone();
-    let message = match wanted.first() {
-        Some(name) => format!("{file}: no shipped definition describes the architecture `{name}`"),
-        None => format!("{file}: expected a list `architectures`, found none"),
-    };
-    let name = wanted.first().copied().unwrap_or("NAME");
-    let mut diagnostic = Diagnostic::error("C0012", message).file(file).help(format!(
-        "write a definition, which is data: `lathe 1` and `model NAME {{ architectures \"{name}\" … }}`, as for a model \
-         that `lathe list models` shows; pass it with `--model-def FILE`"
-    ));
-    let known: Vec<String> = known.into_iter().collect();
-    if let Some(near) = wanted.first().and_then(|name| nearest(name, known.iter().map(String::as_str))) {
-        diagnostic = diagnostic.note(format!("the closest that is shipped is `{near}`"));
-    }
-    diagnostics.push(diagnostic);
-    None
-}
-
-/// The architectures that a definition lists.
-pub fn architectures(model: &Model) -> Vec<String> {
-    let lists = model.body.iter().filter_map(|decl| match &decl.kind {
-        DeclKind::Architectures(names) => Some(names),
-        _ => None,
-    });
-    lists.flatten().map(|name| name.value.clone()).collect()
 }
 
 /// A checkpoint whose tensors are codes of some format cannot be read as numbers.

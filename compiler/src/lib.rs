@@ -15,6 +15,7 @@ pub mod artifact;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod compile;
+pub mod definition;
 pub mod elaborate;
 pub mod ir;
 pub mod lower;
@@ -30,4 +31,5 @@ pub mod schema;
 pub mod sites;
 pub mod source;
 pub mod spec;
+mod texts;
 mod units;

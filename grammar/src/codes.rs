@@ -244,22 +244,22 @@ pub static CODES: &[Code] = &[
     },
     Code {
         code: "S0002",
-        title: "a file that does not hold the one spec that is asked for",
-        explanation: "Where one spec is asked for, the file must hold exactly one, or the name must say which: \
-            `FILE#NAME`.",
+        title: "a file that does not hold the one spec or model that is asked for",
+        explanation: "Where one spec or one model definition is asked for, the file must hold exactly one, or the name \
+            must say which: `FILE#NAME`. Model definitions stand in files of their own.",
     },
     Code {
         code: "S0003",
         title: "imports or bases that lead back to themselves",
-        explanation: "A file uses itself through `use`, a spec builds on itself through `extends`, or a `let` on \
-            itself. The message shows the chain.",
+        explanation: "A file uses itself through `use`, a spec or model builds on itself through `extends`, or a `let` \
+            on itself. The message shows the chain.",
     },
     Code {
         code: "S0004",
         title: "a path that leads out of the folder",
-        explanation: "`use` and `extends` reach files in the folder of the spec that was asked for and below it, or in \
-            the shipped library. A path that leads out of either, an absolute one, or a link that points elsewhere is \
-            refused: what a spec does must follow from what is handed over with it.",
+        explanation: "`use` and `extends` reach files in the folder of the spec or model that was asked for and below \
+            it, or in the shipped library. A path that leads out of either, an absolute one, or a link that points \
+            elsewhere is refused: what a text does must follow from what is handed over with it.",
     },
     Code {
         code: "S0005",
@@ -270,9 +270,9 @@ pub static CODES: &[Code] = &[
     Code {
         code: "S0006",
         title: "a name that is not known",
-        explanation: "A `let`, a spec or a file is referred to that does not exist in this scope. Names come from the \
-            same file, from files that it names with `use`, from the spec that it extends, and, for specs, from the \
-            library.",
+        explanation: "A `let`, a spec, a model or a file is referred to that does not exist in this scope. Names come \
+            from the same file, from files that it names with `use`, from the spec that it extends, and, for specs and \
+            models, from the library.",
     },
     Code {
         code: "S0007",

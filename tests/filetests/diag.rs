@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use lathe_compiler::compile::{Input, load_specs, plan};
 use lathe_compiler::spec::{Entry, FileError, Files, Place};
 use lathe_grammar::codes::CODES;
-use lathe_grammar::span::{SourceId, Sources};
+use lathe_grammar::span::Sources;
 
 use super::marks::{Comment, with_marks, without_marks};
 use super::{check, head_in, synthetic_checkpoint};
@@ -71,7 +71,7 @@ fn wrong_specs() {
                     spec: &entry,
                     overrides: &overrides,
                     files: &Corpus,
-                    model: definition,
+                    model: definition.as_ref(),
                     checkpoint: &checkpoint,
                     strict: false,
                 };
@@ -91,9 +91,9 @@ fn wrong_specs() {
     });
 }
 
-fn definition(file: &str, sources: &mut Sources) -> SourceId {
+fn definition(file: &str, sources: &mut Sources) -> Entry {
     let text = files::read_text(&folder().join(file));
-    sources.add(file, text)
+    Entry { source: sources.add(file, text), place: Place::File(file.into()), name: None }
 }
 
 /// Names begin with a code that the file shows, or with `valid`, and then it shows none.

@@ -7,14 +7,14 @@ use lathe_compiler::model::Checkpoint;
 use lathe_compiler::passes;
 use lathe_compiler::spec::{Entry, NoFiles, Place};
 use lathe_grammar::diag::Diagnostic;
-use lathe_grammar::span::{SourceId, Sources};
+use lathe_grammar::span::Sources;
 
 /// The texts of a compilation.
 pub(crate) struct Texts {
     /// Every text, those of the library too once it has run.
     pub(crate) sources: Sources,
     spec: Entry,
-    model: Option<SourceId>,
+    model: Option<Entry>,
 }
 
 impl Texts {
@@ -36,14 +36,15 @@ impl Texts {
 
     /// With a model definition of its own.
     pub(crate) fn with_model(mut self, name: &str, text: &str) -> Self {
-        self.model = Some(self.sources.add(name, text));
+        let source = self.sources.add(name, text);
+        self.model = Some(Entry { source, place: Place::File(name.into()), name: None });
         self
     }
 
     /// Runs every stage up to packing.
     pub(crate) fn prepare(&mut self, checkpoint: &Checkpoint) -> Result<Prepared, CompileError> {
         let Texts { sources, spec, model } = self;
-        let input = Input { spec, overrides: &[], files: &NoFiles, model: *model, checkpoint, strict: false };
+        let input = Input { spec, overrides: &[], files: &NoFiles, model: model.as_ref(), checkpoint, strict: false };
         prepare(input, sources, &passes::Options::default())
     }
 

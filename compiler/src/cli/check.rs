@@ -1,5 +1,6 @@
 //! `lathe check`
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lathe_grammar::ast::File;
@@ -8,9 +9,10 @@ use lathe_grammar::span::Sources;
 
 use super::render::Messages;
 use super::subject::{Subject, open_checkpoint};
-use super::texts::load_entry;
+use super::texts::{Disk, load_entry};
 use super::{Failure, bytes};
 use crate::compile::plan_on;
+use crate::definition;
 use crate::elaborate::lint;
 use crate::plan::ReportedPlan;
 use crate::spec::Spec;
@@ -36,16 +38,21 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     let parsed = lathe_grammar::parse(&sources, entry.source);
     let count = |items: fn(&File) -> usize| parsed.file.as_ref().map_or(0, items);
     let (specs, models) = (count(|file| file.specs().count()), count(|file| file.models().count()));
-    let is_definition = specs == 0 && models > 0 && entry.name.is_none();
+    let is_definition = specs == 0 && models > 0;
     refuse_idle_options(arguments, is_definition)?;
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
     let mut facts: Vec<String> = Vec::new();
     match checkpoint {
         None if is_definition => {
-            diagnostics = parsed.diagnostics;
+            let models = definition::load(&entry, true, &mut sources, &Disk, &mut diagnostics);
             // What a mistake has cut out of the text cannot be missed in it.
             if !diagnostics.iter().any(Diagnostic::is_error) {
-                diagnostics.extend(parsed.file.iter().flat_map(File::models).flat_map(lint));
+                // Models of one base have its mistakes in common.
+                let mut seen = BTreeSet::new();
+                let place = |fault: &Diagnostic| fault.labels.first().map(|label| label.span);
+                let mut found: Vec<Diagnostic> = models.iter().flat_map(lint).collect();
+                found.retain(|fault| seen.insert((place(fault), fault.code, fault.message.clone())));
+                diagnostics.extend(found);
             }
         }
         None => {
@@ -55,7 +62,7 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
         Some(folder) => {
             let checkpoint = open_checkpoint(folder, &mut sources)?;
             if is_definition {
-                let model = subject.define(Some(entry.source), &checkpoint, &mut sources, &mut diagnostics);
+                let model = subject.define(Some(&entry), &checkpoint, &mut sources, &mut diagnostics);
                 facts.extend(model.map(|model| format!("model {} has {} modules", model.name, model.modules.len())));
             } else {
                 let checked = subject.specs(&entry, specs > 0, &mut sources, &mut diagnostics);

@@ -105,7 +105,7 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
             _ => None,
         },
     };
-    let input = arguments.subject.input(&spec, model, &checkpoint);
+    let input = arguments.subject.input(&spec, model.as_ref(), &checkpoint);
     let rewritten = match rewrite(input, &mut sources, &options) {
         Ok(rewritten) => rewritten,
         Err(error) => return Err(Failure::of(error, sources)),

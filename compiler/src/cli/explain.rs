@@ -70,7 +70,7 @@ fn explain_module(arguments: &Arguments, checkpoint: &Path, written: &str, messa
     let spec = load_entry(&arguments.subject_of, &mut sources)?;
     let definition = arguments.subject.definition(&mut sources)?;
     let checkpoint = open_checkpoint(checkpoint, &mut sources)?;
-    let planned = match plan(arguments.subject.input(&spec, definition, &checkpoint), &mut sources) {
+    let planned = match plan(arguments.subject.input(&spec, definition.as_ref(), &checkpoint), &mut sources) {
         Ok(planned) => planned,
         Err(diagnostics) => return Err(Failure::Input(sources, diagnostics)),
     };

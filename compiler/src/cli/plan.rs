@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     let never = AtomicBool::new(false);
     let packing = PackOptions { memory: arguments.memory, threads, interrupted: &never };
     let memory = peak_memory(&checkpoint, packing).map_err(|error| Failure::Run(error.to_string()))?;
-    let mut planned = match plan(arguments.subject.input(&spec, definition, &checkpoint), &mut sources) {
+    let mut planned = match plan(arguments.subject.input(&spec, definition.as_ref(), &checkpoint), &mut sources) {
         Ok(planned) => planned,
         Err(diagnostics) => return Err(Failure::Input(sources, diagnostics)),
     };

@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use lathe_grammar::diag::Diagnostic;
-use lathe_grammar::span::{SourceId, Sources};
+use lathe_grammar::span::Sources;
 
 use super::Failure;
-use super::texts::{Disk, load_file};
+use super::texts::{Disk, load_definition};
 use crate::compile::{Input, define, load_specs};
 use crate::elaborate::Elaborated;
 use crate::model::Checkpoint;
-use crate::spec::{Entry, Spec};
+use crate::spec::{Entry, Files, Spec};
 
 /// Options about the model and the values of a spec.
 #[derive(Debug, clap::Args)]
 pub(super) struct Subject {
-    /// Use this model definition in place of the shipped ones.
+    /// Use this model definition in place of the shipped ones; FILE#NAME is one of several in a file.
     #[arg(long, value_name = "FILE")]
     model_def: Option<PathBuf>,
     /// Replace a `let` or a setting of the spec, as in body.group=64 or "head=int8(per: channel)"; may be repeated.
@@ -28,8 +28,8 @@ pub(super) struct Subject {
 
 impl Subject {
     /// Reads the model definition, when there is one.
-    pub(super) fn definition(&self, sources: &mut Sources) -> Result<Option<SourceId>, Failure> {
-        self.model_def.as_deref().map(|path| load_file(path, sources)).transpose()
+    pub(super) fn definition(&self, sources: &mut Sources) -> Result<Option<Entry>, Failure> {
+        self.model_def.as_deref().map(|path| load_definition(path, sources)).transpose()
     }
 
     /// The first option that is given.
@@ -52,17 +52,18 @@ impl Subject {
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Result<Option<Elaborated>, Failure> {
         let definition = self.definition(sources)?;
-        Ok(self.define(definition, checkpoint, sources, diagnostics))
+        Ok(self.define(definition.as_ref(), checkpoint, sources, diagnostics))
     }
 
     /// Evaluates a definition, or the shipped one for it, on a checkpoint.
     pub(super) fn define(
         &self,
-        definition: Option<SourceId>,
+        definition: Option<&Entry>,
         checkpoint: &Checkpoint,
         sources: &mut Sources,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<Elaborated> {
+        let definition = definition.map(|entry| (entry, &Disk as &dyn Files));
         define(definition, checkpoint, self.strict, sources, diagnostics)
     }
 
@@ -81,7 +82,7 @@ impl Subject {
     pub(super) fn input<'a>(
         &'a self,
         spec: &'a Entry,
-        model: Option<SourceId>,
+        model: Option<&'a Entry>,
         checkpoint: &'a Checkpoint,
     ) -> Input<'a> {
         Input { spec, overrides: &self.set, files: &Disk, model, checkpoint, strict: self.strict }

@@ -34,10 +34,7 @@ pub(super) fn load_spec(name: &str, sources: &mut Sources) -> Result<SourceId, F
 
 /// A spec by file or library name; `FILE#NAME` is one of several in a file.
 pub(super) fn load_entry(name: &str, sources: &mut Sources) -> Result<Entry, Failure> {
-    let (file, spec) = match name.rsplit_once('#') {
-        Some((file, spec)) if !Path::new(name).is_file() => (file, Some(spec.to_owned())),
-        _ => (name, None),
-    };
+    let (file, spec) = split_name(name);
     let source = load_spec(file, sources)?;
     let place = match sources.get(source).name.strip_prefix(LIBRARY) {
         Some(path) if lathe_specs::SPECS.iter().any(|entry| entry.path == path) => Place::Library(path.to_owned()),
@@ -46,7 +43,24 @@ pub(super) fn load_entry(name: &str, sources: &mut Sources) -> Result<Entry, Fai
     Ok(Entry { source, place, name: spec })
 }
 
-/// Files that specs name, from the disk.
+/// A model definition by file; `FILE#NAME` is one of several in a file.
+pub(super) fn load_definition(written: &Path, sources: &mut Sources) -> Result<Entry, Failure> {
+    let (path, name) = match written.to_str().map(split_name) {
+        Some((path, name)) => (Path::new(path), name),
+        None => (written, None),
+    };
+    Ok(Entry { source: load_file(path, sources)?, place: Place::File(path.to_path_buf()), name })
+}
+
+/// The file and the name in `FILE#NAME`, unless all of it is the name of a file.
+fn split_name(written: &str) -> (&str, Option<String>) {
+    match written.rsplit_once('#') {
+        Some((file, name)) if !Path::new(written).is_file() => (file, Some(name.to_owned())),
+        _ => (written, None),
+    }
+}
+
+/// Files that specs and definitions name, from the disk.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Disk;
 

@@ -30,10 +30,12 @@ use lathe_grammar::pattern::Pattern;
 use lathe_grammar::span::{Span, Spanned};
 
 pub use formats::{FORMATS, Format, FormatKind, Granularity, Indivisible, Role};
-pub use load::{Entry, FileError, Files, Loaded, NoFiles, Place, load};
+pub use load::{Loaded, load};
 pub use overrides::{UNKNOWN_NAME, apply as apply_overrides};
 pub use parameters::{Parameter, Type};
 pub use rotations::{ROTATIONS, RotationKind, SITES, Site, SiteKind, Turn};
+
+pub use crate::texts::{Entry, FileError, Files, NoFiles, Place};
 
 use names::Names;
 

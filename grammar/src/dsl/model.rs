@@ -21,10 +21,6 @@ impl Walker {
                 _ => self.item_head(&part, &mut head),
             }
         }
-        if let Some(base) = &head.extends {
-            let fault = "`extends` is part of the language, but this version cannot build it between models";
-            self.report("M0008", base.span, fault);
-        }
         Some(Model { name: head.name?, extends: head.extends, body })
     }
 
