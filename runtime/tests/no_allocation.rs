@@ -8,10 +8,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::testing::{Sizes, program};
+use common::testing::{Sizes, expert_program, program};
 use lathe_runtime::artifact::Artifact;
 use lathe_runtime::backend::{Backend, CpuBackend, within};
 use lathe_runtime::exec::{Logits, SessionOptions};
+use lathe_runtime::program::Program;
 
 /// Counts the allocations of all threads.
 struct Counting;
@@ -50,9 +51,16 @@ static ALLOCATOR: Counting = Counting;
 /// Large enough that kernels share their work among threads.
 const SIZES: Sizes = Sizes { vocabulary: 1000, hidden: 512, head_dim: 64, feed_forward: 1024 };
 
+/// One test, since the count is of the whole process.
 #[test]
 fn a_decode_step_allocates_nothing() {
-    let model = common::model(program(SIZES));
+    for program in [program(SIZES), expert_program(SIZES)] {
+        assert_decoding_allocates_nothing(program);
+    }
+}
+
+fn assert_decoding_allocates_nothing(program: Program) {
+    let model = common::model(program);
     let artifact = Artifact::open(model.path()).unwrap();
     let matrices = artifact.weights.matrices().unwrap();
     let tokens = common::tokens(50);

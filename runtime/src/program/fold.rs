@@ -33,10 +33,10 @@ pub(super) struct LayerIndex {
 }
 
 impl LayerIndex {
-    /// The label with the number of layer `layer` replaced by `{i}`, if it carries that number.
-    pub(super) fn template(&self, label: &str, layer: u32) -> Option<String> {
-        let rest = self.strip(label, layer)?;
-        Some(format!("{}{{i}}{rest}", self.prefix))
+    /// The label with the number of the first layer replaced by a letter in braces, if it carries that number.
+    pub(super) fn template(&self, label: &str, letter: char) -> Option<String> {
+        let rest = self.strip(label, self.first)?;
+        Some(format!("{}{{{letter}}}{rest}", self.prefix))
     }
 
     /// Whether `a` in layer `layer` and `b` in the next are the same but for the number.

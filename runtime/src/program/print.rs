@@ -3,6 +3,7 @@
 //! Snapshots are made of it, so it shows nothing that depends on the machine or the run.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use super::fold::{LayerIndex, Run, fold};
 use super::types::{
@@ -17,8 +18,8 @@ const MAX_LABEL_WIDTH: usize = 60;
 pub enum Layers {
     /// Every step of every layer.
     All,
-    /// Layers that are the same but for their index once, with how many there are. The steps shown are those of the
-    /// first of them, its index written `{i}`.
+    /// Layers that are the same but for their index once, with how many there are, and so the experts of a layer. The
+    /// steps shown are those of the first of them, its index written `{i}`, of an expert within a layer `{j}`.
     Folded,
 }
 
@@ -76,10 +77,10 @@ impl Listing<'_> {
     fn write_weights(&mut self) {
         let program = self.program;
         let labels: Vec<&str> = program.weights.iter().map(|weight| weight.name.as_str()).collect();
-        let runs = self.runs(&labels, |a, b, index, layer| {
+        let same = |a: usize, b: usize, index: &LayerIndex, layer: u32| {
             program.same_weight(WeightId(a as u32), WeightId(b as u32), index, layer)
-        });
-        self.write_runs("weights", &labels, &runs, |place, _| {
+        };
+        self.write_section("weights", &labels, &same, |place, _| {
             let weight = &program.weights[place];
             match stored_bytes(weight) {
                 Some(bytes) => format!("{} {:?}, {bytes} bytes", weight.format, weight.shape),
@@ -127,55 +128,94 @@ impl Listing<'_> {
         let program = self.program;
         let labels: Vec<&str> = program.steps.iter().map(|step| step.label.as_str()).collect();
         let writers = program.writers();
-        let runs = self.runs(&labels, |a, b, index, layer| program.same_step(a, b, index, layer, &writers));
-        self.write_runs("steps", &labels, &runs, |place, names| program.step_text(&program.steps[place].op, names));
+        let same = |a: usize, b: usize, index: &LayerIndex, layer: u32| program.same_step(a, b, index, layer, &writers);
+        self.write_section("steps", &labels, &same, |place, names| program.step_text(&program.steps[place].op, names));
     }
 
-    fn runs(&self, labels: &[&str], same: impl Fn(usize, usize, &LayerIndex, u32) -> bool) -> Vec<Run> {
-        match self.layers {
-            Layers::All => (0..labels.len()).map(Run::One).collect(),
-            Layers::Folded => fold(labels, same),
-        }
-    }
-
-    /// A section of labelled lines; `text` makes what follows the label.
-    fn write_runs(&mut self, title: &str, labels: &[&str], runs: &[Run], text: impl Fn(usize, &Names<'_>) -> String) {
+    /// A section of labelled items; `same` is that of [`fold`], `text` makes what follows a label.
+    fn write_section(&mut self, title: &str, labels: &[&str], same: &Same<'_>, text: impl Fn(usize, &Names) -> String) {
         self.line(format_args!("{title}"));
-        let shown = runs.iter().flat_map(|run| match run {
-            Run::One(place) => vec![labels[*place].to_owned()],
-            Run::Layers { start, period, index, .. } => {
-                labels[*start..start + period].iter().map(|label| Names(Some(index)).show(label)).collect()
+        let lines = match self.layers {
+            Layers::All => (0..labels.len()).map(|place| Line::Item { place, names: Names::default() }).collect(),
+            Layers::Folded => {
+                let mut lines = Vec::new();
+                fold_lines(title, labels, 0..labels.len(), &Names::default(), same, &mut lines);
+                lines
             }
-        });
-        let label_width = shown.map(|label| label.chars().count()).max().unwrap_or(0).min(MAX_LABEL_WIDTH);
-        for run in runs {
-            match run {
-                Run::One(place) => {
-                    let text = text(*place, &Names(None));
-                    self.line(format_args!("  {place:>4}  {:label_width$}  {text}", labels[*place]));
-                }
-                Run::Layers { start, period, count, index } => {
-                    let (layers, first) = (index.prefix.trim_end_matches('.'), index.first);
-                    let end = u64::from(first) + *count as u64;
-                    self.line(format_args!("  {layers}[{first}..{end}]: {count} times {period} {title}"));
-                    let names = Names(Some(index));
-                    for (place, label) in labels.iter().enumerate().skip(*start).take(*period) {
-                        let (label, text) = (names.show(label), text(place, &names));
-                        self.line(format_args!("  | {place:>4}  {label:label_width$}  {text}"));
-                    }
+        };
+        let label_length = |line: &Line| match line {
+            Line::Heading { .. } => 0,
+            Line::Item { place, names } => names.show(labels[*place]).chars().count(),
+        };
+        let label_width = lines.iter().map(label_length).max().unwrap_or(0).min(MAX_LABEL_WIDTH);
+        for line in lines {
+            match line {
+                Line::Heading { text, depth } => self.line(format_args!("  {}{text}", "| ".repeat(depth))),
+                Line::Item { place, names } => {
+                    let (bars, label) = ("| ".repeat(names.0.len()), names.show(labels[place]));
+                    self.line(format_args!("  {bars}{place:>4}  {label:label_width$}  {}", text(place, &names)));
                 }
             }
         }
     }
 }
 
-/// How names are shown: as they are, or with the index of the first layer of a run replaced.
-struct Names<'a>(Option<&'a LayerIndex>);
+type Same<'a> = dyn Fn(usize, usize, &LayerIndex, u32) -> bool + 'a;
 
-impl Names<'_> {
+/// A line of a section.
+enum Line {
+    /// What the lines behind a further bar are.
+    Heading {
+        text: String,
+        depth: usize,
+    },
+    Item {
+        place: usize,
+        names: Names,
+    },
+}
+
+/// The lines of some items: layers once, and in them experts once.
+fn fold_lines(
+    title: &str,
+    labels: &[&str],
+    items: Range<usize>,
+    names: &Names,
+    same: &Same<'_>,
+    lines: &mut Vec<Line>,
+) {
+    let begin = items.start;
+    for run in fold(&labels[items], |a, b, index, layer| same(begin + a, begin + b, index, layer)) {
+        match run {
+            Run::One(place) => lines.push(Line::Item { place: begin + place, names: names.clone() }),
+            Run::Layers { start, period, count, index } => {
+                let (layers, first) = (names.show(index.prefix.trim_end_matches('.')), index.first);
+                let end = u64::from(first) + count as u64;
+                let text = format!("{layers}[{first}..{end}]: {count} times {period} {title}");
+                lines.push(Line::Heading { text, depth: names.0.len() });
+                let start = begin + start;
+                fold_lines(title, labels, start..start + period, &names.within(index), same, lines);
+            }
+        }
+    }
+}
+
+/// How names are shown: with the numbers of the runs that they are in replaced by letters, of the outermost by `{i}`.
+#[derive(Clone, Default)]
+struct Names(Vec<LayerIndex>);
+
+impl Names {
+    fn within(&self, index: LayerIndex) -> Names {
+        Names(self.0.iter().cloned().chain([index]).collect())
+    }
+
     fn show(&self, name: &str) -> String {
-        let template = self.0.and_then(|index| index.template(name, index.first));
-        template.unwrap_or_else(|| name.to_owned())
+        // The innermost first: what stands before its number holds the numbers of the others.
+        self.0.iter().enumerate().rev().fold(name.to_owned(), |name, (depth, index)| {
+            // A run is at most half of what it is in, so there are letters for all.
+            let letter = char::from(b'i' + depth as u8);
+            index.template(&name, letter).unwrap_or(name)
+        })
     }
 }
 
@@ -244,7 +284,7 @@ impl Program {
             && op_a.weights().zip(op_b.weights()).all(|(x, y)| self.same_weight(x, y, index, layer))
     }
 
-    fn weight(&self, id: WeightId, names: &Names<'_>) -> String {
+    fn weight(&self, id: WeightId, names: &Names) -> String {
         match self.weights.get(id.index()) {
             Some(weight) => names.show(&weight.name),
             None => format!("%w{}?", id.0),
@@ -252,12 +292,12 @@ impl Program {
     }
 
     /// A gain with what is added to it.
-    fn gain(&self, id: WeightId, offset: f32, names: &Names<'_>) -> String {
+    fn gain(&self, id: WeightId, offset: f32, names: &Names) -> String {
         let gain = self.weight(id, names);
         if offset == 0.0 { gain } else { format!("({offset} + {gain})") }
     }
 
-    fn step_text(&self, op: &Op, names: &Names<'_>) -> String {
+    fn step_text(&self, op: &Op, names: &Names) -> String {
         let weight = |id: WeightId| self.weight(id, names);
         let added = |id: Option<WeightId>| id.map(|id| format!(" + {}", weight(id))).unwrap_or_default();
         let call = match *op {
@@ -474,7 +514,19 @@ output %b7[Selected,6]
     #[test]
     fn layers_of_experts_fold() {
         let listing = expert_program(SMALL).listing(Layers::Folded);
-        assert!(listing.contains("layers.0.mlp.up[0..5]"), "{listing}");
+        assert!(listing.contains("\n  layers.0.mlp.up[0..5]: 5 times 1 weights\n"), "{listing}");
+
+        let mut program = expert_program(SMALL);
+        // The layers of this one differ; of two that are the same, experts are shown within the layer.
+        let twin = |name: &str| name.replacen("layers.1", "layers.2", 1);
+        let second: Vec<Weight> =
+            program.weights.iter().filter(|weight| weight.name.starts_with("layers.1")).cloned().collect();
+        program.weights.extend(second.into_iter().map(|weight| Weight { name: twin(&weight.name), ..weight }));
+        program.weights.retain(|weight| weight.name != "head.weight");
+        let listing = program.listing(Layers::Folded);
+        assert!(listing.contains("\n  layers[1..3]: 2 times 27 weights\n"), "{listing}");
+        assert!(listing.contains("\n  | layers.{i}.mlp.gate[0..5]: 5 times 1 weights\n"), "{listing}");
+        assert!(listing.contains("  layers.{i}.mlp.gate.{j}.weight      bf16 [40, 24], 1920 bytes"), "{listing}");
     }
 
     #[test]

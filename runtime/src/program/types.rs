@@ -153,12 +153,11 @@ pub struct RopeTable {
 }
 
 /// How rotary frequencies depend on the length of the text: the positions before a call and those of the call together.
-/// Keys in the cache stay as they were rotated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RopeGrowth {
-    /// Texts longer than `positions` use other frequencies (`LongRoPE`). A text that grows past `positions` is to be read
-    /// anew from its start.
+    /// Texts longer than `positions` use other frequencies (`LongRoPE`: Ding et al. 2024, arXiv:2402.13753). Sessions read
+    /// a text that grows past `positions` anew from its start, so that all of its keys are rotated alike.
     Switch {
         /// Longest text that the table itself is for.
         positions: u32,
@@ -167,6 +166,7 @@ pub enum RopeGrowth {
     },
     /// For a text of n positions, more than `positions`, the base of the frequencies is
     /// `theta · (factor · n / positions − (factor − 1)) ^ (w / (w − 2))`, with w the rotary width (dynamic NTK scaling).
+    /// Keys in the cache stay as they were rotated.
     Dynamic {
         /// Longest text that the table itself is for.
         positions: u32,

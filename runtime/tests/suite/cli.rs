@@ -7,11 +7,12 @@ use std::process::{Command, Output, Stdio};
 use lathe_runtime::artifact::Artifact;
 use lathe_runtime::backend::{Backend, CpuBackend};
 use lathe_runtime::exec::{Logits, SessionOptions};
+use lathe_runtime::program::RopeGrowth;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::common::testing::{SMALL, tokenizer_json};
-use crate::common::{SmallModel, small_model, tokens};
+use crate::common::{SmallModel, model, small_model, small_program, tokens};
 
 const TEXT: &str = "the quick brown fox jumps over the lazy dog, and runs away. then it sleeps. ";
 
@@ -57,7 +58,7 @@ fn ids(value: &Value) -> Vec<u32> {
 fn all_logits(model: &SmallModel, tokens: &[u32]) -> Vec<Vec<f32>> {
     let artifact = Artifact::open(model.path()).unwrap();
     let matrices = artifact.weights.matrices().unwrap();
-    let options = SessionOptions { capacity: 64, max_step_tokens: 64, max_logits: 64, min_positions: 0 };
+    let options = SessionOptions { max_logits: tokens.len(), ..SessionOptions::with_capacity(tokens.len()) };
     let backend = CpuBackend::new(1).unwrap();
     let mut session = backend.session(&artifact.program, &matrices, &options).unwrap();
     let logits = session.forward(tokens, Logits::All).unwrap();
@@ -153,18 +154,49 @@ fn perplexity_is_that_of_the_logits() {
     assert!(result["tok_s"].as_f64().unwrap() > 0.0);
 
     let ids: Vec<u32> = TEXT.bytes().map(token_of).collect();
-    let mut loss = 0.0;
-    for window in ids.chunks_exact(20).take(3) {
-        for (logits, &next) in all_logits(&model, window).iter().zip(&window[1..]) {
-            let sum: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
-            loss += sum.ln() - f64::from(logits[next as usize]);
-        }
-    }
+    let loss: f64 = ids.chunks_exact(20).take(3).map(|window| loss(&model, window)).sum();
     let (found, expected) = (result["perplexity"].as_f64().unwrap(), (loss / 57.0).exp());
     assert!((found / expected - 1.0).abs() < 1e-5, "{found}, expected {expected}");
 
     let shown = stdout("perplexity", model.path(), &args);
     assert!(shown.starts_with(&format!("perplexity {found:.6} over 57 tokens, ")), "{shown}");
+}
+
+/// Sum of the losses of all tokens but the first.
+fn loss(model: &SmallModel, tokens: &[u32]) -> f64 {
+    let loss = |(logits, &next): (&Vec<f32>, &u32)| {
+        let sum: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
+        sum.ln() - f64::from(logits[next as usize])
+    };
+    all_logits(model, tokens).iter().zip(&tokens[1..]).map(loss).sum()
+}
+
+/// Texts that the verbs read in several calls, the last of which takes them past a switch of frequencies.
+#[test]
+fn frequencies_are_those_of_the_whole_text() {
+    let mut program = small_program();
+    program.max_positions = Some(200);
+    let inverse_frequencies = vec![0.9, 0.7, 0.5, 0.3];
+    program.rope_tables[0].growth = Some(RopeGrowth::Switch { positions: 140, inverse_frequencies });
+    let model = model(program);
+    fs::write(model.path().join("tokenizer.json"), tokenizer_json()).unwrap();
+    let tokens: Vec<u32> = TEXT.bytes().chain(TEXT.bytes()).map(token_of).collect();
+    let list = tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+
+    let file = lathe_run("logits", model.path(), &["--ids", &list, "-o", "-"]).stdout;
+    let read = SafeTensors::deserialize(&file).unwrap();
+    let expected = all_logits(&model, &tokens).concat();
+    let found = read.tensor("logits").unwrap().data().as_chunks().0;
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((f32::from_le_bytes(*found) - expected).abs() < 1e-4);
+    }
+
+    let text = model.path().join("text.txt");
+    fs::write(&text, TEXT.repeat(2)).unwrap();
+    let result = json("perplexity", model.path(), &["--text", text.to_str().unwrap(), "--window", "152"]);
+    let (found, expected) = (result["perplexity"].as_f64().unwrap(), (loss(&model, &tokens) / 151.0).exp());
+    assert!((found / expected - 1.0).abs() < 1e-5, "{found}, expected {expected}");
 }
 
 /// The token of a byte in the small tokenizer.
@@ -259,8 +291,8 @@ fn whose_fault_it_is_shows_in_the_exit_code() {
     let empty = tempfile::tempdir().unwrap();
     check(empty.path(), &ids, 1, "is not a compiled model");
     let program = fs::read_to_string(model.path().join("program.json")).unwrap();
-    fs::write(model.path().join("program.json"), program.replacen("\"version\": 1", "\"version\": 2", 1)).unwrap();
-    check(model.path(), &ids, 1, "program.json: program format version 2, this build reads version 1");
+    fs::write(model.path().join("program.json"), program.replacen("\"version\": 2", "\"version\": 3", 1)).unwrap();
+    check(model.path(), &ids, 1, "program.json: program format version 3, this build reads version 2");
     fs::write(model.path().join("program.json"), &program).unwrap();
     fs::write(model.weight_file(), "short").unwrap();
     check(model.path(), &ids, 1, "weights-00001.safetensors: expected 8 bytes of header, found a file of 5 bytes");

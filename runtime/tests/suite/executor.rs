@@ -13,13 +13,13 @@ use crate::interpreter;
 /// products, each good to some 1e-7.
 const TOLERANCE: f64 = 2e-5;
 
-const TOKENS: usize = 23;
+pub(crate) const TOKENS: usize = 23;
 
-fn options(max_step_tokens: usize) -> SessionOptions {
+pub(crate) fn options(max_step_tokens: usize) -> SessionOptions {
     SessionOptions { capacity: 40, max_step_tokens, max_logits: 40, min_positions: 0 }
 }
 
-fn assert_close(found: &[f32], expected: &[Vec<f64>]) {
+pub(crate) fn assert_close(found: &[f32], expected: &[Vec<f64>]) {
     let expected: Vec<f64> = expected.iter().flatten().copied().collect();
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0.0f64, |largest, logit| largest.max(logit.abs()));
@@ -31,7 +31,7 @@ fn assert_close(found: &[f32], expected: &[Vec<f64>]) {
 }
 
 /// Opens the model and makes a session on two threads.
-fn with_session(model: &SmallModel, options: &SessionOptions, test: impl FnOnce(&mut dyn Session)) {
+pub(crate) fn with_session(model: &SmallModel, options: &SessionOptions, test: impl FnOnce(&mut dyn Session)) {
     let artifact = Artifact::open(model.path()).unwrap();
     let matrices = artifact.weights.matrices().unwrap();
     let backend = CpuBackend::new(2).unwrap();

@@ -9,4 +9,6 @@ mod artifacts;
 #[cfg(feature = "cli")]
 mod cli;
 mod executor;
+mod experts;
 mod interpreter;
+mod random;
