@@ -3,6 +3,7 @@
 use lathe_kernels::check::{Forced, Random};
 use lathe_kernels::cpu::Isa;
 use lathe_kernels::formats::{FORMATS, Format, Matrix, find};
+use lathe_kernels::ops::Norm;
 use proptest::prelude::*;
 
 fn encode(format: &dyn Format, rows: usize, cols: usize, values: &[f32]) -> Vec<Vec<u8>> {
@@ -97,24 +98,42 @@ proptest! {
     }
 }
 
+/// What `op` writes on one thread and on five.
+fn on_one_and_five_threads(len: usize, op: impl Fn(&mut [f32]) + Sync) -> [Vec<u32>; 2] {
+    [1, 5].map(|threads| {
+        let mut out = vec![f32::NAN; len];
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| op(&mut out));
+        bits(&out)
+    })
+}
+
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let format = find("bf16").unwrap();
     let mut random = Random::new(1);
-    let (outputs, inner) = (500, 1000);
-    let planes = encode(format, outputs, inner, &random.values(outputs * inner));
-    let weight = Matrix::new(format, outputs, inner, &[&planes[0]]).unwrap();
+    let (outputs, inner, experts, k) = (500, 1000, 6, 3);
+    let planes: Vec<_> =
+        (0..experts).map(|_| encode(format, outputs, inner, &random.values(outputs * inner)).remove(0)).collect();
+    let weights: Vec<_> = planes.iter().map(|plane| Matrix::new(format, outputs, inner, &[plane]).unwrap()).collect();
     for isa in Isa::ALL {
         let Some(ops) = Forced::on(isa) else { continue };
         for rows in [1, 3, 40] {
             let x = random.values(rows * inner);
-            let [one, many] = [1, 5].map(|threads| {
-                let mut out = vec![0.0; rows * outputs];
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(|| ops.matmul(&x, &weight, None, &mut out));
-                out
+            let [one, five] = on_one_and_five_threads(rows * outputs, |out| ops.matmul(&x, &weights[0], None, out));
+            assert_eq!(one, five, "{rows} rows on {isa}");
+
+            let choice: Vec<_> = (0..rows * k).map(|_| (random.bits() % experts) as u32).collect();
+            let [one, five] = on_one_and_five_threads(rows * k * outputs, |out| {
+                ops.expert_matmul(&x, &choice, k, |number| (&weights[number], None), experts as usize, out);
             });
-            assert_eq!(bits(&one), bits(&many), "{rows} rows on {isa}");
+            assert_eq!(one, five, "{rows} rows and experts on {isa}");
+
+            let norm = Norm { width: 100, eps: 1e-5, centre: true, gain: None, gain_offset: 0.0, shift: None };
+            let [one, five] = on_one_and_five_threads(x.len(), |out| ops.norm(&x, &norm, out));
+            assert_eq!(one, five, "norms of {rows} rows on {isa}");
+            let [one, five] = on_one_and_five_threads(x.len(), |out| ops.softmax(&x, 40, out));
+            assert_eq!(one, five, "softmax of {rows} rows on {isa}");
         }
     }
 }

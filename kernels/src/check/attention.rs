@@ -72,16 +72,20 @@ pub(super) fn attention(comparison: &mut Comparison) {
     attention_special(comparison, &mut random);
 }
 
-/// A NaN value is seen by later tokens of its heads only; large scores do not overflow.
+/// A NaN value is seen by later tokens of its heads only; large scores and sinks do not overflow.
 fn attention_special(comparison: &mut Comparison, random: &mut Random) {
-    let shape = AttentionShape { heads: 4, kv_heads: 2, head_dim: 16, scale: 1.0, window: Some(10), softcap: None };
     let (tokens, capacity) = (30, 30);
     let q: Vec<_> = random.values(tokens * 64).iter().map(|q| q * 1000.0).collect();
     let keys = random.values(2 * capacity * 16);
     let mut values = random.values(2 * capacity * 16);
     values[12 * 16 + 3] = f32::NAN;
-    let (got, expected) = both(comparison, q.len(), |vectors, out| {
-        ops::attention_on(vectors, &shape, &q, &keys, &values, None, capacity, 0, out);
-    });
-    comparison.compare("a NaN value", &got, &expected, |_| 16_000.0);
+    let sinks = [1.0e4, -1.0e4, f32::MIN, 0.0];
+    for (softcap, sinks) in [(None, None), (None, Some(sinks.as_slice())), (Some(50.0), Some(sinks.as_slice()))] {
+        let shape = AttentionShape { heads: 4, kv_heads: 2, head_dim: 16, scale: 1.0, window: Some(10), softcap };
+        let (got, expected) = both(comparison, q.len(), |vectors, out| {
+            ops::attention_on(vectors, &shape, &q, &keys, &values, sinks, capacity, 0, out);
+        });
+        let case = format!("a NaN value, softcap {softcap:?}, sinks {sinks:?}");
+        comparison.compare(&case, &got, &expected, |_| 16_000.0);
+    }
 }

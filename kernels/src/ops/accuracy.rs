@@ -25,12 +25,12 @@ pub const MATMUL: Accuracy = Accuracy::Rel(1.0 / 32768.0);
 pub const EXPERT_MATMUL: Accuracy = MATMUL;
 
 /// Of the result less its shift; of `(|x| + mean |x|) · factor · |gain_offset + gain|` with centre, since the mean can
-/// cancel x; plus |shift|. The sums have chains of at most 512 additions for up to 4096 elements, and the root halves the
+/// cancel x; plus |shift|. The sums have chains of at most 128 additions for up to 4096 elements, and the root halves the
 /// error of the squares.
-pub const NORM: Accuracy = Accuracy::Rel(1.0 / 65536.0);
+pub const NORM: Accuracy = Accuracy::Rel(1.0 / 131_072.0);
 
 /// Of `|x| + mean |x|`, as [`NORM`].
-pub const CENTRE: Accuracy = Accuracy::Rel(1.0 / 65536.0);
+pub const CENTRE: Accuracy = Accuracy::Rel(1.0 / 131_072.0);
 
 /// Two roundings that are part of the definition.
 pub const GAIN: Accuracy = Accuracy::Bitwise;

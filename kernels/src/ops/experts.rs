@@ -7,8 +7,8 @@ use crate::scratch::{self, Scratch};
 use crate::tiles::for_each_tile;
 
 thread_local! {
-    static ENDS: Scratch<u32> = const { Scratch::new(Vec::new()) };
-    static ORDER: Scratch<u32> = const { Scratch::new(Vec::new()) };
+    static ENDS: Scratch<usize> = const { Scratch::new(Vec::new()) };
+    static ORDER: Scratch<usize> = const { Scratch::new(Vec::new()) };
     static X: Scratch<f32> = const { Scratch::new(Vec::new()) };
     static OUT: Scratch<f32> = const { Scratch::new(Vec::new()) };
 }
@@ -88,13 +88,13 @@ pub(crate) fn expert_matmul_on<'m, 'w: 'm>(
                     (&mut gathered[..pairs.len() * inner], &mut products[..pairs.len() * outputs]);
                 if inner > 0 {
                     for (gathered, &pair) in gathered.chunks_exact_mut(inner).zip(pairs) {
-                        gathered.copy_from_slice(x_row(pair as usize));
+                        gathered.copy_from_slice(x_row(pair));
                     }
                 }
                 matmul_on(vectors, gathered, weight, bias, products);
                 if outputs > 0 {
                     for (product, &pair) in products.chunks_exact(outputs).zip(pairs) {
-                        out[pair as usize * outputs..][..outputs].copy_from_slice(product);
+                        out[pair * outputs..][..outputs].copy_from_slice(product);
                     }
                 }
             });
@@ -107,7 +107,7 @@ fn shape(weight: &Matrix<'_>) -> (usize, usize) {
 }
 
 /// Calls `body` for each chosen expert, in order, with the places in `choice` that choose it, in order.
-fn by_expert(choice: &[u32], experts: usize, mut body: impl FnMut(usize, &[u32])) {
+fn by_expert(choice: &[u32], experts: usize, mut body: impl FnMut(usize, &[usize])) {
     scratch::with(&ENDS, experts, |ends| {
         scratch::with(&ORDER, choice.len(), |order| {
             ends.fill(0);
@@ -121,16 +121,44 @@ fn by_expert(choice: &[u32], experts: usize, mut body: impl FnMut(usize, &[u32])
             }
             for (pair, &number) in choice.iter().enumerate() {
                 let next = &mut ends[number as usize];
-                order[*next as usize] = pair as u32;
+                order[*next] = pair;
                 *next += 1;
             }
             let mut start = 0;
             for (number, &end) in ends.iter().enumerate() {
                 if start < end {
-                    body(number, &order[start as usize..end as usize]);
+                    body(number, &order[start..end]);
                 }
                 start = end;
             }
         });
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::find;
+
+    #[test]
+    fn only_chosen_experts_are_asked_for() {
+        let plane = 2.0_f32.to_le_bytes();
+        let weight = Matrix::new(find("f32").unwrap(), 1, 1, &[&plane]).unwrap();
+        let expert = |number: usize| {
+            assert!(number == 0 || number == 3, "expert {number}");
+            (&weight, None)
+        };
+        let mut out = [f32::NAN; 4];
+        expert_matmul(&[1.0, 10.0], &[3, 0, 0, 3], 2, expert, 4, &mut out);
+        assert_eq!(out, [2.0, 2.0, 20.0, 20.0]);
+        expert_matmul(&[1.0, 2.0, 3.0, 4.0], &[3, 0, 3, 3], 2, expert, 4, &mut out);
+        assert_eq!(out, [2.0, 4.0, 6.0, 8.0]);
+        expert_matmul(&[], &[], 2, expert, 4, &mut []);
+    }
+
+    #[test]
+    #[should_panic(expected = "expert 4 of 4")]
+    fn an_expert_that_does_not_exist_is_refused() {
+        expert_matmul(&[1.0], &[4], 1, |_| unreachable!(), 4, &mut [0.0]);
+    }
 }

@@ -212,8 +212,6 @@ fn tolerance(op: &str) -> f32 {
     match op {
         // The same roundings.
         "gain" | "shift" | "binary" | "clamp" | "embed" => 0.0,
-        // A score of 24 that is rounded is a relative error of its weight.
-        "attention" => 1.0 / 262_144.0,
         // A few roundings on each side.
         _ => 1.0 / 1_048_576.0,
     }
