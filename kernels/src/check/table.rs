@@ -2,7 +2,7 @@
 
 use super::Check;
 use super::attention::attention;
-use super::elementwise::{affine, binary, gated, softcap, unary};
+use super::elementwise::{RELUS, SMOOTH, affine, binary, gated, softcap, unary};
 use super::groups::{centre, combine, gain, norm, shift, softmax};
 use super::products::{embed, expert_matmul, matmul};
 use crate::ops::accuracy;
@@ -16,7 +16,8 @@ pub static CHECKS: &[Check] = &[
     Check { name: "centre", accuracy: accuracy::CENTRE, body: centre },
     Check { name: "gain", accuracy: accuracy::GAIN, body: gain },
     Check { name: "shift", accuracy: accuracy::SHIFT, body: shift },
-    Check { name: "unary", accuracy: accuracy::UNARY, body: unary },
+    Check { name: "unary", accuracy: accuracy::UNARY, body: |c| unary(c, &SMOOTH) },
+    Check { name: "unary_relu", accuracy: accuracy::UNARY_RELU, body: |c| unary(c, &RELUS) },
     Check { name: "gated", accuracy: accuracy::GATED, body: gated },
     Check { name: "binary", accuracy: accuracy::BINARY, body: binary },
     Check { name: "affine", accuracy: accuracy::AFFINE, body: affine },

@@ -45,13 +45,16 @@ pub const BINARY: Accuracy = Accuracy::Bitwise;
 pub const AFFINE: Accuracy = Accuracy::Bitwise;
 
 /// Of the result: a quotient, tanh to 4 ulp and a product.
-pub const SOFTCAP: Accuracy = Accuracy::Rel(1.0 / 2_097_152.0);
+pub const SOFTCAP: Accuracy = Accuracy::Rel(1.0 / 1_048_576.0);
 
 /// Of the result times `1 + |e|`, where e is what the function takes the exponential of, if it has to be computed: rounding
 /// e is a relative error of the exponential. That is x² / 2 for `Gelu`, 2 √(2/π) (x + 0.044715 x³) for `GeluTanh` and
 /// 1.702 x for `GeluQuick`. Otherwise exp to 2 ulp or tanh to 4, a sum, a quotient, a product. Where `exp(−e)` overflows,
-/// below −88, it may be 0. `Relu` and `ReluSquared` are exact.
+/// below −88, it may be 0.
 pub const UNARY: Accuracy = Accuracy::Rel(1.0 / 1_048_576.0);
+
+/// Of `Relu` and `ReluSquared`: at most one rounding.
+pub const UNARY_RELU: Accuracy = Accuracy::Bitwise;
 
 /// As [`UNARY`] times the value, or of 2⁻⁹⁶ times the value where that is more. An infinite value times a gate whose
 /// function may be 0 is not specified.

@@ -27,20 +27,6 @@ pub enum Unary {
     Tanh,
 }
 
-impl Unary {
-    /// All of them.
-    pub const ALL: [Unary; 8] = [
-        Unary::Silu,
-        Unary::Gelu,
-        Unary::GeluTanh,
-        Unary::GeluQuick,
-        Unary::Relu,
-        Unary::ReluSquared,
-        Unary::Sigmoid,
-        Unary::Tanh,
-    ];
-}
-
 /// `out = function(x)`, element by element.
 ///
 /// # Panics
