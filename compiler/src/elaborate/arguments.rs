@@ -43,6 +43,8 @@ impl Parameter {
 pub(super) struct Arguments {
     /// The whole call.
     pub(super) span: Span,
+    /// Path of the modules that are declared where the call stands.
+    pub(super) prefix: Rc<str>,
     values: Vec<Option<(Value, Span)>>,
 }
 
@@ -134,7 +136,7 @@ impl<'a> Elaborator<'a> {
             let value = self.eval(&arg.value, scope)?;
             values[index] = Some((value, arg.value.span));
         }
-        Ok(Arguments { span, values })
+        Ok(Arguments { span, prefix: scope.prefix(), values })
     }
 
     /// An argument that must be an activation.

@@ -118,7 +118,7 @@ impl<'a> Elaborator<'a> {
             }
             DeclKind::Scope { path, body } => {
                 let full = self.path(path, scope, prefix)?;
-                pending.extend(self.declare(body, &Scope::child(scope), &full));
+                pending.extend(self.declare(body, &Scope::below(scope, &full), &full));
             }
             DeclKind::Repeat { variable, start, end, body } => {
                 self.check_name(variable)?;

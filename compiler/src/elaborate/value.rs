@@ -88,26 +88,43 @@ pub(super) struct Scope<'a> {
     parent: Option<Rc<Scope<'a>>>,
     /// Assignments do not reach past this block.
     frontier: bool,
+    /// Path of the modules that are declared in this block, where that differs from its parent's.
+    prefix: Option<Rc<str>>,
     names: RefCell<BTreeMap<String, Binding<'a>>>,
 }
 
 impl<'a> Scope<'a> {
     pub(super) fn root() -> Rc<Self> {
-        Rc::new(Scope { parent: None, frontier: true, names: RefCell::default() })
+        Rc::new(Scope { parent: None, frontier: true, prefix: None, names: RefCell::default() })
     }
 
     pub(super) fn child(parent: &Rc<Self>) -> Rc<Self> {
-        Rc::new(Scope { parent: Some(Rc::clone(parent)), frontier: false, names: RefCell::default() })
+        Rc::new(Scope { parent: Some(Rc::clone(parent)), frontier: false, prefix: None, names: RefCell::default() })
+    }
+
+    /// The block of a module path.
+    pub(super) fn below(parent: &Rc<Self>, prefix: &str) -> Rc<Self> {
+        let parent = Some(Rc::clone(parent));
+        Rc::new(Scope { parent, frontier: false, prefix: Some(prefix.into()), names: RefCell::default() })
     }
 
     /// A block whose assignments shadow the names of its parents: the graph's.
     pub(super) fn frontier(parent: &Rc<Self>) -> Rc<Self> {
-        Rc::new(Scope { parent: Some(Rc::clone(parent)), frontier: true, names: RefCell::default() })
+        Rc::new(Scope { parent: Some(Rc::clone(parent)), frontier: true, prefix: None, names: RefCell::default() })
     }
 
     /// The scope of the model.
     pub(super) fn root_of(self: &Rc<Self>) -> Rc<Self> {
         self.parent.as_ref().map_or_else(|| Rc::clone(self), Scope::root_of)
+    }
+
+    /// Path of the modules that are declared here.
+    pub(super) fn prefix(&self) -> Rc<str> {
+        match (&self.prefix, &self.parent) {
+            (Some(prefix), _) => Rc::clone(prefix),
+            (None, Some(parent)) => parent.prefix(),
+            (None, None) => "".into(),
+        }
     }
 
     /// Whether it is that of the model.

@@ -62,14 +62,19 @@ impl<'a> Elaborator<'a> {
         }
     }
 
-    /// One name of a tensor, or a list of alternatives.
+    /// One name of a tensor, or a list of alternatives. One that begins with a dot is below the path of the module block
+    /// in which it stands.
     fn names(&mut self, arguments: &Arguments, index: usize) -> Result<(Vec<String>, Span), Reported> {
         let (value, span) = arguments.get(index);
         let alternatives = match value {
             Value::List(names) if !names.is_empty() => names.as_slice(),
             value => std::slice::from_ref(value),
         };
-        let text = |name: &Value| if let Value::Str(name) = name { Some(name.to_string()) } else { None };
+        let text = |name: &Value| match name {
+            Value::Str(name) if name.starts_with('.') => Some(format!("{}{name}", arguments.prefix)),
+            Value::Str(name) => Some(name.to_string()),
+            _ => None,
+        };
         match alternatives.iter().map(text).collect() {
             Some(names) => Ok((names, span)),
             None => Err(self.expected("the name of a tensor, or a list of them", value, span)),
