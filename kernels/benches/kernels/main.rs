@@ -159,6 +159,9 @@ fn benches(arena: &[u8]) -> Vec<Bench<'_>> {
                 }
             }
         }
+        for rows in [1, 64] {
+            benches.extend((isa != Isa::Scalar).then(|| experts(arena, ops, isa, rows)));
+        }
         for (tokens, past) in [(1, 512), (1, 4096), (512, 0)] {
             benches.push(attention(ops, isa, tokens, past));
         }
@@ -190,6 +193,34 @@ fn matmul<'a>(
         name: format!("matmul/{format}/{rows}x{outputs}x{inner}/{isa}"),
         bound: if few { Bound::Bytes } else { Bound::Operations(isa) },
         amount: if few { bytes as f64 } else { 2.0 * (rows * outputs * inner) as f64 },
+        call: Box::new(call),
+    }
+}
+
+/// 8 of 128 experts for each row, as even as can be.
+fn experts(arena: &[u8], ops: Forced, isa: Isa, rows: usize) -> Bench<'_> {
+    let (experts, k, outputs, inner) = (128, 8, 768, 2048);
+    let codec = find("bf16").expect("a known format");
+    let bytes = outputs * inner * 2;
+    let planes = arena.chunks_exact(bytes).take(experts);
+    let weights: Vec<_> =
+        planes.map(|plane| Matrix::new(codec, outputs, inner, &[plane]).expect("a plane of the right size")).collect();
+    let x = Random::new(5).values(rows * inner);
+    let mut choice: Vec<_> = (0..rows * k).map(|pair| (pair % experts) as u32).collect();
+    let mut out = vec![0.0; rows * k * outputs];
+    let read = experts.min(rows * k) * bytes;
+    let call = move || {
+        // Other experts than before, so that their weights come from memory.
+        for number in &mut choice {
+            *number = (*number + k as u32) % experts as u32;
+        }
+        ops.expert_matmul(&x, &choice, k, |number| (&weights[number], None), experts, &mut out);
+        black_box(&out);
+    };
+    Bench {
+        name: format!("experts/bf16/{rows}x{k}of{experts}x{outputs}x{inner}/{isa}"),
+        bound: Bound::Bytes,
+        amount: read as f64,
         call: Box::new(call),
     }
 }
