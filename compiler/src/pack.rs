@@ -228,7 +228,12 @@ pub fn pack(
         writer.finish()?;
     }
     let digest = |name: &str, hash: &blake3::Hash| Digest { name: name.to_string(), blake3: hash.to_string() };
-    let source_name = |recipe: &Recipe| checkpoint.tensor(recipe.source.tensor).name.clone();
+    let source_name = |recipe: &Recipe| {
+        let tensor = checkpoint.tensor(recipe.source.tensor);
+        let elements = tensor.shape.iter().product();
+        let whole = recipe.source.range() == Some(0..elements);
+        if whole { tensor.name.clone() } else { format!("{} for {}", tensor.name, recipe.name) }
+    };
     Ok(Packed {
         sources: hashes.iter().map(|(at, hashes)| digest(&source_name(jobs[*at].recipe), &hashes.source)).collect(),
         outputs: hashes.iter().map(|(at, hashes)| digest(&jobs[*at].recipe.name, &hashes.output)).collect(),
