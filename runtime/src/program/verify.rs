@@ -21,9 +21,9 @@
 //!    switch are as many before as after; of dynamic ones the rotary width is above 2, the factor at least 1, the base
 //!    above 0.
 //! 10. All tables that tokens count have one number of rows from their `first` on, the vocabulary; those that positions
-//!    count have at least `max_positions`, which then is given. The output is `[Selected, vocabulary]`.
+//!     count have at least `max_positions`, which then is given. The output is `[Selected, vocabulary]`.
 //! 11. `TopK` writes indices below the width of its `x`; every other output is real. Indices are read as a `choice` only,
-//!    and their bound is what there is to choose from: the elements of a row of `Gather`, the experts of `ExpertMatMul`.
+//!     and their bound is what there is to choose from: the elements of a row of `Gather`, the experts of `ExpertMatMul`.
 
 use std::collections::HashSet;
 
@@ -121,25 +121,26 @@ fn verify_rope_table(index: usize, table: &RopeTable) -> Result<(), Violation> {
     let positions_in_range = |positions: u32| {
         in_range(format_args!("positions of rope table {index}"), positions.into(), 1, u32::MAX.into())
     };
-    let mut frequencies = table.inverse_frequencies.iter().collect::<Vec<_>>();
+    let all_finite =
+        |frequencies: &[f32]| frequencies.iter().try_for_each(|&frequency| finite("inverse frequency", frequency));
+    all_finite(&table.inverse_frequencies)?;
     match &table.growth {
-        None => {}
+        None => Ok(()),
         Some(RopeGrowth::Switch { positions, inverse_frequencies }) => {
             positions_in_range(*positions)?;
             if inverse_frequencies.len() != pairs {
                 let (table, found) = (index as u32, inverse_frequencies.len());
                 return Err(Violation::Frequencies { table, found, expected: pairs });
             }
-            frequencies.extend(inverse_frequencies);
+            all_finite(inverse_frequencies)
         }
         Some(RopeGrowth::Dynamic { positions, factor, theta }) => {
             positions_in_range(*positions)?;
             in_range(format_args!("pairs of rope table {index}, which is dynamic,"), pairs as u64, 2, MAX_DIMENSION)?;
             finite_and("rope factor", *factor, *factor >= 1.0, "at least 1")?;
-            finite_and("rope theta", *theta, *theta > 0.0, "above 0")?;
+            finite_and("rope theta", *theta, *theta > 0.0, "above 0")
         }
     }
-    frequencies.into_iter().try_for_each(|&frequency| finite("inverse frequency", frequency))
 }
 
 fn verify_weights(weights: &[Weight]) -> Result<(), Violation> {
@@ -263,10 +264,8 @@ fn verify_output(program: &Program, vocabulary: Option<u64>) -> Result<(), Viola
     if found_rows != Rows::Selected || found_width != expected_width {
         return Err(Violation::Output { found_rows, found_width, expected_width });
     }
-    match output.elements {
-        Elements::Real => Ok(()),
-        found => Err(Violation::Elements { buffer: program.output.0, found, expected: Elements::Real }),
-    }
+    let (found, expected) = (output.elements, Elements::Real);
+    if found == expected { Ok(()) } else { Err(Violation::Elements { buffer: program.output.0, found, expected }) }
 }
 
 fn in_range(what: impl std::fmt::Display, found: u64, min: u64, max: u64) -> Result<(), Violation> {
