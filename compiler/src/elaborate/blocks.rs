@@ -12,20 +12,62 @@ use super::{Elaborator, mistakes};
 /// A declared block.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
-    name: &'a Spanned<String>,
-    parameters: &'a [Spanned<String>],
-    body: &'a [Stmt],
+    pub(super) name: &'a Spanned<String>,
+    pub(super) parameters: &'a [Spanned<String>],
+    pub(super) body: &'a [Stmt],
+}
+
+impl<'a> Block<'a> {
+    /// The block that is declared, if it is one.
+    pub(super) fn of(decl: &'a Decl) -> Option<Self> {
+        match &decl.kind {
+            DeclKind::Block { name, parameters, body } => Some(Block { name, parameters, body }),
+            _ => None,
+        }
+    }
+
+    /// The parameter that each argument of a call is for, by index, or what does not fit.
+    pub(super) fn places(self, args: &[Arg], span: Span) -> Result<Vec<usize>, Box<Diagnostic>> {
+        let name = &self.name.value;
+        let mistake = |span: Span, message: String| {
+            Box::new(Diagnostic::error("M0007", message).label(span, "").label(self.name.span, "defined here"))
+        };
+        let mut places = Vec::with_capacity(args.len());
+        let mut given = vec![false; self.parameters.len()];
+        for (place, arg) in args.iter().enumerate() {
+            let index = match &arg.name {
+                None => Some(place).filter(|place| *place < given.len()),
+                Some(named) => self.parameters.iter().position(|parameter| parameter.value == named.value),
+            };
+            let Some(index) = index else {
+                let parameters: Vec<&str> = self.parameters.iter().map(|name| name.value.as_str()).collect();
+                let at = arg.name.as_ref().map_or(arg.value.span, |name| name.span);
+                return Err(mistake(at, format!("block `{name}` takes ({})", parameters.join(", "))));
+            };
+            if std::mem::replace(&mut given[index], true) {
+                let parameter = &self.parameters[index].value;
+                return Err(mistake(arg.value.span, format!("block `{name}` is given `{parameter}` twice")));
+            }
+            places.push(index);
+        }
+        match given.iter().position(|given| !given) {
+            None => Ok(places),
+            Some(lacking) => {
+                let parameter = &self.parameters[lacking].value;
+                Err(mistake(span, format!("block `{name}` needs the argument `{parameter}`")))
+            }
+        }
+    }
 }
 
 impl<'a> Elaborator<'a> {
     /// Takes down the blocks of a model, which may be called wherever they are declared.
     pub(super) fn bind_blocks(&mut self, body: &'a [Decl]) {
         for decl in body {
-            if let DeclKind::Block { name, parameters, body } = &decl.kind {
-                let block = Block { name, parameters, body };
-                if self.blocks.insert(&name.value, block).is_some() {
-                    self.report(mistakes::defined_twice(name));
-                }
+            if let Some(block) = Block::of(decl)
+                && self.blocks.insert(&block.name.value, block).is_some()
+            {
+                self.report(mistakes::defined_twice(block.name));
             }
         }
     }
@@ -66,31 +108,11 @@ impl<'a> Elaborator<'a> {
         span: Span,
         scope: &Rc<Scope<'a>>,
     ) -> Result<Vec<Value>, Reported> {
-        let name = &block.name.value;
-        let mut values: Vec<Option<Value>> = vec![None; block.parameters.len()];
-        for (place, arg) in args.iter().enumerate() {
-            let index = match &arg.name {
-                None => Some(place).filter(|place| *place < values.len()),
-                Some(named) => block.parameters.iter().position(|parameter| parameter.value == named.value),
-            };
-            let Some(index) = index else {
-                let parameters: Vec<&str> = block.parameters.iter().map(|name| name.value.as_str()).collect();
-                let message = format!("block `{name}` takes ({})", parameters.join(", "));
-                let at = arg.name.as_ref().map_or(arg.value.span, |name| name.span);
-                let diagnostic = Diagnostic::error("M0007", message).label(at, "").label(block.name.span, "defined here");
-                return Err(self.report(diagnostic));
-            };
-            let value = self.eval(&arg.value, scope)?;
-            if values[index].replace(value).is_some() {
-                let message = format!("block `{name}` is given `{}` twice", block.parameters[index].value);
-                return Err(self.error("M0007", arg.value.span, message));
-            }
+        let places = block.places(args, span).map_err(|diagnostic| self.report(*diagnostic))?;
+        let mut values = vec![Value::Null; block.parameters.len()];
+        for (arg, index) in args.iter().zip(places) {
+            values[index] = self.eval(&arg.value, scope)?;
         }
-        if let Some(missing) = values.iter().position(Option::is_none) {
-            let message = format!("block `{name}` needs the argument `{}`", block.parameters[missing].value);
-            let diagnostic = Diagnostic::error("M0007", message).label(span, "").label(block.name.span, "defined here");
-            return Err(self.report(diagnostic));
-        }
-        Ok(values.into_iter().flatten().collect())
+        Ok(values)
     }
 }

@@ -1,18 +1,21 @@
 //! A definition checked without a config and without headers: names, module paths, arguments, and what a model has to
 //! have. Of conditions every side is looked at; where a value depends on the config, anything may be right.
 
+mod graph;
+mod tree;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use lathe_grammar::ast::{
-    Arg, Decl, DeclKind, Expr, ExprKind, Ignored, Model, Path, PathSegment, Stmt, StmtKind, Subscript,
-};
-use lathe_grammar::diag::Diagnostic;
+use lathe_grammar::ast::{Arg, Decl, DeclKind, Expr, ExprKind, Model, Path, PathSegment, Subscript};
+use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::span::{Span, Spanned};
 
 use super::arguments::{Parameter, places};
+use super::blocks::Block;
 use super::functions::{self, FUNCTIONS};
-use super::graph::{INPUTS, NO_RETURN, dead_statement, wrong_inputs};
 use super::mistakes;
+
+use tree::{ANY, ROOT, Tree, loose_segment};
 
 /// Mistakes after which no more are looked for.
 const MAX_REPORTED: usize = 200;
@@ -23,127 +26,18 @@ const MAX_COMPARED: usize = 32;
 /// `let`s that a module path is followed through.
 const MAX_CHAIN: usize = 64;
 
-/// What is wrong with a definition on any checkpoint.
+/// What is wrong with a definition on any checkpoint. It extends nothing any more.
 pub fn lint(model: &Model) -> Vec<Diagnostic> {
     let mut linter = Linter::default();
     linter.modules.collect(&model.body, ROOT);
+    linter.collect_blocks(model);
     linter.frames.push(Frame::default());
     linter.block(&model.body, ROOT);
+    linter.blocks();
     linter.graph(model);
     let Linter { mut diagnostics, .. } = linter;
-    diagnostics.sort_by_key(|diagnostic| diagnostic.labels.first().map(|label| label.span.start));
+    diagnostics.sort_by_key(|diagnostic| diagnostic.labels.first().map(|label| label.span));
     diagnostics
-}
-
-/// Every path that begins with no segment.
-const ROOT: usize = 0;
-
-/// The segment that stands for any index.
-const ANY: &str = "*";
-
-/// Module paths, as a tree. A place in it is an index of a node.
-struct Tree {
-    nodes: Vec<Node>,
-}
-
-#[derive(Default)]
-struct Node {
-    parent: usize,
-    segment: String,
-    children: BTreeMap<String, usize>,
-    is_module: bool,
-}
-
-impl Default for Tree {
-    fn default() -> Self {
-        Tree { nodes: vec![Node::default()] }
-    }
-}
-
-impl Tree {
-    fn child(&self, place: usize, segment: &str) -> Option<usize> {
-        self.nodes[place].children.get(segment).copied()
-    }
-
-    fn insert(&mut self, parent: usize, segment: String) -> usize {
-        if let Some(child) = self.child(parent, &segment) {
-            return child;
-        }
-        let child = self.nodes.len();
-        self.nodes[parent].children.insert(segment.clone(), child);
-        self.nodes.push(Node { parent, segment, ..Node::default() });
-        child
-    }
-
-    /// The path of a place: `model.layers.*`.
-    fn path(&self, mut place: usize) -> String {
-        let mut segments = Vec::new();
-        while place != ROOT {
-            segments.push(self.nodes[place].segment.split('@').next().unwrap_or_default());
-            place = self.nodes[place].parent;
-        }
-        segments.reverse();
-        segments.join(".")
-    }
-
-    fn segments(&self, place: usize) -> impl Iterator<Item = &str> {
-        self.nodes[place].children.keys().map(String::as_str)
-    }
-
-    /// Adds every path that declarations can make, with [`ANY`] for indices.
-    fn collect(&mut self, body: &[Decl], prefix: usize) {
-        for decl in body {
-            match &decl.kind {
-                DeclKind::Module { paths, .. } => {
-                    for path in paths {
-                        let place = self.loose(path, prefix);
-                        self.nodes[place].is_module = true;
-                    }
-                }
-                DeclKind::Scope { path, body } => {
-                    // Without a module in it, a scope makes no path.
-                    if declares_modules(body) {
-                        let place = self.loose(path, prefix);
-                        self.collect(body, place);
-                    }
-                }
-                DeclKind::Repeat { body, .. } => self.collect(body, prefix),
-                DeclKind::If { then, otherwise, .. } => {
-                    self.collect(then, prefix);
-                    self.collect(otherwise, prefix);
-                }
-                DeclKind::Architectures(_)
-                | DeclKind::Let { .. }
-                | DeclKind::Assert { .. }
-                | DeclKind::Context(_)
-                | DeclKind::Ignore { .. }
-                | DeclKind::Alias { .. }
-                | DeclKind::Block { .. }
-                | DeclKind::Graph { .. } => {}
-            }
-        }
-    }
-
-    fn loose(&mut self, path: &Path, prefix: usize) -> usize {
-        path.segments.iter().fold(prefix, |place, segment| match segment {
-            PathSegment::Name(name) => self.insert(place, loose_segment(name).to_string()),
-            PathSegment::Index(_) => self.insert(place, ANY.to_string()),
-        })
-    }
-}
-
-/// A segment of a path as the tree of all paths has it.
-fn loose_segment(name: &str) -> &str {
-    if name.parse::<u64>().is_ok() { ANY } else { name }
-}
-
-fn declares_modules(body: &[Decl]) -> bool {
-    body.iter().any(|decl| match &decl.kind {
-        DeclKind::Module { .. } => true,
-        DeclKind::Scope { body, .. } | DeclKind::Repeat { body, .. } => declares_modules(body),
-        DeclKind::If { then, otherwise, .. } => declares_modules(then) || declares_modules(otherwise),
-        _ => false,
-    })
 }
 
 /// What a name stands for, as far as that is known.
@@ -168,6 +62,12 @@ struct Linter<'a> {
     diagnostics: Vec<Diagnostic>,
     /// Every path that the definition can make.
     modules: Tree,
+    /// The blocks of the definition, by name.
+    blocks: BTreeMap<&'a str, Block<'a>>,
+    /// The block that is being looked at.
+    inside: Option<&'a str>,
+    /// Which blocks each block calls, and where.
+    calls: BTreeMap<&'a str, Vec<(&'a str, Span)>>,
     /// Blocks, innermost last.
     frames: Vec<Frame<'a>>,
     last_frame: usize,
@@ -250,11 +150,8 @@ impl<'a> Linter<'a> {
 
     fn declaration(&mut self, decl: &'a Decl, prefix: usize) {
         match &decl.kind {
-            DeclKind::Architectures(_)
-            | DeclKind::Ignore { .. }
-            | DeclKind::Alias { .. }
-            | DeclKind::Block { .. }
-            | DeclKind::Graph { .. } => {}
+            DeclKind::Architectures(_) | DeclKind::Ignore { .. } | DeclKind::Block { .. } | DeclKind::Graph { .. } => {}
+            DeclKind::Alias { path, .. } => self.alias(path),
             DeclKind::Let { value: expr, .. } | DeclKind::Assert { condition: expr, .. } => {
                 self.expr(expr);
             }
@@ -302,6 +199,22 @@ impl<'a> Linter<'a> {
         }
     }
 
+    /// Tensors that belong to no module may be stored elsewhere too, so this is no error.
+    fn alias(&mut self, path: &Spanned<String>) {
+        if self.modules.find(&path.value).is_some() {
+            return;
+        }
+        let message = format!("no module has the path `{}` or one below it", path.value);
+        let fault = Diagnostic::warning("M0001", message).label(path.span, "");
+        let (above, last) = path.value.rsplit_once('.').unwrap_or(("", &path.value));
+        let known = self.modules.find(above).and_then(|place| nearest(last, self.modules.segments(place)));
+        let near = known.map(|near| if above.is_empty() { near.to_owned() } else { format!("{above}.{near}") });
+        self.report(match near {
+            Some(near) => fault.help(format!("did you mean `{near}`?")),
+            None => fault,
+        });
+    }
+
     /// A path in which equal indices are equal segments: literals, and one name of one block.
     fn exact_path(&mut self, path: &'a Path, prefix: usize) -> usize {
         let mut place = prefix;
@@ -318,7 +231,7 @@ impl<'a> Linter<'a> {
                             format!("{ANY}@{name}@{frame}")
                         }
                         // Equal to no other.
-                        _ => format!("{ANY}@{}", self.exact.nodes.len()),
+                        _ => self.exact.unlike_any(),
                     }
                 }
             };
@@ -366,7 +279,7 @@ impl<'a> Linter<'a> {
             ExprKind::Name(name) => {
                 let place = self.place(expr, self.frames.len(), MAX_CHAIN);
                 if place.is_none() && name != "config" && self.find(name, self.frames.len()).is_none() {
-                    self.unknown(name, expr.span, ["config"].into_iter());
+                    self.unknown(name, expr.span, vec!["config"]);
                 }
                 place
             }
@@ -392,7 +305,12 @@ impl<'a> Linter<'a> {
                 child
             }
             ExprKind::Slice(base, subscripts) => {
-                self.expr(base);
+                if let Some(place) = self.expr(base) {
+                    let what = if self.modules.is_module(place) { "module" } else { "container" };
+                    let path = self.modules.path(place);
+                    let message = format!("expected a stored tensor, or a part of one, found the {what} `{path}`");
+                    self.report(Diagnostic::error("M0002", message).label(base.span, ""));
+                }
                 for bound in subscripts.iter().flat_map(Subscript::bounds) {
                     self.expr(bound);
                 }
@@ -443,8 +361,8 @@ impl<'a> Linter<'a> {
         if self.diagnostics.len() < MAX_COMPARED { usize::MAX } else { 0 }
     }
 
-    fn unknown(&mut self, name: &str, span: Span, known: impl Iterator<Item = &'static str>) {
-        let mut candidates: Vec<&str> = known.collect();
+    fn unknown(&mut self, name: &str, span: Span, known: Vec<&'a str>) {
+        let mut candidates: Vec<&str> = known;
         candidates.extend(self.frames.iter().flat_map(|frame| frame.names.keys().copied()));
         candidates.extend(self.modules.segments(ROOT));
         candidates.truncate(self.compared());
@@ -455,17 +373,23 @@ impl<'a> Linter<'a> {
     fn call(&mut self, callee: &'a Expr, args: &'a [Arg], span: Span) {
         let place = match &callee.kind {
             ExprKind::Name(name) if self.find(name, self.frames.len()).is_none() => {
-                let module = self.modules.child(ROOT, name).filter(|&place| self.modules.nodes[place].is_module);
-                match (functions::find(name), module) {
-                    (Some(function), None) => {
+                let module = self.modules.child(ROOT, name).filter(|&place| self.modules.is_module(place));
+                match (self.blocks.get(name.as_str()).copied(), functions::find(name), module) {
+                    (Some(block), _, None) => {
+                        self.block_call(block, args, span);
+                        None
+                    }
+                    (None, Some(function), None) => {
                         self.arguments(function.name, function.parameters, args, span);
                         None
                     }
+                    (None, None, Some(place)) => Some(place),
                     // The module may be one that not every config declares.
-                    (Some(_), Some(_)) => None,
-                    (None, Some(place)) => Some(place),
-                    (None, None) => {
-                        self.unknown(name, callee.span, FUNCTIONS.iter().map(|function| function.name));
+                    (_, _, Some(_)) => None,
+                    (None, None, None) => {
+                        let functions = FUNCTIONS.iter().map(|function| function.name);
+                        let known: Vec<&str> = functions.chain(self.blocks.keys().copied()).collect();
+                        self.unknown(name, callee.span, known);
                         None
                     }
                 }
@@ -475,150 +399,11 @@ impl<'a> Linter<'a> {
         self.values(args);
         let Some(place) = place else { return };
         let path = self.modules.path(place);
-        if !self.modules.nodes[place].is_module {
+        if !self.modules.is_module(place) {
             let message = format!("expected a module or a function, found the container `{path}`");
             self.report(Diagnostic::error("M0002", message).label(callee.span, ""));
         } else if !matches!(args, [Arg { name: None, .. }]) {
             self.report(mistakes::not_one_activation(&path, span));
         }
     }
-
-    // ---- The graph
-
-    fn graph(&mut self, model: &'a Model) {
-        let mut first = None;
-        for decl in &model.body {
-            let DeclKind::Graph { parameters, body } = &decl.kind else { continue };
-            match first {
-                Some(first) => self.report(mistakes::found_two("graph", decl.span, first)),
-                None => first = Some(decl.span),
-            }
-            if let Some(diagnostic) = wrong_inputs(parameters, decl.span) {
-                self.report(diagnostic);
-            }
-            self.rebound = rebound(parameters, body);
-            self.frontier = self.frames.len();
-            self.push_frame();
-            let given = parameters.iter().map(|parameter| parameter.value.as_str());
-            for name in INPUTS.iter().map(|(name, _)| *name).chain(given) {
-                self.bind(name, Bound::Any);
-            }
-            self.statements(body);
-            self.frames.pop();
-            match returns(body) {
-                Returns::Always => {}
-                Returns::Never => self.report(Diagnostic::error("M0006", NO_RETURN).label(decl.span, "")),
-                Returns::Sometimes => {
-                    let message = "the graph ends without a `return` when no branch with one is taken";
-                    self.report(Diagnostic::warning("M0006", message).label(decl.span, ""));
-                }
-            }
-        }
-        let is_of_keys = |decl: &Decl| matches!(decl.kind, DeclKind::Ignore { what: Ignored::Config, .. });
-        // A list of keys that no model computes with needs none.
-        if first.is_none() && (model.body.is_empty() || !model.body.iter().all(is_of_keys)) {
-            self.report(mistakes::no_graph(&model.name));
-        }
-    }
-
-    fn inner_statements(&mut self, body: &'a [Stmt]) {
-        self.push_frame();
-        self.statements(body);
-        self.frames.pop();
-    }
-
-    fn statements(&mut self, body: &'a [Stmt]) {
-        if let Some(diagnostic) = dead_statement(body) {
-            self.report(diagnostic);
-        }
-        for stmt in body {
-            match &stmt.kind {
-                StmtKind::Assign { name, value } => {
-                    let place = self.expr(value);
-                    self.check_name(name);
-                    let holder = self.find(&name.value, self.frames.len()).map(|(frame, _)| frame);
-                    if holder.is_none_or(|frame| frame < self.frontier) {
-                        self.bind_place(&name.value, place);
-                    }
-                }
-                StmtKind::Return(expr) => {
-                    self.expr(expr);
-                }
-                StmtKind::If { condition, then, otherwise } => {
-                    self.expr(condition);
-                    self.inner_statements(then);
-                    self.inner_statements(otherwise);
-                }
-                StmtKind::For { index, variable, over, body } => {
-                    self.check_name(variable);
-                    let container = self.expr(over);
-                    let place = container.and_then(|place| self.modules.child(place, ANY));
-                    if let (Some(container), None) = (container, place) {
-                        let path = self.modules.path(container);
-                        self.report(mistakes::nothing_indexed(&path, over.span));
-                    }
-                    self.push_frame();
-                    if let Some(index) = index {
-                        self.check_name(index);
-                        self.bind(&index.value, Bound::Any);
-                    }
-                    self.bind_place(&variable.value, place);
-                    self.statements(body);
-                    self.frames.pop();
-                }
-            }
-        }
-    }
-
-    fn bind_place(&mut self, name: &'a str, place: Option<usize>) {
-        let place = place.filter(|_| !self.rebound.contains(name));
-        self.bind(name, place.map_or(Bound::Any, Bound::Place));
-    }
-}
-
-/// The names of a graph that are assigned twice, or assigned and bound otherwise.
-fn rebound<'a>(parameters: &'a [Spanned<String>], body: &'a [Stmt]) -> BTreeSet<&'a str> {
-    let mut bound: BTreeSet<&str> = parameters.iter().map(|parameter| parameter.value.as_str()).collect();
-    let mut assigned = BTreeSet::new();
-    let mut rebound = BTreeSet::new();
-    let mut waiting: Vec<&Stmt> = body.iter().collect();
-    while let Some(stmt) = waiting.pop() {
-        match &stmt.kind {
-            StmtKind::Assign { name, .. } => {
-                if !assigned.insert(name.value.as_str()) {
-                    rebound.insert(name.value.as_str());
-                }
-            }
-            StmtKind::For { index, variable, body, .. } => {
-                bound.extend(index.iter().chain([variable]).map(|name| name.value.as_str()));
-                waiting.extend(body);
-            }
-            StmtKind::If { then, otherwise, .. } => waiting.extend(then.iter().chain(otherwise)),
-            StmtKind::Return(_) => {}
-        }
-    }
-    rebound.extend(assigned.intersection(&bound));
-    rebound
-}
-
-/// Whether statements end with a `return`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Returns {
-    Never,
-    Sometimes,
-    Always,
-}
-
-fn returns(body: &[Stmt]) -> Returns {
-    let of = |stmt: &Stmt| match &stmt.kind {
-        StmtKind::Assign { .. } => Returns::Never,
-        StmtKind::Return(_) => Returns::Always,
-        // What it goes through is mostly not empty.
-        StmtKind::For { body, .. } => returns(body),
-        StmtKind::If { then, otherwise, .. } => match (returns(then), returns(otherwise)) {
-            (then, otherwise) if then == otherwise => then,
-            _ => Returns::Sometimes,
-        },
-    };
-    body.iter().map(of).max().unwrap_or(Returns::Never)
 }

@@ -78,12 +78,7 @@ impl Walker {
                 return self.chain(declared, read, wrap)?.pop();
             }
             Rule::ignore => self.ignore(declared)?,
-            Rule::alias => {
-                let mut parts = significant(declared);
-                let path = self.string(&parts.next()?);
-                let stored = self.strings(parts.next()?)?;
-                DeclKind::Alias { path: path?, stored }
-            }
+            Rule::alias => self.alias(declared)?,
             Rule::block => self.block(declared)?,
             Rule::graph => self.graph(declared)?,
             _ => self.module(declared, place)?,
@@ -156,6 +151,21 @@ impl Walker {
             }
         }
         Some(DeclKind::Ignore { what, names })
+    }
+
+    fn alias(&mut self, pair: Pair<Rule>) -> Option<DeclKind> {
+        let mut parts = significant(pair);
+        let path = self.string(&parts.next()?);
+        let stored = self.strings(parts.next()?)?;
+        let path = path?;
+        for name in std::iter::once(&path).chain(&stored) {
+            if !name.value.is_empty() && name.value.split('.').any(str::is_empty) {
+                let message = format!("`{}` has a part without a name", name.value);
+                let fault = Diagnostic::error("P0001", message).label(name.span, "");
+                self.diagnostics.push(fault.help("parts of a path stand between single dots; all tensors are `\"\"`"));
+            }
+        }
+        Some(DeclKind::Alias { path, stored })
     }
 
     fn strings(&mut self, pair: Pair<Rule>) -> Option<Vec<Spanned<String>>> {

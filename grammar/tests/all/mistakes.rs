@@ -221,7 +221,7 @@ fn blocks() {
 
 #[test]
 fn aliases() {
-    insta::assert_snapshot!(model("alias a.b = c\nalias \"a\" = b\nalias \"a\"\nalias \"a\" \"b\"\nalias \"a\" =\nalais \"a\" = \"b\""), @r#"
+    insta::assert_snapshot!(model("alias a.b = c\nalias \"a\" = b\nalias \"a\"\nalias \"a\" \"b\"\nalias \"a\" =\nalais \"a\" = \"b\"\nalias \"a.\" = \"\", \".b\", \"b..c\""), @r#"
     3:7 P0001: expected a string in double quotes, found `a`
       | alias a.b = c
       |       ^
@@ -241,6 +241,18 @@ fn aliases() {
       | alais "a" = "b"
       | ^^^^^
       = did you mean `alias`?
+    9:7 P0001: `a.` has a part without a name
+      | alias "a." = "", ".b", "b..c"
+      |       ^^^^
+      = parts of a path stand between single dots; all tensors are `""`
+    9:18 P0001: `.b` has a part without a name
+      | alias "a." = "", ".b", "b..c"
+      |                  ^^^^
+      = parts of a path stand between single dots; all tensors are `""`
+    9:24 P0001: `b..c` has a part without a name
+      | alias "a." = "", ".b", "b..c"
+      |                        ^^^^^^
+      = parts of a path stand between single dots; all tensors are `""`
     "#);
 }
 
