@@ -31,8 +31,15 @@ pub static SPECS: &[Entry] = entries! {
 
 /// Model definitions, one for each family of architectures.
 pub static MODELS: &[Entry] = entries! {
+    "gemma2" => "models/gemma2.lathe",
+    "gpt2" => "models/gpt2.lathe",
     "llama" => "models/llama.lathe",
+    "mixtral" => "models/mixtral.lathe",
+    "opt" => "models/opt.lathe",
+    "phi3" => "models/phi3.lathe",
+    "qwen2" => "models/qwen2.lathe",
     "qwen3" => "models/qwen3.lathe",
+    "qwen3_moe" => "models/qwen3_moe.lathe",
 };
 
 /// Keys of config.json that describe training, generation or bookkeeping, and never the function that a model computes:
