@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use lathe_compiler::compile::{Prepared, architectures};
+use lathe_compiler::compile::Prepared;
+use lathe_compiler::definition::{architectures, load};
 use lathe_compiler::elaborate::lint;
-use lathe_grammar::ast::{File, Model};
+use lathe_compiler::spec::{Entry, NoFiles, Place};
+use lathe_grammar::ast::Model;
 use lathe_grammar::span::Sources;
 
 use crate::support::compiler::{Texts, open};
@@ -57,10 +59,11 @@ fn no_source_names_an_architecture() {
     }
 }
 
-/// The names that a definition binds: its lets, the variables of its loops and of its graph.
+/// The names that a definition binds: its lets and blocks, the variables of its loops, of its blocks and of its graph.
 fn bound_names(text: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    let graph = text.find("graph(").expect("definitions have a graph");
+    let first = ["    block ", "    graph("].iter().filter_map(|start| text.find(start)).min();
+    let statements = first.expect("definitions have blocks or a graph");
     let mut offset = 0;
     for line in text.lines() {
         let trimmed = line.trim();
@@ -71,11 +74,17 @@ fn bound_names(text: &str) -> BTreeSet<String> {
                 let variables = trimmed.trim_start_matches("for ").split(" in ").next().unwrap_or_default();
                 names.extend(variables.split(", ").map(str::to_string));
             }
-            [name, "=", ..] if offset > graph => drop(names.insert(name.to_string())),
+            ["block", ..] => {
+                let head = trimmed.trim_start_matches("block ").trim_end_matches(") {");
+                names.extend(head.split(['(', ',']).map(|name| name.trim().to_string()));
+            }
+            [name, "=", ..] if offset > statements => drop(names.insert(name.to_string())),
             _ => {}
         }
         offset += line.len() + 1;
     }
+    // Those of the graph's inputs are given.
+    names.retain(|name| !["tokens", "positions"].contains(&name.as_str()));
     names
 }
 
@@ -130,6 +139,10 @@ fn reversed(text: &str) -> String {
     format!("{}{}{}", &text[..open], declarations.concat(), &text[close..])
 }
 
+fn shipped_text(name: &str) -> &'static str {
+    lathe_specs::MODELS.iter().find(|entry| entry.name == name).expect("it is shipped").text
+}
+
 /// The plan as it is hashed.
 fn plan(prepared: &Prepared) -> String {
     prepared.plan.listing(&prepared.model)
@@ -137,18 +150,20 @@ fn plan(prepared: &Prepared) -> String {
 
 #[test]
 fn names_and_order_mean_nothing() {
-    for (definition, model) in [("llama", "micro-llama"), ("qwen3", "tiny-qwen3")] {
-        let entry = lathe_specs::MODELS.iter().find(|entry| entry.name == definition).expect("it is shipped");
+    for (chain, model) in [(&["llama"][..], "micro-llama"), (&["qwen3", "qwen2", "llama"], "tiny-qwen3")] {
         let checkpoint = open(&support::model(model));
         let original = Texts::library("keep").prepared(&checkpoint);
-        let names = bound_names(entry.text);
+        let texts: Vec<&str> = chain.iter().map(|name| shipped_text(name)).collect();
+        let names: BTreeSet<String> = texts.iter().flat_map(|text| bound_names(text)).collect();
         assert!(
-            ["d", "hd", "rotary", "layer", "i", "x", "q", "a"].iter().all(|name| names.contains(*name)),
+            ["d", "hd", "rotary", "layer", "i", "x", "q", "attend"].iter().all(|name| names.contains(*name)),
             "{names:?}"
         );
-        let text = reversed(&renamed(entry.text, &names));
-        assert_ne!(text, entry.text);
-        let changed = Texts::library("keep").with_model("shuffled.lathe", &text).prepared(&checkpoint);
+        // All in one file: a base is that of the file before it is one of the library.
+        let items = texts.iter().map(|text| reversed(&renamed(text, &names)).replacen("lathe 1\n", "", 1));
+        let text = format!("lathe 1\n{}", items.collect::<String>());
+        let changed = Texts::library("keep").with_model(&format!("shuffled.lathe#{}", chain[0]), &text);
+        let changed = changed.prepared(&checkpoint);
         assert_eq!(plan(&changed), plan(&original));
         assert_eq!(changed.lowered.program, original.lowered.program);
     }
@@ -157,11 +172,11 @@ fn names_and_order_mean_nothing() {
 /// What is found in a definition without a checkpoint: `LINE:COLUMN CODE MESSAGE`.
 fn found_alone(name: &str, text: &str) -> Vec<String> {
     let mut sources = Sources::new();
-    let source = sources.add(name, text);
-    let parsed = lathe_grammar::parse(&sources, source);
-    assert!(parsed.diagnostics.is_empty(), "{name}: {:?}", parsed.diagnostics);
-    let found = parsed.file.iter().flat_map(File::models).flat_map(lint);
-    let shown = found.map(|diagnostic| {
+    let entry = Entry { source: sources.add(name, text), place: Place::File(name.into()), name: None };
+    let mut found = Vec::new();
+    let models = load(&entry, true, &mut sources, &NoFiles, &mut found);
+    assert!(found.is_empty(), "{name}: {found:?}");
+    let shown = models.iter().flat_map(lint).map(|diagnostic| {
         let (line, column) = sources.line_column(diagnostic.labels[0].span);
         format!("{line}:{column} {} {}", diagnostic.code, diagnostic.message)
     });
@@ -171,13 +186,16 @@ fn found_alone(name: &str, text: &str) -> Vec<String> {
 #[test]
 fn right_definitions_have_no_mistakes() {
     for entry in lathe_specs::MODELS.iter().chain([&lathe_specs::BOOKKEEPING]) {
-        assert_eq!(found_alone(entry.path, entry.text), [""; 0]);
+        assert_eq!(found_alone(entry.path, entry.text), [""; 0], "{}", entry.path);
     }
     let valid = support::root().join("filetests/model/valid.lathe");
     assert_eq!(found_alone("valid.lathe", &files::read_text(&valid)), [""; 0]);
 }
 
-/// A text of Llama's definition, what it is replaced with, and what is then found.
+/// A definition with a bit of everything.
+const WHOLE: &str = include_str!("definitions/whole.lathe");
+
+/// A text of that definition, what it is replaced with, and what is then found.
 const MISTAKES: &[(&str, &str, &str)] = &[
     ("silu(", "silo(", "42:41 M0001 nothing is called `silo` here"),
     ("linear(ffn", "liner(ffn", "26:50 M0001 `liner` is no kind of module"),
@@ -211,11 +229,10 @@ const MISTAKES: &[(&str, &str, &str)] = &[
 
 #[test]
 fn each_mistake_is_found_without_a_checkpoint() {
-    let llama = lathe_specs::MODELS.iter().find(|entry| entry.name == "llama").expect("it is shipped").text;
     for (old, new, expected) in MISTAKES {
-        assert_eq!(found_alone("changed.lathe", &llama.replacen(old, new, 1)), [*expected]);
+        assert_eq!(found_alone("changed.lathe", &WHOLE.replacen(old, new, 1)), [*expected]);
     }
-    let (declarations, _) = llama.split_once("    graph(").expect("it has a graph");
+    let (declarations, _) = WHOLE.split_once("    graph(").expect("it has a graph");
     let found = found_alone("changed.lathe", &format!("{declarations}}}\n"));
-    assert_eq!(found, ["4:7 M0006 model `llama` has no graph"]);
+    assert_eq!(found, ["4:7 M0006 model `whole` has no graph"]);
 }

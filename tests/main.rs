@@ -5,6 +5,7 @@ mod codes;
 mod definitions;
 mod documents;
 mod end_to_end;
+mod extends;
 mod filetests;
 mod fmt;
 mod hostile_specs;

@@ -6,12 +6,13 @@
 use std::fs;
 use std::sync::LazyLock;
 
+use lathe_compiler::definition;
 use lathe_compiler::elaborate::{elaborate, lint};
 use lathe_compiler::ir::verify;
 use lathe_compiler::model::Checkpoint;
+use lathe_compiler::spec::{Entry, NoFiles, Place};
 use lathe_grammar::ast::Model;
 use lathe_grammar::diag::Diagnostic;
-use lathe_grammar::parse;
 use lathe_grammar::span::Sources;
 use libfuzzer_sys::fuzz_target;
 
@@ -31,20 +32,20 @@ static CHECKPOINT: LazyLock<Checkpoint> = LazyLock::new(|| {
     Checkpoint::open(folder.path()).expect("the checkpoint is whole")
 });
 
+/// The first model of a text, with what it extends: others of the text or of the library.
 fn model(text: &str) -> Option<Model> {
     let mut sources = Sources::new();
     let source = sources.add("fuzz.lathe", text);
-    let parsed = parse(&sources, source);
-    if parsed.diagnostics.iter().any(Diagnostic::is_error) {
-        return None;
-    }
-    parsed.file?.models().next().cloned()
+    let entry = Entry { source, place: Place::File("fuzz.lathe".into()), name: None };
+    let mut diagnostics = Vec::new();
+    let models = definition::load(&entry, true, &mut sources, &NoFiles, &mut diagnostics);
+    models.into_iter().next().filter(|_| !diagnostics.iter().any(Diagnostic::is_error))
 }
 
 fuzz_target!(|text: &str| {
     let bookkeeping = model(lathe_specs::BOOKKEEPING.text).expect("the shipped text is right");
     if let Some(model) = model(text) {
-        match elaborate(&model, &bookkeeping, &CHECKPOINT) {
+        match elaborate(&model, &bookkeeping, &CHECKPOINT, false) {
             Ok((elaborated, _)) => {
                 verify(&elaborated.graph).expect("elaboration yields valid graphs");
                 assert!(!lint(&model).iter().any(Diagnostic::is_error), "the check without a checkpoint knows better");

@@ -34,10 +34,11 @@ impl Texts {
         Texts { sources, spec, model: None }
     }
 
-    /// With a model definition of its own.
+    /// With a model definition of its own; `FILE#NAME` is one of several in a file.
     pub(crate) fn with_model(mut self, name: &str, text: &str) -> Self {
-        let source = self.sources.add(name, text);
-        self.model = Some(Entry { source, place: Place::File(name.into()), name: None });
+        let (file, model) = name.split_once('#').map_or((name, None), |(file, model)| (file, Some(model.to_owned())));
+        let source = self.sources.add(file, text);
+        self.model = Some(Entry { source, place: Place::File(file.into()), name: model });
         self
     }
 
