@@ -141,11 +141,9 @@ impl Lowering<'_> {
                     out: self.result(id, node)?,
                 }
             }
-            Op::Centre => Kernel::Centre {
-                x: self.buffer(operands[0]),
-                width: Self::last(node)?,
-                out: self.result(id, node)?,
-            },
+            Op::Centre => {
+                Kernel::Centre { x: self.buffer(operands[0]), width: Self::last(node)?, out: self.result(id, node)? }
+            }
             Op::Normalize { eps } => Kernel::Norm {
                 x: self.buffer(operands[0]),
                 centre: false,
@@ -235,11 +233,9 @@ impl Lowering<'_> {
             Op::Softcap { cap } => {
                 Kernel::Softcap { x: self.buffer(operands[0]), cap: cap.get(), out: self.result(id, node)? }
             }
-            Op::Softmax => Kernel::Softmax {
-                x: self.buffer(operands[0]),
-                width: Self::last(node)?,
-                out: self.result(id, node)?,
-            },
+            Op::Softmax => {
+                Kernel::Softmax { x: self.buffer(operands[0]), width: Self::last(node)?, out: self.result(id, node)? }
+            }
             Op::NormalizeSum => Kernel::NormalizeSum {
                 x: self.buffer(operands[0]),
                 width: Self::last(node)?,

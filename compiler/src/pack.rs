@@ -362,7 +362,8 @@ impl Tiles {
         let elements = if scattered && row <= most { most - most % row } else { most - most % 8 };
         let read = (elements * stored.bytes()) as usize;
         let scratch = if scattered { read } else { 0 };
-        let (values, packed) = if converts { (elements as usize, (elements * target.bytes()) as usize) } else { (0, 0) };
+        let (values, packed) =
+            if converts { (elements as usize, (elements * target.bytes()) as usize) } else { (0, 0) };
         let held = [self.read.capacity(), self.scratch.capacity(), self.values.capacity(), self.packed.capacity()];
         if held != [read, scratch, values, packed] {
             *self = Tiles::default();

@@ -54,7 +54,8 @@ impl Elaborator<'_> {
                 let divisor = self.number(number, right.1)?;
                 self.affine(*x, 1.0 / divisor, 0.0, span)
             }
-            (BinaryOp::Add | BinaryOp::Mul, Value::Node(x), vector) | (BinaryOp::Add | BinaryOp::Mul, vector, Value::Node(x))
+            (BinaryOp::Add | BinaryOp::Mul, Value::Node(x), vector)
+            | (BinaryOp::Add | BinaryOp::Mul, vector, Value::Node(x))
                 if matches!(vector, Value::Module(_)) =>
             {
                 let Some(node) = self.vector(vector)? else { return Err(self.not_activations(op, left, right, span)) };
@@ -65,7 +66,9 @@ impl Elaborator<'_> {
                 self.operation(op, &[*x, node], name, span)
             }
             (_, Value::Missing(_) | Value::Null, _) => Err(self.expected("an activation or a number", left.0, left.1)),
-            (_, _, Value::Missing(_) | Value::Null) => Err(self.expected("an activation or a number", right.0, right.1)),
+            (_, _, Value::Missing(_) | Value::Null) => {
+                Err(self.expected("an activation or a number", right.0, right.1))
+            }
             _ => Err(self.not_activations(op, left, right, span)),
         }
     }
@@ -138,11 +141,10 @@ impl Elaborator<'_> {
         };
         match self.containers.get(&container).copied().unwrap_or(0) {
             0 => Err(self.report(mistakes::nothing_indexed(&container, span))),
-            children if children == of => {
-                Ok(Value::Chosen(Rc::new(Chosen { container, rest: String::new(), choice })))
-            }
+            children if children == of => Ok(Value::Chosen(Rc::new(Chosen { container, rest: String::new(), choice }))),
             children => {
-                let message = format!("expected a choice of the {children} modules of `{container}`, found one of {of}");
+                let message =
+                    format!("expected a choice of the {children} modules of `{container}`, found one of {of}");
                 Err(self.error("M0005", span, message))
             }
         }
@@ -182,7 +184,8 @@ impl Elaborator<'_> {
             let apply = built.apply.ok_or(Reported)?;
             let declared = built.module.span;
             if !matches!(apply, Apply::Linear) {
-                let message = format!("only linear modules can be chosen, found `{path}`, a {}", built.module.kind.name());
+                let message =
+                    format!("only linear modules can be chosen, found `{path}`, a {}", built.module.kind.name());
                 let diagnostic = Diagnostic::error("M0008", message).label(span, "").label(declared, "declared here");
                 return Err(self.report(diagnostic));
             }

@@ -371,9 +371,7 @@ fn activation(elaborator: &mut Elaborator<'_>, arguments: &Arguments) -> Result<
         _ => None,
     };
     match found {
-        Some((_, Some(function))) => {
-            elaborator.operation(Op::Unary(*function), &[x], function.name(), arguments.span)
-        }
+        Some((_, Some(function))) => elaborator.operation(Op::Unary(*function), &[x], function.name(), arguments.span),
         Some((_, None)) => Ok(Value::Node(x)),
         None => {
             let known: Vec<&str> = ACTIVATIONS.iter().map(|(name, _)| *name).collect();

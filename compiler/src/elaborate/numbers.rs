@@ -16,7 +16,11 @@ pub(super) fn of_one(
         other => function(elaborator.number(other, span)?),
     };
     // Every f64 of a size below 2^63 is one of i64 once it is whole.
-    if x.abs() < 9.2e18 { Ok(Value::Int(x as i64)) } else { Err(elaborator.expected("a number below 2^63", value, span)) }
+    if x.abs() < 9.2e18 {
+        Ok(Value::Int(x as i64))
+    } else {
+        Err(elaborator.expected("a number below 2^63", value, span))
+    }
 }
 
 /// A real number made of a number.

@@ -176,7 +176,8 @@ impl Reader<'_, '_> {
                 Some(name) if types.contains(&name) => Ok(Some(vec![key, name.to_string()])),
                 Some(name) if settings.contains_key(name) => Ok(None),
                 Some(name) => {
-                    let message = format!("expected settings for {name:?} at {key}, found some for {}", types.join(", "));
+                    let message =
+                        format!("expected settings for {name:?} at {key}, found some for {}", types.join(", "));
                     Err(self.wrong(&message))
                 }
                 None => {
@@ -327,7 +328,9 @@ impl Settings<'_, '_, '_> {
             Some(factors) if factors.len() as u64 == pairs => Ok(factors),
             _ => {
                 let found = values.len();
-                Err(self.wrong(&format!("expected {pairs} numbers above 0 at {place}, one for each pair, found {found} values")))
+                Err(self.wrong(&format!(
+                    "expected {pairs} numbers above 0 at {place}, one for each pair, found {found} values"
+                )))
             }
         }
     }

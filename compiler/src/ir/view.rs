@@ -225,8 +225,10 @@ impl Shaped {
             let (from, to) = (self.shape_text(), ShapeText(shape.to_vec()));
             return Err(ViewError::Elements { from, elements, to });
         }
-        let strides =
-            || ViewError::Strides { what: format!("reshape to {}", ShapeText(shape.to_vec())), shape: self.shape_text() };
+        let strides = || ViewError::Strides {
+            what: format!("reshape to {}", ShapeText(shape.to_vec())),
+            shape: self.shape_text(),
+        };
         let mut waiting: Vec<Axis> = self.dimensions.concat();
         waiting.retain(|axis| axis.size != 1);
         waiting.reverse();

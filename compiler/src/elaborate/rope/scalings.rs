@@ -125,9 +125,8 @@ fn yarn(settings: &mut Settings<'_, '_, '_>, base: &Base) -> Result<Frequencies,
     }
     let width = base.width as f64;
     // The pair, counted in elements, that turns so often within the original length.
-    let pair = |turns: f64| {
-        width * libm::log(original / (turns * 2.0 * std::f64::consts::PI)) / (2.0 * libm::log(base.theta))
-    };
+    let pair =
+        |turns: f64| width * libm::log(original / (turns * 2.0 * std::f64::consts::PI)) / (2.0 * libm::log(base.theta));
     let (low, high) = match (pair(fast), pair(slow)) {
         (low, high) if truncate => (low.floor(), high.ceil()),
         range => range,
