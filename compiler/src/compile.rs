@@ -1,6 +1,5 @@
 //! The stages in their order: texts and headers to a plan, a graph, a program, an artifact.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use lathe_grammar::diag::Diagnostic;
@@ -12,7 +11,7 @@ use crate::definition;
 pub use crate::definition::architectures;
 use crate::elaborate::{Elaborated, elaborate};
 use crate::lower::{LowerError, Lowered, lower};
-use crate::model::{Checkpoint, unread_keys};
+use crate::model::Checkpoint;
 use crate::pack::{PackError, PackOptions, pack};
 use crate::passes::{self, PassError};
 use crate::plan::{Finding, Plan};
@@ -208,10 +207,9 @@ pub fn define(
     let is_right = !found.iter().any(Diagnostic::is_error);
     diagnostics.append(&mut found);
     let (Some(definition), Some(bookkeeping), true) = (definition, bookkeeping, is_right) else { return None };
-    match elaborate(&definition, &bookkeeping, checkpoint) {
+    match elaborate(&definition, &bookkeeping, checkpoint, strict) {
         Ok((model, warnings)) => {
             diagnostics.extend(warnings);
-            diagnostics.extend(unread(checkpoint, &model.read_keys, strict));
             Some(model)
         }
         Err(errors) => {
@@ -335,19 +333,6 @@ fn already_quantized(checkpoint: &Checkpoint) -> Option<Diagnostic> {
     let file = checkpoint.config.file.clone();
     let message = format!("{file}: expected weights that are not quantized, found {key} of {method}");
     Some(Diagnostic::error("C0013", message).file(file).help("compile the checkpoint that it was made from"))
-}
-
-fn unread(checkpoint: &Checkpoint, read: &BTreeSet<String>, strict: bool) -> Option<Diagnostic> {
-    let keys = unread_keys(&checkpoint.config, read);
-    if keys.is_empty() {
-        return None;
-    }
-    let file = checkpoint.config.file.clone();
-    let message = format!("{file}: keys that the definition does not read: {}", keys.join(", "));
-    let diagnostic = if strict { Diagnostic::error("C0010", message) } else { Diagnostic::warning("C0010", message) };
-    let quoted: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
-    let help = format!("when they change nothing, write `ignore config {}`", quoted.join(", "));
-    Some(diagnostic.file(file).help(help))
 }
 
 /// Heads that the config calls tied and that the checkpoint stores with other values.

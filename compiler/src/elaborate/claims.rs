@@ -3,15 +3,20 @@
 use std::collections::BTreeSet;
 
 use lathe_grammar::diag::Diagnostic;
-use lathe_grammar::pattern::NameGlob;
-
+use lathe_grammar::pattern::{Kind, NameGlob};
 use lathe_grammar::span::Span;
 
 use super::Elaborator;
 use super::constructors::Declared;
 use super::coverage::{self, Fault};
+use super::suggest::{self, module_of};
 use super::value::{Reported, Value};
 use crate::ir::{Param, ParamId, Shaped, TensorId, Values, View};
+use crate::model::Tensor;
+use crate::plan::{Folded, fold};
+
+/// Groups of tensors that one message names.
+const MAX_GROUPS: usize = 60;
 
 /// Missing tensors after which no more are looked for.
 const MAX_MISSING: usize = 100;
@@ -118,7 +123,8 @@ impl Elaborator<'_> {
             self.report(noted);
         }
         if tensor.stored_dtype().is_none() {
-            let message = format!("{file}: tensor `{}`: expected F32, F16 or BF16, found {:?}", tensor.name, tensor.dtype);
+            let message =
+                format!("{file}: tensor `{}`: expected F32, F16 or BF16, found {:?}", tensor.name, tensor.dtype);
             self.report(Diagnostic::error("C0009", message).file(file).label(declared.span, "declared here"));
         }
         let view = shaped.view();
@@ -155,7 +161,9 @@ impl Elaborator<'_> {
                         .help("every element must be read exactly once")
                 }
                 Fault::Unknown => {
-                    let message = format!("{file}: {tensor}: its parts are too intricate to tell whether each element is read once");
+                    let message = format!(
+                        "{file}: {tensor}: its parts are too intricate to tell whether each element is read once"
+                    );
                     Diagnostic::error("C0007", message).file(file).label(claims[0].span, "one of its readers")
                 }
             });
@@ -182,27 +190,60 @@ impl Elaborator<'_> {
             .filter(|built| built.module.params.is_empty())
             .map(|built| built.module.path.as_str())
             .collect();
-        let mut unclaimed = Vec::new();
-        for (index, tensor) in self.checkpoint.tensors.iter().enumerate() {
-            let id = TensorId(index as u32);
-            let module = tensor.name.rsplit_once('.').map_or("", |(module, _)| module);
-            if self.claimed.contains_key(&id)
-                || failed.contains(module)
-                || ignored.iter().any(|glob| glob.matches(&tensor.name))
-            {
-                continue;
-            }
-            let file = self.checkpoint.file_of(tensor);
-            let message = format!(
-                "{file}: expected a module for tensor `{}` {:?}, found none in the definition",
-                tensor.name, tensor.shape
-            );
-            let help = format!(
-                "declare the module that reads it, or write `ignore tensors \"{}\"` when it is dead",
-                tensor.name
-            );
-            unclaimed.push(Diagnostic::error("C0006", message).file(file).help(help));
+        let unclaimed: Vec<&Tensor> = self
+            .checkpoint
+            .tensors
+            .iter()
+            .enumerate()
+            .filter(|(index, tensor)| {
+                !self.claimed.contains_key(&TensorId(*index as u32))
+                    && !failed.contains(module_of(&tensor.name))
+                    && !ignored.iter().any(|glob| glob.matches(&tensor.name))
+            })
+            .map(|(_, tensor)| tensor)
+            .collect();
+        if !unclaimed.is_empty() {
+            let diagnostic = self.unclaimed(&unclaimed);
+            self.report(diagnostic);
         }
-        self.diagnostics.extend(unclaimed);
+    }
+
+    /// Tensors that differ in indices only are named together, and declarations for all of them suggested.
+    fn unclaimed(&self, tensors: &[&Tensor]) -> Diagnostic {
+        let files: BTreeSet<usize> = tensors.iter().map(|tensor| tensor.file).collect();
+        let file = match files.len() {
+            1 => self.checkpoint.file_of(tensors[0]),
+            _ => self.checkpoint.folder.display().to_string(),
+        };
+        let groups = fold(tensors.iter().map(|tensor| (tensor.name.clone(), &tensor.shape)));
+        let shown = |group: &Folded<&Vec<u64>>| match group.count {
+            1 => format!("`{}` {:?}", group.path, group.common),
+            count => format!("`{}` {:?}, {count} of them", group.path, group.common),
+        };
+        let message = match &groups[..] {
+            [group] => format!("expected a module for tensor {}, found none in the definition", shown(group)),
+            _ => format!("expected modules for {} tensors, found none in the definition", tensors.len()),
+        };
+        let mut diagnostic = Diagnostic::error("C0006", format!("{file}: {message}")).file(file);
+        if groups.len() > 1 {
+            for group in groups.iter().take(MAX_GROUPS) {
+                diagnostic = diagnostic.note(shown(group));
+            }
+            if groups.len() > MAX_GROUPS {
+                diagnostic = diagnostic.note(format!("… and {} more", groups.len() - MAX_GROUPS));
+            }
+        }
+        let has = |kind| self.modules.iter().any(|built| built.module.kind == kind);
+        let declared = suggest::Declared { head: has(Kind::Head), embedding: has(Kind::Embedding) };
+        let ignore = match &groups[..] {
+            [Folded { count: 1, path, .. }] => format!("`ignore tensors \"{path}\"`"),
+            _ => "`ignore tensors \"NAME\"`".to_owned(),
+        };
+        diagnostic.help(match suggest::declarations(tensors, self.config, declared) {
+            Some(text) => {
+                format!("paste this into the model, and correct what it guesses wrong; {ignore} is for what is dead:\n\n{text}")
+            }
+            None => format!("declare the module that reads it, or write {ignore} when it is dead"),
+        })
     }
 }

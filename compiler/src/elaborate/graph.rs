@@ -35,6 +35,26 @@ pub(super) fn dead_statement(body: &[Stmt]) -> Option<Diagnostic> {
     body.get(end + 1).map(|after| Diagnostic::error("M0006", message).label(after.span, ""))
 }
 
+/// Whether running a statement can return.
+fn has_return(stmt: &Stmt) -> bool {
+    match &stmt.kind {
+        StmtKind::Return(_) => true,
+        StmtKind::Assign { .. } => false,
+        StmtKind::For { body, .. } => body.iter().any(has_return),
+        StmtKind::If { then, otherwise, .. } => then.iter().chain(otherwise).any(has_return),
+    }
+}
+
+/// Calls `visit` with every name that a statement may assign.
+fn assigned<'s>(stmt: &'s Stmt, visit: &mut impl FnMut(&'s str)) {
+    match &stmt.kind {
+        StmtKind::Return(_) => {}
+        StmtKind::Assign { name, .. } => visit(&name.value),
+        StmtKind::For { body, .. } => body.iter().for_each(|stmt| assigned(stmt, visit)),
+        StmtKind::If { then, otherwise, .. } => then.iter().chain(otherwise).for_each(|stmt| assigned(stmt, visit)),
+    }
+}
+
 impl<'a> Elaborator<'a> {
     pub(super) fn run_graph(&mut self, decl: &'a Decl, root: &Rc<Scope<'a>>) -> Result<(), Reported> {
         let DeclKind::Graph { parameters, body } = &decl.kind else { return Ok(()) };
@@ -104,53 +124,71 @@ impl<'a> Elaborator<'a> {
         Err(Reported)
     }
 
-    /// Runs statements up to a `return`, whose value comes back.
-    pub(super) fn statements(&mut self, body: &'a [Stmt], scope: &Rc<Scope<'a>>) -> Result<Option<(Value, Span)>, Reported> {
+    /// Runs statements up to a `return`, whose value comes back. A statement that fails was reported: the names that it
+    /// assigns have no value then, which silences what uses them, and the next statements run all the same.
+    pub(super) fn statements(
+        &mut self,
+        body: &'a [Stmt],
+        scope: &Rc<Scope<'a>>,
+    ) -> Result<Option<(Value, Span)>, Reported> {
         if let Some(diagnostic) = dead_statement(body) {
             return Err(self.report(diagnostic));
         }
         for stmt in body {
-            match &stmt.kind {
-                StmtKind::Assign { name, value } => {
-                    let value = self.eval(value, scope)?;
-                    self.check_name(name)?;
-                    scope.assign(&name.value, value);
-                }
-                StmtKind::Return(expr) => return Ok(Some((self.eval(expr, scope)?, expr.span))),
-                StmtKind::If { condition, then, otherwise } => {
-                    let body = if self.condition(condition, scope)? { then } else { otherwise };
-                    if let Some(value) = self.statements(body, &Scope::child(scope))? {
-                        return Ok(Some(value));
-                    }
-                }
-                StmtKind::For { index, variable, over, body } => {
-                    self.check_name(variable)?;
-                    index.iter().try_for_each(|index| self.check_name(index))?;
-                    let over_value = self.eval(over, scope)?;
-                    for (i, item) in self.items(&over_value, over.span)?.into_iter().enumerate() {
-                        self.step(stmt.span)?;
-                        let inner = Scope::child(scope);
-                        if let Some(index) = index {
-                            inner.bind(&index.value, Binding::Done(Ok(Value::Int(i as i64))));
-                        }
-                        let label = match &item {
-                            Value::Container(path) => Some(path.clone()),
-                            Value::Module(id) => Some(self.modules[id.0 as usize].module.path.clone()),
-                            _ => None,
-                        };
-                        inner.bind(&variable.value, Binding::Done(Ok(item)));
-                        let depth = self.label.len();
-                        self.label.extend(label);
-                        let returned = self.statements(body, &inner)?;
-                        self.label.truncate(depth);
-                        if returned.is_some() {
-                            return Ok(returned);
-                        }
-                    }
-                }
+            match self.statement(stmt, scope) {
+                Ok(None) => {}
+                Ok(returned) => return Ok(returned),
+                Err(Reported) if has_return(stmt) => return Err(Reported),
+                Err(Reported) => assigned(stmt, &mut |name| scope.assign(name, Err(Reported))),
             }
         }
         Ok(None)
+    }
+
+    fn statement(&mut self, stmt: &'a Stmt, scope: &Rc<Scope<'a>>) -> Result<Option<(Value, Span)>, Reported> {
+        match &stmt.kind {
+            StmtKind::Assign { name, value } => {
+                let value = self.eval(value, scope)?;
+                self.check_name(name)?;
+                scope.assign(&name.value, Ok(value));
+                Ok(None)
+            }
+            StmtKind::Return(expr) => Ok(Some((self.eval(expr, scope)?, expr.span))),
+            StmtKind::If { condition, then, otherwise } => {
+                let body = if self.condition(condition, scope)? { then } else { otherwise };
+                self.statements(body, &Scope::child(scope))
+            }
+            StmtKind::For { index, variable, over, body } => {
+                self.check_name(variable)?;
+                index.iter().try_for_each(|index| self.check_name(index))?;
+                let over_value = self.eval(over, scope)?;
+                for (i, item) in self.items(&over_value, over.span)?.into_iter().enumerate() {
+                    self.step(stmt.span)?;
+                    let inner = Scope::child(scope);
+                    if let Some(index) = index {
+                        inner.bind(&index.value, Binding::Done(Ok(Value::Int(i as i64))));
+                    }
+                    let label = match &item {
+                        Value::Container(path) => Some(path.clone()),
+                        Value::Module(id) => Some(self.modules[id.0 as usize].module.path.clone()),
+                        _ => None,
+                    };
+                    inner.bind(&variable.value, Binding::Done(Ok(item)));
+                    let (depth, before) = (self.label.len(), self.diagnostics.len());
+                    self.label.extend(label);
+                    let returned = self.statements(body, &inner);
+                    self.label.truncate(depth);
+                    if let Some(returned) = returned? {
+                        return Ok(Some(returned));
+                    }
+                    if self.diagnostics.len() > before {
+                        // Every turn would repeat the mistakes.
+                        break;
+                    }
+                }
+                Ok(None)
+            }
+        }
     }
 
     /// What a `for` goes through: the items of a list, or the indexed children of a container.

@@ -66,7 +66,9 @@ pub(super) fn not_nested(what: &str, span: Span) -> Diagnostic {
 }
 
 pub(super) fn no_graph(name: &Spanned<String>) -> Diagnostic {
-    Diagnostic::error("M0006", format!("model `{}` has no graph", name.value)).label(name.span, "")
+    Diagnostic::error("M0006", format!("model `{}` has no graph", name.value))
+        .label(name.span, "")
+        .help("add `graph(tokens, positions) { … }`, which applies the modules and ends with `return LOGITS`")
 }
 
 /// The one name that always means the same, bound.

@@ -1,15 +1,15 @@
 //! A model definition, evaluated on a config and the headers of a checkpoint: modules, parameters and the graph.
 //!
 //! Declarations may stand in any order: a `let` is evaluated when it is first used, constructors once all module paths
-//! are known, the graph last. Every mistake of the declarations is reported; in the graph the first one, as the later
-//! ones would follow from it.
+//! are known, the graph last. Every mistake is reported, but not what only follows from another: what has failed is a
+//! value of its own, which silences what uses it.
 
 mod activations;
 mod arguments;
 mod blocks;
 mod claims;
-mod coverage;
 mod constructors;
+mod coverage;
 mod declare;
 mod eval;
 mod functions;
@@ -18,6 +18,7 @@ mod lint;
 mod mistakes;
 mod numbers;
 mod rope;
+mod suggest;
 mod value;
 mod views;
 
@@ -30,7 +31,7 @@ use lathe_grammar::pattern::{Candidate, Kind, Pattern, parse_index};
 use lathe_grammar::span::Span;
 
 use crate::ir::{Graph, NodeId, ParamId, TensorId};
-use crate::model::{Checkpoint, Config};
+use crate::model::{Checkpoint, Config, unread_keys};
 use value::{Reported, Scope};
 
 pub use arguments::Parameter;
@@ -40,6 +41,9 @@ pub use lint::lint;
 
 /// Most modules and operations that a definition may evaluate to.
 const MAX_SIZE: u64 = 1_000_000;
+
+/// Most keys of config.json that are quoted to be pasted.
+const MAX_QUOTED: usize = 8;
 
 /// Deepest nesting of expressions, counted through the `let`s that they use; each level takes stack.
 const MAX_DEPTH: usize = 300;
@@ -96,8 +100,6 @@ pub struct Elaborated {
     pub ties: Vec<TieCandidate>,
     /// Largest number of positions that the model was made for.
     pub max_positions: Option<u32>,
-    /// Keys of config.json that were read, mentioned or ignored by name.
-    pub read_keys: BTreeSet<String>,
 }
 
 impl Elaborated {
@@ -126,7 +128,8 @@ impl Elaborated {
     }
 }
 
-/// Evaluates `model` for `checkpoint`. `bookkeeping` holds the keys of config.json that no model reads.
+/// Evaluates `model` for `checkpoint`. `bookkeeping` holds the keys of config.json that no model reads. Keys that nobody
+/// reads are errors when `strict`, else warnings.
 ///
 /// # Errors
 /// Diagnostics, at least one of them an error. Warnings come back beside the result.
@@ -134,6 +137,7 @@ pub fn elaborate(
     model: &ast::Model,
     bookkeeping: &ast::Model,
     checkpoint: &Checkpoint,
+    strict: bool,
 ) -> Result<(Elaborated, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut elaborator = Elaborator {
         checkpoint,
@@ -160,14 +164,14 @@ pub fn elaborate(
         label: Vec::new(),
     };
     // A marker only: what was reported is in `diagnostics`.
-    let outcome = elaborator.run(model, bookkeeping);
-    let Elaborator { diagnostics, modules, graph, ties, reads, max_positions, containers, .. } = elaborator;
+    let outcome = elaborator.run(model, bookkeeping, strict);
+    let Elaborator { diagnostics, modules, graph, ties, max_positions, containers, .. } = elaborator;
     if outcome.is_err() || diagnostics.iter().any(Diagnostic::is_error) {
         return Err(fold(diagnostics));
     }
     let name = model.name.value.clone();
     let modules = modules.into_iter().map(|built| built.module).collect();
-    let elaborated = Elaborated { name, graph, modules, children: containers, ties, max_positions, read_keys: reads };
+    let elaborated = Elaborated { name, graph, modules, children: containers, ties, max_positions };
     Ok((elaborated, diagnostics))
 }
 
@@ -220,6 +224,7 @@ struct Elaborator<'a> {
     ties: Vec<TieCandidate>,
     /// The node of each parameter that the graph uses.
     nodes: BTreeMap<ParamId, NodeId>,
+    /// Keys of config.json that were read, mentioned or ignored by name.
     reads: BTreeSet<String>,
     /// Every `let` of the declarations by name, for notes on where a size comes from.
     lets: BTreeMap<&'a str, &'a ast::Expr>,
@@ -246,7 +251,7 @@ struct Elaborator<'a> {
 }
 
 impl<'a> Elaborator<'a> {
-    fn run(&mut self, model: &'a ast::Model, bookkeeping: &'a ast::Model) -> Result<(), Reported> {
+    fn run(&mut self, model: &'a ast::Model, bookkeeping: &'a ast::Model, strict: bool) -> Result<(), Reported> {
         self.ignored_keys(&bookkeeping.body);
         self.mentioned_keys(model);
         let root = Scope::root();
@@ -272,7 +277,35 @@ impl<'a> Elaborator<'a> {
                 let _ = self.name(&name.value, name.span, &root);
             }
         }
+        self.unread_keys(strict);
         outcome
+    }
+
+    /// Reports keys of config.json that nobody read: one may be a feature that the graph lacks.
+    fn unread_keys(&mut self, strict: bool) {
+        let keys = unread_keys(self.config, &self.reads);
+        if keys.is_empty() {
+            return;
+        }
+        let file = self.config.file.clone();
+        let paths: Vec<&str> = keys.iter().map(|key| key.path.as_str()).collect();
+        let message = format!("{file}: keys that the definition does not read: {}", paths.join(", "));
+        let severity = if strict { Diagnostic::error } else { Diagnostic::warning };
+        let mut diagnostic = severity("C0010", message).file(file);
+        let (features, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| key.looks_like_a_feature);
+        for (title, keys) in [("these may change what the model computes", features), ("others", others)] {
+            if !keys.is_empty() {
+                let shown: Vec<String> = keys.iter().map(|key| format!("{} = {}", key.path, key.value)).collect();
+                diagnostic = diagnostic.note(format!("{title}: {}", shown.join(", ")));
+            }
+        }
+        let quoted: Vec<String> = paths.iter().take(MAX_QUOTED).map(|path| format!("\"{path}\"")).collect();
+        let names = if paths.len() > MAX_QUOTED { "\"KEY\", …".to_owned() } else { quoted.join(", ") };
+        let help = format!(
+            "`config.{}` in the definition reads a key; when they change nothing, write `ignore config {names}`",
+            paths[0]
+        );
+        self.diagnostics.push(diagnostic.help(help));
     }
 
     /// Records a diagnostic; the marker says that the value is missing for a reason that was reported.

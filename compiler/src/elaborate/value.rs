@@ -138,11 +138,11 @@ impl<'a> Scope<'a> {
     }
 
     /// Rebinds a name in the nearest block up to the frontier that has it, else binds it here.
-    pub(super) fn assign(&self, name: &str, value: Value) {
+    pub(super) fn assign(&self, name: &str, value: Result<Value, Reported>) {
         let mut scope = self;
         loop {
             if let Some(binding) = scope.names.borrow_mut().get_mut(name) {
-                *binding = Binding::Done(Ok(value));
+                *binding = Binding::Done(value);
                 return;
             }
             match &scope.parent {
@@ -150,7 +150,7 @@ impl<'a> Scope<'a> {
                 _ => break,
             }
         }
-        self.bind(name, Binding::Done(Ok(value)));
+        self.bind(name, Binding::Done(value));
     }
 
     /// The nearest block that has the name.

@@ -6,4 +6,4 @@ mod config;
 mod header;
 
 pub use checkpoint::{Checkpoint, StoredDtype, Tensor};
-pub use config::{Config, unread_keys};
+pub use config::{Config, UnreadKey, unread_keys};

@@ -251,7 +251,6 @@ fn model(layers: usize, readers: &[usize]) -> Elaborated {
         children: [].into(),
         ties: Vec::new(),
         max_positions: None,
-        read_keys: [].into(),
     }
 }
 
