@@ -6,6 +6,7 @@ pub(crate) mod files;
 pub(crate) mod forge;
 pub(crate) mod llama;
 pub(crate) mod published;
+pub(crate) mod reference;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
