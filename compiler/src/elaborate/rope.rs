@@ -86,6 +86,11 @@ pub(super) fn settings(elaborator: &mut Elaborator<'_>, arguments: &Arguments) -
         None => None,
         Some((value, span)) => Some(elaborator.number(value, span)?),
     };
+    let backwards = match arguments.option(6) {
+        None => false,
+        Some((Value::Bool(backwards), _)) => *backwards,
+        Some((other, span)) => return Err(elaborator.expected("true or false", other, span)),
+    };
     let mut reader = Reader { elaborator, root, span: arguments.span };
     let home = reader.home(layer_type.as_deref())?;
     let theta = match theta {
@@ -100,6 +105,11 @@ pub(super) fn settings(elaborator: &mut Elaborator<'_>, arguments: &Arguments) -
         Some(home) => reader.scaled(&home, &base)?,
         None => Frequencies::new(base.frequencies()),
     };
+    if backwards && growth.is_some() {
+        return Err(reader.wrong("frequencies that grow with the text cannot turn backwards in this version"));
+    }
+    let turn = if backwards { -1.0 } else { 1.0 };
+    let of_pairs: Vec<f64> = of_pairs.into_iter().map(|frequency| turn * frequency).collect();
     let inverse_frequencies = reader.rounded(&of_pairs)?;
     let amplitude = amplitude as f32;
     if !amplitude.is_finite() {
