@@ -8,6 +8,7 @@ use lathe_grammar::ast::{DeclKind, File, ItemKind, Model};
 use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::span::{SourceId, Sources, Spanned};
 
+use crate::elaborate::claimed_tensors;
 use crate::model::Checkpoint;
 use crate::texts::{Entry, Files, Finder, MODELS, NoFiles, Place, report_chain, twice, with_bases};
 
@@ -48,21 +49,39 @@ pub(crate) fn shipped(
         known.extend(names);
     }
     let file = checkpoint.config.file.clone();
-    let message = match wanted.first() {
-        Some(name) => format!("{file}: no shipped definition describes the architecture `{name}`"),
-        None => format!("{file}: expected a list `architectures`, found none"),
+    let message = match wanted[..] {
+        [] => format!("{file}: expected a list `architectures`, found none"),
+        [name] => format!("{file}: no shipped definition describes the architecture `{name}`"),
+        _ => format!("{file}: no shipped definition describes one of the architectures `{}`", wanted.join("`, `")),
     };
-    let name = wanted.first().copied().unwrap_or("NAME");
-    let mut diagnostic = Diagnostic::error("C0012", message).file(file).help(format!(
-        "write a definition, which is data: `lathe 1` and `model NAME {{ architectures \"{name}\" … }}`, as for a model \
-         that `lathe list models` shows; pass it with `--model-def FILE`"
-    ));
+    let mut diagnostic = Diagnostic::error("C0012", message).file(file);
     let known: Vec<String> = known.into_iter().collect();
-    if let Some(near) = wanted.first().and_then(|name| nearest(name, known.iter().map(String::as_str))) {
+    let mut base = String::new();
+    if let Some((name, claimed)) = nearest_by_tensors(sources, checkpoint) {
+        let all = checkpoint.tensors.len();
+        diagnostic = diagnostic.note(format!("by its tensors it is like `{name}`, which reads {claimed} of the {all}"));
+        base = format!(" extends \"{name}\"");
+    } else if let Some(near) = wanted.first().and_then(|name| nearest(name, known.iter().map(String::as_str))) {
         diagnostic = diagnostic.note(format!("the closest that is shipped is `{near}`"));
     }
-    diagnostics.push(diagnostic);
+    let name = wanted.first().copied().unwrap_or("NAME");
+    let folder = checkpoint.folder.display();
+    diagnostics.push(diagnostic.help(format!(
+        "describe it: write `lathe 1`, a new line and `model mine{base} {{ architectures \"{name}\" }}` to mine.lathe; \
+         `lathe check --model-def mine.lathe {folder}` then says what is missing"
+    )));
     None
+}
+
+/// The shipped definition that reads most of the tensors of a checkpoint, and how many: more than half of them.
+fn nearest_by_tensors(sources: &mut Sources, checkpoint: &Checkpoint) -> Option<(&'static str, usize)> {
+    let readers = lathe_specs::MODELS.iter().filter_map(|text| {
+        let entry = library(text, sources);
+        let model = load(&entry, false, sources, &NoFiles, &mut Vec::new()).pop()?;
+        Some((text.name, claimed_tensors(&model, checkpoint)))
+    });
+    let most = readers.rev().max_by_key(|(_, claimed)| *claimed)?;
+    (2 * most.1 > checkpoint.tensors.len()).then_some(most)
 }
 
 /// The shipped list of config keys that no model computes with.

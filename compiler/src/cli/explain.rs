@@ -11,7 +11,7 @@ use lathe_grammar::span::{Sources, Span};
 
 use super::layout::{prose_columns, wrap};
 use super::render::Messages;
-use super::subject::{Subject, open_checkpoint};
+use super::subject::{MODEL_DEF, SET, STRICT, Subject, open_checkpoint};
 use super::texts::load_entry;
 use super::{Failure, bytes, print};
 use crate::compile::{Planned, plan};
@@ -45,7 +45,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failure> {
     match (&arguments.checkpoint, &arguments.module) {
         (Some(checkpoint), Some(module)) => explain_module(arguments, checkpoint, module, messages),
-        _ => match arguments.subject.given() {
+        _ => match arguments.subject.given(&[MODEL_DEF, SET, STRICT]) {
             Some(option) => Err(Failure::Run(format!("{option} is for specs, and a code has none"))),
             None => explain_code(&arguments.subject_of),
         },

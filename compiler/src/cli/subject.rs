@@ -12,6 +12,10 @@ use crate::elaborate::Elaborated;
 use crate::model::Checkpoint;
 use crate::spec::{Entry, Files, Spec};
 
+pub(super) const MODEL_DEF: &str = "--model-def";
+pub(super) const SET: &str = "--set";
+pub(super) const STRICT: &str = "--strict";
+
 /// Options about the model and the values of a spec.
 #[derive(Debug, clap::Args)]
 pub(super) struct Subject {
@@ -32,16 +36,11 @@ impl Subject {
         self.model_def.as_deref().map(|path| load_definition(path, sources)).transpose()
     }
 
-    /// The first option that is given.
-    pub(super) fn given(&self) -> Option<&'static str> {
-        self.about_the_model().or((!self.set.is_empty()).then_some("--set"))
-    }
-
-    /// The first of these options that is given but for `--set`, which needs no checkpoint.
-    pub(super) fn about_the_model(&self) -> Option<&'static str> {
-        [("--model-def", self.model_def.is_some()), ("--strict", self.strict)]
+    /// The first of these options that is given.
+    pub(super) fn given(&self, options: &[&str]) -> Option<&'static str> {
+        [(MODEL_DEF, self.model_def.is_some()), (SET, !self.set.is_empty()), (STRICT, self.strict)]
             .into_iter()
-            .find_map(|(name, given)| given.then_some(name))
+            .find_map(|(name, given)| (given && options.contains(&name)).then_some(name))
     }
 
     /// Reads the definition, the checkpoint's headers, and evaluates the one on the other.

@@ -139,30 +139,7 @@ pub fn elaborate(
     checkpoint: &Checkpoint,
     strict: bool,
 ) -> Result<(Elaborated, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let mut elaborator = Elaborator {
-        checkpoint,
-        config: &checkpoint.config,
-        diagnostics: Vec::new(),
-        modules: Vec::new(),
-        paths: BTreeMap::new(),
-        containers: BTreeMap::new(),
-        graph: Graph::new(),
-        ties: Vec::new(),
-        nodes: BTreeMap::new(),
-        reads: BTreeSet::new(),
-        lets: BTreeMap::new(),
-        claimed: BTreeMap::new(),
-        aliases: Vec::new(),
-        blocks: BTreeMap::new(),
-        calling: Vec::new(),
-        missing: 0,
-        ignored_tensors: Vec::new(),
-        max_positions: None,
-        context: None,
-        depth: 0,
-        steps: 0,
-        label: Vec::new(),
-    };
+    let mut elaborator = Elaborator::new(checkpoint);
     // A marker only: what was reported is in `diagnostics`.
     let outcome = elaborator.run(model, bookkeeping, strict);
     let Elaborator { diagnostics, modules, graph, ties, max_positions, containers, .. } = elaborator;
@@ -173,6 +150,15 @@ pub fn elaborate(
     let modules = modules.into_iter().map(|built| built.module).collect();
     let elaborated = Elaborated { name, graph, modules, children: containers, ties, max_positions };
     Ok((elaborated, diagnostics))
+}
+
+/// How many tensors of `checkpoint` the modules of `model` read, whatever else is wrong.
+pub fn claimed_tensors(model: &ast::Model, checkpoint: &Checkpoint) -> usize {
+    let mut elaborator = Elaborator::new(checkpoint);
+    elaborator.bind_aliases(&model.body);
+    let pending = elaborator.declare(&model.body, &Scope::root(), "");
+    elaborator.build_modules(pending);
+    elaborator.claimed.len()
 }
 
 /// Diagnostics at one place that differ in a layer's number only become one. So do those of one missing key.
@@ -251,6 +237,33 @@ struct Elaborator<'a> {
 }
 
 impl<'a> Elaborator<'a> {
+    fn new(checkpoint: &'a Checkpoint) -> Self {
+        Elaborator {
+            checkpoint,
+            config: &checkpoint.config,
+            diagnostics: Vec::new(),
+            modules: Vec::new(),
+            paths: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            graph: Graph::new(),
+            ties: Vec::new(),
+            nodes: BTreeMap::new(),
+            reads: BTreeSet::new(),
+            lets: BTreeMap::new(),
+            claimed: BTreeMap::new(),
+            aliases: Vec::new(),
+            blocks: BTreeMap::new(),
+            calling: Vec::new(),
+            missing: 0,
+            ignored_tensors: Vec::new(),
+            max_positions: None,
+            context: None,
+            depth: 0,
+            steps: 0,
+            label: Vec::new(),
+        }
+    }
+
     fn run(&mut self, model: &'a ast::Model, bookkeeping: &'a ast::Model, strict: bool) -> Result<(), Reported> {
         self.ignored_keys(&bookkeeping.body);
         self.mentioned_keys(model);
