@@ -48,7 +48,9 @@ impl<'a> Linter<'a> {
 
     pub(super) fn blocks(&mut self) {
         for Block { name, parameters, body } in self.blocks.values().copied().collect::<Vec<_>>() {
-            parameters.iter().for_each(|parameter| self.check_name(parameter));
+            for parameter in parameters {
+                self.check_name(parameter);
+            }
             self.inside = Some(&name.value);
             self.body(parameters, [], body);
             self.inside = None;
