@@ -1,16 +1,14 @@
 //! Architectures are data: no Rust source knows one, and names and order in a definition mean nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use lathe_compiler::compile::Prepared;
 use lathe_compiler::definition::{architectures, load};
 use lathe_compiler::elaborate::lint;
 use lathe_compiler::spec::{Entry, NoFiles, Place};
 use lathe_grammar::ast::Model;
 use lathe_grammar::span::Sources;
 
-use crate::support::compiler::{Texts, open};
 use crate::support::{self, files};
 
 /// The shipped definitions.
@@ -56,116 +54,6 @@ fn no_source_names_an_architecture() {
         for name in &quoted {
             assert!(!text.contains(name.as_str()), "{} names {name}", path.display());
         }
-    }
-}
-
-/// The names that a definition binds: its lets and blocks, the variables of its loops, of its blocks and of its graph.
-fn bound_names(text: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let first = ["    block ", "    graph("].iter().filter_map(|start| text.find(start)).min();
-    let statements = first.expect("definitions have blocks or a graph");
-    let mut offset = 0;
-    for line in text.lines() {
-        let trimmed = line.trim();
-        let words: Vec<&str> = trimmed.split_whitespace().collect();
-        match words[..] {
-            ["let" | "repeat", name, ..] => drop(names.insert(name.to_string())),
-            ["for", ..] => {
-                let variables = trimmed.trim_start_matches("for ").split(" in ").next().unwrap_or_default();
-                names.extend(variables.split(", ").map(str::to_string));
-            }
-            ["block", ..] => {
-                let head = trimmed.trim_start_matches("block ").trim_end_matches(") {");
-                names.extend(head.split(['(', ',']).map(|name| name.trim().to_string()));
-            }
-            [name, "=", ..] if offset > statements => drop(names.insert(name.to_string())),
-            _ => {}
-        }
-        offset += line.len() + 1;
-    }
-    // Those of the graph's inputs are given.
-    names.retain(|name| !["tokens", "positions"].contains(&name.as_str()));
-    names
-}
-
-/// Replaces every bound name, but not members, named arguments, nor words of strings and comments.
-fn renamed(text: &str, names: &BTreeSet<String>) -> String {
-    let fresh: BTreeMap<&str, String> =
-        names.iter().enumerate().map(|(index, name)| (name.as_str(), format!("renamed_{index}"))).collect();
-    let mut out = String::new();
-    let mut in_string = false;
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        if !in_string && rest.starts_with("//") {
-            let end = rest.find('\n').unwrap_or(rest.len());
-            rest = &rest[end..];
-            continue;
-        }
-        let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
-        if length == 0 || in_string {
-            in_string ^= first == '"';
-            out.push(first);
-            rest = &rest[first.len_utf8()..];
-            continue;
-        }
-        let (word, after) = rest.split_at(length);
-        let is_member = out.ends_with('.');
-        let is_argument = after.starts_with(':');
-        match fresh.get(word) {
-            Some(name) if !is_member && !is_argument => out.push_str(name),
-            _ => out.push_str(word),
-        }
-        rest = after;
-    }
-    out
-}
-
-/// The declarations of a definition in reverse order.
-fn reversed(text: &str) -> String {
-    let open = text.find("{\n").expect("definitions have a body") + 2;
-    let close = text.rfind('}').expect("definitions have a body");
-    let (mut declarations, mut depth) = (vec![String::new()], 0i64);
-    for line in text[open..close].lines() {
-        let last = declarations.last_mut().expect("there always is one");
-        last.push_str(line);
-        last.push('\n');
-        let count = |brackets: [char; 2]| line.chars().filter(|c| brackets.contains(c)).count() as i64;
-        depth += count(['{', '(']) - count(['}', ')']);
-        if depth == 0 {
-            declarations.push(String::new());
-        }
-    }
-    declarations.reverse();
-    format!("{}{}{}", &text[..open], declarations.concat(), &text[close..])
-}
-
-fn shipped_text(name: &str) -> &'static str {
-    lathe_specs::MODELS.iter().find(|entry| entry.name == name).expect("it is shipped").text
-}
-
-/// The plan as it is hashed.
-fn plan(prepared: &Prepared) -> String {
-    prepared.plan.listing(&prepared.model)
-}
-
-#[test]
-fn names_and_order_mean_nothing() {
-    for (chain, model) in [(&["llama"][..], "micro-llama"), (&["qwen3", "qwen2", "llama"], "tiny-qwen3")] {
-        let checkpoint = open(&support::model(model));
-        let original = Texts::library("keep").prepared(&checkpoint);
-        let texts: Vec<&str> = chain.iter().map(|name| shipped_text(name)).collect();
-        let names: BTreeSet<String> = texts.iter().flat_map(|text| bound_names(text)).collect();
-        assert!(
-            ["d", "hd", "rotary", "layer", "i", "x", "q", "attend"].iter().all(|name| names.contains(*name)),
-            "{names:?}"
-        );
-        // All in one file: a base is that of the file before it is one of the library.
-        let items = texts.iter().map(|text| reversed(&renamed(text, &names)).replacen("lathe 1\n", "", 1));
-        let text = format!("lathe 1\n{}", items.collect::<String>());
-        let changed = Texts::library("keep").with_model(&format!("shuffled.lathe#{}", chain[0]), &text);
-        let changed = changed.prepared(&checkpoint);
-        assert_eq!(plan(&changed), plan(&original));
-        assert_eq!(changed.lowered.program, original.lowered.program);
     }
 }
 

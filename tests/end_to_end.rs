@@ -61,32 +61,31 @@ fn check(model: &Path, measured: &mut String) {
     measured.push('\n');
 }
 
-#[test]
-fn shipped_models_match_their_references() {
-    let models = support::models_in(&support::root().join("models"));
+/// The trained models: the shipped ones and those of the environment.
+pub(crate) fn trained() -> Vec<PathBuf> {
+    let mut models = support::models_in(&support::root().join("models"));
     assert!(models.len() >= 2, "{models:?}");
-    let mut measured = String::new();
-    for model in models {
-        check(&model, &mut measured);
+    match env::var_os("LATHE_TEST_MODELS") {
+        None => support::skipped("more models: LATHE_TEST_MODELS names no folder"),
+        Some(folder) => {
+            let more = support::models_in(Path::new(&folder));
+            assert!(!more.is_empty(), "there is no model in {}", Path::new(&folder).display());
+            let shipped: Vec<String> = models.iter().map(|model| support::name(model).to_string()).collect();
+            models.extend(more.into_iter().filter(|model| !shipped.iter().any(|name| name == support::name(model))));
+        }
     }
-    support::measured(&measured);
+    models
 }
 
 #[test]
-fn models_of_the_environment_match_their_references() {
-    let Some(folder) = env::var_os("LATHE_TEST_MODELS") else {
-        return support::skipped("more models: LATHE_TEST_MODELS names no folder");
-    };
+fn trained_models_match_their_references() {
     let mut measured = String::new();
-    for model in support::models_in(Path::new(&folder)) {
-        check(&model, &mut measured);
-    }
-    assert!(!measured.is_empty(), "there is no model in {}", Path::new(&folder).display());
+    trained().iter().for_each(|model| check(model, &mut measured));
     support::measured(&measured);
 }
 
 /// The random tiny checkpoints, each with the definition beside it where there is one.
-fn families() -> Vec<(PathBuf, Option<PathBuf>)> {
+pub(crate) fn families() -> Vec<(PathBuf, Option<PathBuf>)> {
     let is_checkpoint = |path: &PathBuf| path.join("config.json").is_file();
     let folders = files::list(&support::root().join("families")).into_iter().filter(|path| path.is_dir());
     let with_definition = |family: PathBuf| {

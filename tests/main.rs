@@ -15,6 +15,7 @@ mod messages;
 mod outputs;
 mod plans;
 mod random_models;
+mod renaming;
 mod reproducible;
 mod schema;
 mod sites;

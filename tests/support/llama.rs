@@ -7,6 +7,7 @@ use half::{bf16, f16};
 use serde_json::{Value, json};
 
 use super::forge::Forge;
+use super::random::Random;
 
 /// How a checkpoint stores its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,24 +161,15 @@ pub(crate) struct Llama {
 
 /// Draws weights and stores them.
 struct Maker {
-    state: u64,
+    random: Random,
     stored: Stored,
     tensors: Forge,
 }
 
 impl Maker {
-    /// Uniform in -1..1 (splitmix64).
-    fn draw(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    }
-
     fn tensor(&mut self, name: &str, shape: &[usize], centre: f64, spread: f64) -> Vec<f64> {
         let count = shape.iter().product();
-        let values: Vec<f64> = (0..count).map(|_| self.stored.round(centre + spread * self.draw())).collect();
+        let values: Vec<f64> = (0..count).map(|_| self.stored.round(centre + spread * self.random.unit())).collect();
         let shape: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
         self.tensors.push(name, self.stored.name(), &shape, &self.stored.encode(&values));
         values
@@ -195,7 +187,7 @@ impl Llama {
     /// Random weights for these sizes; the same seed gives the same weights.
     pub(crate) fn new(shape: Shape) -> Self {
         let Shape { hidden, ffn, vocab, attention_bias, mlp_bias, .. } = shape;
-        let mut maker = Maker { state: shape.seed, stored: shape.stored, tensors: Forge::default() };
+        let mut maker = Maker { random: Random::new(shape.seed), stored: shape.stored, tensors: Forge::default() };
         let table = maker.tensor("model.embed_tokens.weight", &[vocab, hidden], 0.0, 1.0);
         let (q_width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
         let layers = (0..shape.layers)

@@ -6,7 +6,9 @@ pub(crate) mod files;
 pub(crate) mod forge;
 pub(crate) mod llama;
 pub(crate) mod published;
+pub(crate) mod random;
 pub(crate) mod reference;
+pub(crate) mod rename;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
