@@ -8,7 +8,6 @@ use lathe_runtime::program::{PROGRAM_FILE, ProgramError};
 
 use crate::artifact::{ArtifactError, LOCK_FILE, Lock, REPORT_FILE, Report, ReportedModule, Staging};
 use crate::definition;
-pub use crate::definition::architectures;
 use crate::elaborate::{Elaborated, elaborate};
 use crate::lower::{LowerError, Lowered, lower};
 use crate::model::Checkpoint;

@@ -9,7 +9,7 @@ use lathe_grammar::pattern::Kind;
 use lathe_grammar::span::Sources;
 use lathe_runtime::program::{Binary, Unary};
 
-use crate::compile::architectures;
+use crate::definition::architectures;
 use crate::elaborate::{CONSTRUCTORS, FUNCTIONS, Parameter};
 use crate::ir::{Op, ParamId, Real, RopeId};
 use crate::spec::Parameter as Argument;
