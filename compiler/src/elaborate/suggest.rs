@@ -163,9 +163,8 @@ impl Guess {
         let place = Place::of(path);
         match tensor.shape[..] {
             [width] if is_weight => {
-                let (norm, prefer) = if bias.is_some() { ("layer_norm", "layer") } else { ("rms_norm", "rms") };
-                let (width, eps) = (self.sizes.width(width, place), self.sizes.epsilon(prefer));
-                self.push(path, format!("{norm}({width}, eps: {eps})"));
+                let constructor = self.norm(width, None, place, bias.is_some());
+                self.push(path, constructor);
             }
             [width] => self.push(path, format!("vector({})", self.sizes.heads(width, place))),
             [] => self.push(path, format!("vector(1, weight: reshape({}, [1]))", stored(name))),
@@ -199,6 +198,18 @@ impl Guess {
         }
     }
 
+    /// A norm; with `heads`, one for each of them.
+    fn norm(&self, width: u64, heads: Option<u64>, place: Place, bias: bool) -> String {
+        let heads = heads.map_or_else(String::new, |heads| format!(", heads: {}", self.sizes.heads(heads, place)));
+        let (norm, bias) = match bias {
+            true => ("layer_norm", ""),
+            false if self.sizes.norms_are_centred() => ("layer_norm", ", bias: false"),
+            false => ("rms_norm", ""),
+        };
+        let eps = self.sizes.epsilon(if norm == "rms_norm" { "rms" } else { "layer" });
+        format!("{norm}({}, eps: {eps}{bias}{heads})", self.sizes.width(width, place))
+    }
+
     fn matrix(
         &self,
         tensor: &Tensor,
@@ -218,6 +229,9 @@ impl Guess {
         }
         if !path.split('.').any(is_index) && ["pos", "wpe"].iter().any(|word| path.contains(word)) {
             return format!("embedding({}, {})", self.sizes.positions(rows), width_of(width));
+        }
+        if is_weight && path.rsplit('.').next().is_some_and(|name| name.contains("norm")) {
+            return self.norm(width, Some(rows), place, bias.is_some());
         }
         if rows != width && bias.is_some_and(|bias| bias.shape[0] == width) {
             // Its bias says that the matrix is stored as [in, out].
@@ -264,6 +278,7 @@ fn with_bias(bias: bool) -> &'static str {
 fn is_bias_of(bias: &Tensor, weight: &Tensor) -> bool {
     match (&bias.shape[..], &weight.shape[..]) {
         ([bias], [weight]) => bias == weight,
+        ([_, _], [_, _]) => bias.shape == weight.shape,
         ([bias], [rows, columns]) => bias == rows || bias == columns,
         ([stack, bias], [count, rows, columns]) => stack == count && (bias == rows || bias == columns),
         _ => false,

@@ -120,6 +120,12 @@ impl Sizes {
         only(&self.layers, count)
     }
 
+    /// Whether the keys speak of LayerNorm, and of no RMSNorm.
+    pub(super) fn norms_are_centred(&self) -> bool {
+        let has = |word: &str| self.epsilons.iter().any(|key| key.contains(word));
+        has("layer_norm") && !has("rms")
+    }
+
     /// The epsilon of a norm; `prefer` is a word in the name of the key.
     pub(super) fn epsilon(&self, prefer: &str) -> String {
         let preferred: Vec<&String> = self.epsilons.iter().filter(|key| key.contains(prefer)).collect();
