@@ -94,6 +94,23 @@ impl<'a> Elaborator<'a> {
         }
     }
 
+    /// A table of positions has a row for each of them.
+    fn check_positions(&mut self, first: u32, table: NodeId, x: NodeId, span: Span) -> Result<(), Reported> {
+        let (Dtype::Position, &[Dim::Fixed(rows), _]) =
+            (self.graph.node(x).fact.dtype, &self.graph.node(table).fact.shape[..])
+        else {
+            return Ok(());
+        };
+        let positions = rows.saturating_sub(first.into());
+        let found = match self.max_positions {
+            Some(most) if u64::from(most) <= positions => return Ok(()),
+            Some(most) => format!("{most}"),
+            None => "none".to_string(),
+        };
+        let message = format!("expected a `context` of at most the {positions} positions of this table, found {found}");
+        Err(self.error("M0005", span, message))
+    }
+
     /// Reports every module that the output does not depend on: its tensors are claimed, but nothing would read them.
     fn check_use(&mut self, output: NodeId) -> Result<(), Reported> {
         if self.diagnostics.iter().any(Diagnostic::is_error) {
@@ -302,7 +319,10 @@ impl<'a> Elaborator<'a> {
                 let operands: Vec<NodeId> = std::iter::once(x).chain(weights).collect();
                 self.node(Op::Linear, &operands, &path, span)?
             }
-            Apply::Embedding { first } => self.node(Op::Embed { first }, &[weights[0], x], &path, span)?,
+            Apply::Embedding { first } => {
+                self.check_positions(first, weights[0], x, span)?;
+                self.node(Op::Embed { first }, &[weights[0], x], &path, span)?
+            }
             Apply::Norm { centre, eps, offset } => {
                 let x = if centre { self.node(Op::Centre, &[x], &path, span)? } else { x };
                 let normalized = self.node(Op::Normalize { eps }, &[x], &path, span)?;

@@ -380,8 +380,9 @@ impl Op {
                 Ok(operands[0].clone())
             }
             Op::Binary(_) | Op::Gated(_) => same(activation(operands[0])?, operands[1]),
+            Op::TopK { k: 0 } => Err(Misfit { expected: "a k of 1 or more".into(), found: "0".into() }),
             Op::TopK { k } => match activation(operands[0])?.shape[..] {
-                [rows, Dim::Fixed(n)] if *k > 0 && u64::from(*k) <= n => {
+                [rows, Dim::Fixed(n)] if u64::from(*k) <= n => {
                     Ok(Fact { dtype: Dtype::Choice(n), shape: vec![rows, Dim::Fixed((*k).into())] })
                 }
                 _ => Err(misfit(format!("scores [rows, n] of at least {k} elements"), operands[0])),

@@ -205,11 +205,14 @@ impl Verifier<'_> {
                 },
                 Values::Stored(view) => {
                     let elements = param.shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size));
-                    let found = view.end().map(|_| view.elements()).filter(|&found| found > 0);
-                    (found.is_none() || elements != found).then(|| {
-                        let found = view.elements();
-                        format!("p{index} is {:?}, found a view of {found} elements", param.shape)
-                    })
+                    let found = view.elements();
+                    if view.end().is_none() {
+                        Some(format!("p{index} is {:?}, found a view that ends beyond 2^64", param.shape))
+                    } else if found == 0 || elements != Some(found) {
+                        Some(format!("p{index} is {:?}, found a view of {found} elements", param.shape))
+                    } else {
+                        None
+                    }
                 }
             };
             if let Some(message) = wrong {
