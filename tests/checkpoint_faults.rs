@@ -150,10 +150,10 @@ static CASES: &[Case] = &[
     ("a_trillion_layers", |folder| {
         configured(folder, |config| config["num_hidden_layers"] = json!(1_000_000_000_000u64));
     }),
-    ("another_activation", |folder| configured(folder, |config| config["hidden_act"] = json!("gelu"))),
+    ("another_activation", |folder| configured(folder, |config| config["hidden_act"] = json!("snake"))),
     ("theta_is_zero", |folder| configured(folder, |config| config["rope_theta"] = json!(0))),
     ("unknown_rope", |folder| {
-        configured(folder, |config| config["rope_scaling"] = json!({"rope_type": "yarn", "factor": 4.0}));
+        configured(folder, |config| config["rope_scaling"] = json!({"rope_type": "spiral", "factor": 4.0}));
     }),
     ("eps_is_negative", |folder| configured(folder, |config| config["rms_norm_eps"] = json!(-1e-6))),
     ("eps_overflows", |folder| configured(folder, |config| config["rms_norm_eps"] = json!(1e300))),

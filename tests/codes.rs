@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use lathe_runtime::program::PROGRAM_VERSION;
 use serde_json::json;
 
 use crate::support::command::{lathe, run, succeed};
@@ -35,7 +36,8 @@ fn an_artifact_of_another_version() {
     Llama::new(Shape::tiny()).write(&folder.path().join("checkpoint"));
     succeed(in_folder(folder.path()).args(["compile", "keep", "checkpoint", "-o", "out"]));
     let program = folder.path().join("out/program.json");
-    fs::write(&program, files::read_text(&program).replacen("\"version\": 1", "\"version\": 7", 1)).unwrap();
+    let version = format!("\"version\": {PROGRAM_VERSION}");
+    fs::write(&program, files::read_text(&program).replacen(&version, "\"version\": 7", 1)).unwrap();
     said("A0001", 1, folder.path(), &["inspect", "out"]);
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use lathe_compiler::compile::{CompileError, write};
 use lathe_compiler::pack::{PackError, PackOptions};
+use lathe_runtime::program::PROGRAM_VERSION;
 
 use crate::support::command::{compile, lathe, run, succeed};
 use crate::support::compiler::{Texts, open};
@@ -154,10 +155,12 @@ fn a_damaged_artifact_is_not_inspected() {
     succeed(&mut compile("keep", &checkpoint, &out));
     assert_eq!(inspect().code, Some(0));
     let program = out.join("program.json");
-    fs::write(&program, files::read_text(&program).replacen("\"version\": 1", "\"version\": 7", 1)).unwrap();
+    let version = format!("\"version\": {PROGRAM_VERSION}");
+    fs::write(&program, files::read_text(&program).replacen(&version, "\"version\": 7", 1)).unwrap();
     let ended = inspect();
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-    for part in ["A0001", program.to_str().unwrap(), "version 7", "version 1"] {
+    let version = format!("version {PROGRAM_VERSION}");
+    for part in ["A0001", program.to_str().unwrap(), "version 7", &version] {
         assert!(ended.stderr.contains(part), "expected {part:?} in:\n{}", ended.stderr);
     }
 }

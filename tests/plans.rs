@@ -360,7 +360,9 @@ fn overrides_reach_what_a_base_was_written_with() {
         let mut command = lathe();
         let ended = run(command.args(["plan", &own]).arg(support::model("tiny-qwen3")).args(["--json", "--set", set]));
         let plan: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{set}: {}", ended.stderr));
-        let format = plan["modules"][2]["format"].as_str().unwrap().to_owned();
+        let modules = plan["modules"].as_array().unwrap();
+        let linear = modules.iter().find(|module| module["kind"] == "linear").unwrap();
+        let format = linear["format"].as_str().unwrap().to_owned();
         (format, plan["settings"].to_string())
     };
     assert_eq!(plan("size=64").0, "int4(group: 64)");

@@ -94,7 +94,6 @@ param p2 weight [8, 8] tensor 2 rows 0..8
         children: BTreeMap::new(),
         ties: Vec::new(),
         max_positions: None,
-        read_keys: BTreeSet::new(),
     };
     let label = |id: &NodeId| model.graph.node(*id).label.clone();
     edges(&model, Site::Residual, None).iter().map(label).collect()
@@ -118,7 +117,7 @@ fn the_residual_stream_is_what_additions_join() {
          %11 gain %10 %2
          %12 linear %11 %3
          %13 add %11 %12
-         %14 rms_norm eps=1e-6 %13 %2
+         %14 rms_norm eps=1e-6 gain=0.0 %13 %2
          %15 silu %14
          %16 add %15 %14",
     );

@@ -35,7 +35,7 @@ pub(super) fn without_marks(text: &str, comment: Comment) -> String {
     let is_mark = |line: &&str| {
         let Some(mark) = line.trim_start().strip_prefix(comment.sign()) else { return false };
         let mark = mark.trim_start();
-        ["^", "---", "error[", "warning[", "note: ", "help: "].iter().any(|start| mark.starts_with(start))
+        ["^", "---", "error[", "warning[", "note: ", "help: ", "|"].iter().any(|start| mark.starts_with(start))
     };
     text_of(text.lines().filter(|line| !is_mark(line)))
 }
@@ -83,8 +83,11 @@ pub(super) fn with_marks(
                 marks[line].push(at(column, there.trim_end()));
             }
         }
-        marks[line].extend(diagnostic.notes.iter().map(|note| at(column, &format!("note: {note}"))));
-        marks[line].extend(diagnostic.help.iter().map(|help| at(column, &format!("help: {help}"))));
+        let notes = diagnostic.notes.iter().map(|note| format!("note: {note}"));
+        for text in notes.chain(diagnostic.help.iter().map(|help| format!("help: {help}"))) {
+            let more = |(index, line): (usize, &str)| if index == 0 { line.to_string() } else { format!("| {line}") };
+            marks[line].extend(text.lines().enumerate().map(more).map(|text| at(column, text.trim_end())));
+        }
     }
     let head = lines.iter().take_while(|line| line.starts_with(comment)).count();
     let mut out: Vec<&str> = Vec::new();

@@ -135,14 +135,6 @@ impl Artifact {
         logits.split_off(logits.len() - logits.len() / tokens.len())
     }
 
-    /// Whether keys stay in the cache as they were rotated while the frequencies grow with the text. References were
-    /// computed without a cache, each text anew.
-    fn keeps_rotated_keys(&self) -> bool {
-        let program = files::read_json(&self.path().join("program.json"));
-        let tables = program["rope_tables"].as_array().expect("programs have tables");
-        tables.iter().any(|table| table["growth"]["kind"] == "dynamic")
-    }
-
     /// What is wrong with what follows the recorded prompts greedily. It is as recorded up to the first choice that
     /// rounding leaves open.
     #[track_caller]
@@ -154,18 +146,6 @@ impl Artifact {
     fn wrong_choice(&self, reference: &Reference, prompt: usize) -> Option<String> {
         let tokens = reference.tokens(&format!("prompt{prompt}.input_ids"));
         let recorded = reference.tokens(&format!("prompt{prompt}.greedy_ids"));
-        if self.keeps_rotated_keys() {
-            return (tokens.len()..recorded.len()).find_map(|end| {
-                let last = self.last_logits(&recorded[..end]);
-                let largest = (0..last.len()).max_by(|&a, &b| last[a].total_cmp(&last[b]))?;
-                let (at, expected) = (end - tokens.len(), recorded[end]);
-                (largest != expected as usize).then(|| {
-                    format!(
-                        "prompt {prompt}: greedy token {at} of the text read anew is {largest}, expected {expected}"
-                    )
-                })
-            });
-        }
         let new = recorded.len() - tokens.len();
         assert!(new > 0, "prompt {prompt}");
         let mut command = lathe_run();
