@@ -20,6 +20,7 @@ mod reproducible;
 mod schema;
 mod sites;
 mod snapshots;
+mod suggestions;
 mod support;
 mod tutorial;
 mod verbs;

@@ -1,4 +1,4 @@
-//! docs/tutorial.md, done step by step: its files are written, its commands run, their answers compared.
+//! The walks through docs/, done step by step: their files are written, their commands run, their answers compared.
 //!
 //! `LATHE_BLESS=1` writes the answers anew.
 
@@ -7,13 +7,13 @@
 use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support::{self, files, model};
 
-/// A folder with the model that the tutorial is about, and the binaries under the names that it gives them.
-fn work_folder() -> tempfile::TempDir {
+/// A folder with the model that a document is about, and the binaries under the names that it gives them.
+fn work_folder(model: &Path) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let binaries = folder.path().join("bin");
     fs::create_dir(&binaries).unwrap();
@@ -21,11 +21,11 @@ fn work_folder() -> tempfile::TempDir {
     symlink(env!("CARGO_BIN_EXE_lathe-run-under-test"), binaries.join("lathe-run")).unwrap();
     let work = folder.path().join("work");
     fs::create_dir(&work).unwrap();
-    symlink(model("tiny-qwen3"), work.join("tiny-qwen3")).unwrap();
+    symlink(model, work.join(support::name(model))).unwrap();
     folder
 }
 
-/// What a command of the tutorial writes, to both outputs.
+/// What a command writes, to both outputs.
 fn answer(folder: &Path, command: &str) -> String {
     let path = format!("{}:{}", folder.join("bin").display(), env::var("PATH").unwrap_or_default());
     let output = Command::new("sh")
@@ -44,8 +44,8 @@ fn answer(folder: &Path, command: &str) -> String {
 }
 
 /// The document with the answers that its commands give now. Files are written where they are shown.
-fn done_again(text: &str) -> String {
-    let folder = work_folder();
+fn done_again(text: &str, model: &Path) -> String {
+    let folder = work_folder(model);
     let mut made = String::new();
     let mut lines = text.lines();
     let mut file = None;
@@ -89,11 +89,10 @@ fn without_measurements(text: &str) -> String {
     text.lines().map(|text| line(text) + "\n").collect()
 }
 
-#[test]
-fn every_answer_is_what_the_tutorial_shows() {
-    let path = support::root().join("../docs/tutorial.md");
+fn check(document: &str, model: PathBuf) {
+    let path = support::root().join("../docs").join(document);
     let text = files::read_text(&path);
-    let done = done_again(&text);
+    let done = done_again(&text, &model);
     if without_measurements(&done) == without_measurements(&text) {
         return;
     }
@@ -103,5 +102,15 @@ fn every_answer_is_what_the_tutorial_shows() {
     }
     let is_other = |(done, text): &(&str, &str)| without_measurements(done) != without_measurements(text);
     let differs = done.lines().zip(text.lines()).find(is_other);
-    panic!("the tutorial is not current: run the tests with LATHE_BLESS=1; the first line that differs: {differs:?}");
+    panic!("{document} is not current: run the tests with LATHE_BLESS=1; the first line that differs: {differs:?}");
+}
+
+#[test]
+fn every_answer_is_what_the_tutorial_shows() {
+    check("tutorial.md", model("tiny-qwen3"));
+}
+
+#[test]
+fn a_new_architecture_is_defined_as_the_document_shows() {
+    check("new-architecture.md", support::root().join("families/cohere"));
 }
