@@ -39,7 +39,10 @@ pub(crate) fn shipped(
 ) -> Option<Model> {
     let wanted = checkpoint.config.architectures();
     let mut known = BTreeSet::new();
-    for text in lathe_specs::MODELS {
+    // A text that describes an architecture names it, and mostly no other does: few are parsed where one is found.
+    let named = |text: &&lathe_specs::Entry| wanted.iter().any(|wanted| text.text.contains(wanted));
+    let (first, others): (Vec<_>, Vec<_>) = lathe_specs::MODELS.iter().partition(named);
+    for text in first.into_iter().chain(others) {
         let entry = library(text, sources);
         let file = lathe_grammar::parse(sources, entry.source).file;
         let names: Vec<String> = file.iter().flat_map(File::models).flat_map(architectures).collect();

@@ -31,15 +31,35 @@ pub static SPECS: &[Entry] = entries! {
 
 /// Model definitions, one for each family of architectures.
 pub static MODELS: &[Entry] = entries! {
+    "cohere2" => "models/cohere2.lathe",
+    "falcon" => "models/falcon.lathe",
+    "gemma" => "models/gemma.lathe",
     "gemma2" => "models/gemma2.lathe",
+    "gemma3_text" => "models/gemma3_text.lathe",
+    "glm" => "models/glm.lathe",
+    "glm4" => "models/glm4.lathe",
     "gpt2" => "models/gpt2.lathe",
+    "gpt_bigcode" => "models/gpt_bigcode.lathe",
+    "gpt_neox" => "models/gpt_neox.lathe",
+    "gpt_oss" => "models/gpt_oss.lathe",
+    "gptj" => "models/gptj.lathe",
+    "granitemoe" => "models/granitemoe.lathe",
     "llama" => "models/llama.lathe",
     "mixtral" => "models/mixtral.lathe",
+    "olmo" => "models/olmo.lathe",
+    "olmo2" => "models/olmo2.lathe",
+    "olmo3" => "models/olmo3.lathe",
+    "olmoe" => "models/olmoe.lathe",
     "opt" => "models/opt.lathe",
+    "phi" => "models/phi.lathe",
     "phi3" => "models/phi3.lathe",
     "qwen2" => "models/qwen2.lathe",
+    "qwen2_moe" => "models/qwen2_moe.lathe",
     "qwen3" => "models/qwen3.lathe",
     "qwen3_moe" => "models/qwen3_moe.lathe",
+    "smollm3" => "models/smollm3.lathe",
+    "stablelm" => "models/stablelm.lathe",
+    "starcoder2" => "models/starcoder2.lathe",
 };
 
 /// Keys of config.json that describe training, generation or bookkeeping, and never the function that a model computes:

@@ -345,6 +345,13 @@ FAMILIES = {
         ),
         features=[{"norm_topk_prob": True}, {"num_experts_per_tok": 2}, {"clip_qkv": None}],
     ),
+    "gemma": Family(
+        "gemma",
+        usual(intermediate_size=40, head_dim=10, num_key_value_heads=1, hidden_act="gelu_pytorch_tanh"),
+        features=[{"rope_parameters": rope(100.0)}],
+        embedding=0.1,
+        gain=0.0,
+    ),
     "gemma3_text": Family(
         "gemma3_text",
         usual(
