@@ -17,6 +17,7 @@ mod plans;
 mod random_models;
 mod renaming;
 mod reproducible;
+mod rope;
 mod schema;
 mod sites;
 mod snapshots;
