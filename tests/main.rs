@@ -23,5 +23,6 @@ mod sites;
 mod snapshots;
 mod suggestions;
 mod support;
+mod ties;
 mod tutorial;
 mod verbs;
