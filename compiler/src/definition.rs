@@ -8,7 +8,7 @@ use lathe_grammar::ast::{DeclKind, File, ItemKind, Model};
 use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::span::{SourceId, Sources, Spanned};
 
-use crate::elaborate::claimed_tensors;
+use crate::elaborate::{Fit, fit};
 use crate::model::Checkpoint;
 use crate::texts::{Entry, Files, Finder, MODELS, NoFiles, Place, report_chain, twice, with_bases};
 
@@ -76,15 +76,23 @@ pub(crate) fn shipped(
     None
 }
 
-/// The shipped definition that reads most of the tensors of a checkpoint, and how many: more than half of them.
+/// The shipped definition that reads most of the tensors of a checkpoint, and how many: more than half of them. Of several,
+/// one that others build on.
 fn nearest_by_tensors(sources: &mut Sources, checkpoint: &Checkpoint) -> Option<(&'static str, usize)> {
-    let readers = lathe_specs::MODELS.iter().filter_map(|text| {
+    let mut nearest = None;
+    let mut best = (0, false);
+    for text in lathe_specs::MODELS {
         let entry = library(text, sources);
-        let model = load(&entry, false, sources, &NoFiles, &mut Vec::new()).pop()?;
-        Some((text.name, claimed_tensors(&model, checkpoint)))
-    });
-    let most = readers.rev().max_by_key(|(_, claimed)| *claimed)?;
-    (2 * most.1 > checkpoint.tensors.len()).then_some(most)
+        let file = lathe_grammar::parse(sources, entry.source).file;
+        let is_base = file.iter().flat_map(File::models).all(|model| model.extends.is_none());
+        let Some(model) = load(&entry, false, sources, &NoFiles, &mut Vec::new()).pop() else { continue };
+        let Fit { read, missing } = fit(&model, checkpoint);
+        let rank = (read.saturating_sub(missing), is_base);
+        if 2 * read > checkpoint.tensors.len() && rank > best {
+            (nearest, best) = (Some((text.name, read)), rank);
+        }
+    }
+    nearest
 }
 
 /// The shipped list of config keys that no model computes with.

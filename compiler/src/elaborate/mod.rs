@@ -152,13 +152,22 @@ pub fn elaborate(
     Ok((elaborated, diagnostics))
 }
 
-/// How many tensors of `checkpoint` the modules of `model` read, whatever else is wrong.
-pub fn claimed_tensors(model: &ast::Model, checkpoint: &Checkpoint) -> usize {
+/// How the modules of a definition and the tensors of a checkpoint go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fit {
+    /// Stored tensors that a module reads.
+    pub read: usize,
+    /// Tensors that a module reads and that are not stored.
+    pub missing: usize,
+}
+
+/// How `model` and the tensors of `checkpoint` go together, whatever else is wrong.
+pub fn fit(model: &ast::Model, checkpoint: &Checkpoint) -> Fit {
     let mut elaborator = Elaborator::new(checkpoint);
     elaborator.bind_aliases(&model.body);
     let pending = elaborator.declare(&model.body, &Scope::root(), "");
     elaborator.build_modules(pending);
-    elaborator.claimed.len()
+    Fit { read: elaborator.claimed.len(), missing: elaborator.missing }
 }
 
 /// Diagnostics at one place that differ in a layer's number only become one. So do those of one missing key.
