@@ -26,3 +26,4 @@ mod support;
 mod ties;
 mod tutorial;
 mod verbs;
+mod views;
