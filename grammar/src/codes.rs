@@ -59,7 +59,8 @@ pub static CODES: &[Code] = &[
         title: "a stored tensor is claimed by no module",
         explanation: "Every element of every stored tensor must be read by exactly one module or be ignored by name. \
             A tensor that nobody reads is a part of the model that the output would silently lack. Add a module to \
-            the definition, or `ignore tensors \"NAME\"` when it is known to be dead.",
+            the definition, as the message suggests one, or `ignore tensors \"NAME\"` when it is known to be dead. \
+            What is suggested is a guess from names and shapes: look at the sizes and at what holds several matrices.",
     },
     Code {
         code: "C0007",
@@ -82,7 +83,10 @@ pub static CODES: &[Code] = &[
         code: "C0010",
         title: "keys of config.json that nobody reads",
         explanation: "Each key of config.json must be read by the definition or be ignored by name: a key that nobody \
-            reads may be a feature that the output lacks. Keys whose value is null, false or empty need no entry.",
+            reads may be a feature that the output lacks. Those that have names of features are listed first. Read them \
+            as `config.KEY`, or write `ignore config \"KEY\"` for what changes nothing. Keys whose value is null, false \
+            or empty need no entry, nor do those that say how a model was trained or is sampled. `--strict` makes this \
+            an error.",
     },
     Code {
         code: "C0011",
@@ -93,8 +97,9 @@ pub static CODES: &[Code] = &[
     Code {
         code: "C0012",
         title: "no model definition for this architecture",
-        explanation: "config.json names an architecture that no shipped definition lists. Write one (it is data, not \
-            code) and pass it with --model-def, or check `lathe list models`.",
+        explanation: "config.json names an architecture that no shipped definition lists. Write one, which is data and \
+            not code: the message names the shipped one that reads most of the tensors, on which it may build. `lathe \
+            check --model-def FILE CHECKPOINT` says at each step what is missing; docs/new-architecture.md is an example.",
     },
     Code {
         code: "C0013",
