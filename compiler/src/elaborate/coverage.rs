@@ -174,6 +174,67 @@ mod tests {
         assert_eq!(found(120, &all), Err(Fault::Nobody(20)));
     }
 
+    /// Random numbers below a bound (Knuth's MMIX constants; the high bits).
+    fn below(state: &mut u64, end: u64) -> u64 {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 33) % end
+    }
+
+    /// Parts of a view that together have each of its elements once.
+    fn split(view: &Shaped, state: &mut u64) -> Vec<Shaped> {
+        let shape = view.shape();
+        let dimension = below(state, shape.len() as u64) as usize;
+        let size = shape[dimension];
+        let parts: Option<Vec<Shaped>> = match below(state, 4) {
+            0 => (shape.len() > 1).then(|| (0..size).filter_map(|at| view.clone().index(dimension, at).ok()).collect()),
+            1 => view.clone().transpose().map(|turned| vec![turned]),
+            2 => {
+                let elements: u64 = shape.iter().product();
+                let divisors: Vec<u64> = (1..=elements).filter(|outer| elements.is_multiple_of(*outer)).collect();
+                let outer = divisors[below(state, divisors.len() as u64) as usize];
+                view.reshape(&[outer, elements / outer]).ok().map(|shaped| vec![shaped])
+            }
+            _ => {
+                let at = below(state, size);
+                let part = |from, to| view.clone().range(dimension, from, to).ok();
+                if at == 0 { None } else { part(0, at).zip(part(at, size)).map(|(one, other)| vec![one, other]) }
+            }
+        };
+        let whole = |parts: &Vec<Shaped>| {
+            parts.iter().map(|part| part.view().elements()).sum::<u64>() == view.view().elements()
+        };
+        parts.filter(whole).unwrap_or_else(|| vec![view.clone()])
+    }
+
+    #[test]
+    fn random_partitions_are_whole_and_changed_ones_are_not() {
+        let mut state = 1;
+        for _ in 0..400 {
+            let rank = 1 + below(&mut state, 4);
+            let shape: Vec<u64> = (0..rank).map(|_| 1 + below(&mut state, 8)).collect();
+            let elements = shape.iter().product();
+            let mut parts = vec![whole(&shape)];
+            for _ in 0..10 {
+                let at = below(&mut state, parts.len() as u64) as usize;
+                let part = parts.swap_remove(at);
+                parts.extend(split(&part, &mut state));
+            }
+            assert_eq!(found(elements, &parts), Ok(()), "{parts:?}");
+
+            let changed = below(&mut state, parts.len() as u64) as usize;
+            let part = parts.swap_remove(changed);
+            assert_eq!(found(elements, &parts), Err(Fault::Nobody(part.view().elements())), "{parts:?}");
+            parts.extend([part.clone(), part]);
+            let last = parts.len() - 1;
+            assert_eq!(found(elements, &parts), Err(Fault::Twice(last - 1, last)), "{parts:?}");
+            // One view in the place of another: some elements are taken twice or some by nobody, or both are one.
+            parts.truncate(last);
+            let (one, other) = (below(&mut state, last as u64) as usize, below(&mut state, last as u64) as usize);
+            parts[one] = parts[other].clone();
+            assert_eq!(found(elements, &parts).is_ok(), one == other, "{parts:?}");
+        }
+    }
+
     #[test]
     fn strides_that_do_not_divide_are_counted() {
         let by = |sizes: [u64; 2]| whole(&[12]).reshape(&sizes).unwrap();
