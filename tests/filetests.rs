@@ -16,6 +16,7 @@ mod diag;
 mod marks;
 mod pairs;
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use lathe_compiler::elaborate::{TieCandidate, lint};
 use lathe_compiler::ir::{self, Invariant, Op, ParamId};
 use lathe_compiler::passes::{Options, PIPELINE, run_passes};
 use lathe_compiler::plan::{Finding, Plan, Tie};
+use lathe_compiler::reference::TOPICS;
 use lathe_compiler::spec::{Entry, NoFiles, Place};
 use lathe_grammar::span::{SourceId, Sources, Span};
 use serde_json::Value;
@@ -148,6 +150,22 @@ fn passes() {
     for pass in PIPELINE {
         let stage = format!("// stage: pass {}\n", pass.name);
         assert!(tested.iter().any(|path| files::read_text(path).starts_with(&stage)), "no test of {}", pass.name);
+    }
+}
+
+/// What is printed of a graph with every operation is what was read.
+#[test]
+fn graphs_of_every_operation_are_printed_as_they_are_written() {
+    let text = files::read_text(&support::root().join("filetests/verify/valid.ir"));
+    let (_, graph) = split_head(&text, "error");
+    let text = text_of(graph);
+    let graph = ir::read(&text).unwrap_or_else(|error| panic!("{error}"));
+    graph.to_string().lines().zip(text.lines()).for_each(|(found, expected)| assert_eq!(found, expected));
+    assert_eq!(graph.to_string().len(), text.len());
+    let printed: BTreeSet<&str> = graph.nodes().map(|(_, node)| node.op.name()).collect();
+    let listed = TOPICS.iter().find(|topic| topic.name == "ops").expect("operations are listed");
+    for row in (listed.table)().rows {
+        assert!(printed.contains(row[0].as_str()), "no {} in it", row[0]);
     }
 }
 

@@ -1,14 +1,21 @@
 //! Lowering sees only the graph: whatever is taken out of it is missing from the program.
 
-use lathe_compiler::compile::Prepared;
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+
+use lathe_compiler::compile::{Prepared, write};
 use lathe_compiler::ir::{Edit, Graph, NewNode, NodeId, Op, Operand, verify};
 use lathe_compiler::lower::{LowerError, lower};
+use lathe_compiler::model::Checkpoint;
+use lathe_compiler::pack::PackOptions;
 use lathe_compiler::passes::{Options, PIPELINE, run_passes};
 use lathe_runtime::program::{self, Program, Unary};
 
+use crate::end_to_end::families;
+use crate::support::command::{ids, lathe_run, succeed};
 use crate::support::compiler::{Texts, open};
 use crate::support::llama::{Llama, Shape};
-use crate::support::model;
+use crate::support::{files, model, reference};
 
 fn micro() -> Prepared {
     Texts::library("keep").prepared(&open(&model("micro-llama")))
@@ -46,6 +53,45 @@ fn without(graph: &Graph, node: NodeId, instead: NodeId) -> Graph {
 fn lowering_the_same_graph_gives_the_same_program() {
     let prepared = micro();
     assert_eq!(program(&prepared.graph, &prepared), prepared.lowered.program);
+}
+
+/// Logits of a model as it is lowered from this graph.
+fn logits(mut prepared: Prepared, graph: &Graph, checkpoint: &Checkpoint, tokens: &[u32]) -> Vec<f32> {
+    let lowered = lower(graph, &prepared.plan, &prepared.model.name, prepared.model.max_positions);
+    prepared.lowered = lowered.unwrap_or_else(|error| panic!("{error}"));
+    let folder = tempfile::tempdir().unwrap();
+    let [out, file] = ["out", "logits.safetensors"].map(|name| folder.path().join(name));
+    let interrupted = AtomicBool::new(false);
+    write(&prepared, checkpoint, &out, PackOptions { memory: None, threads: 1, interrupted: &interrupted }).unwrap();
+    succeed(lathe_run().arg("logits").arg(&out).args(["--ids", &ids(tokens)]).arg("-o").arg(&file));
+    reference::floats(&files::read(&file), "logits")
+}
+
+/// Kernels that do what several did: the function stays.
+#[test]
+fn fused_kernels_compute_what_the_operations_did() {
+    let mut fused = BTreeSet::new();
+    for (model, definition) in families() {
+        let checkpoint = open(&model);
+        let prepare = || {
+            let texts = Texts::library("keep");
+            match &definition {
+                Some(path) => texts.with_model("model.lathe", &files::read_text(path)).prepared(&checkpoint),
+                None => texts.prepared(&checkpoint),
+            }
+        };
+        let prepared = prepare();
+        let (apart, together) = (unfused(&prepared), prepared.graph.clone());
+        let names = |graph: &Graph| graph.nodes().map(|(_, node)| node.op.name()).collect::<BTreeSet<_>>();
+        fused.extend(names(&together).difference(&names(&apart)).copied());
+        let tokens = reference::Reference::open(&model).tokens("prompt0.input_ids");
+        let [expected, found] = [&apart, &together].map(|graph| logits(prepare(), graph, &checkpoint, &tokens));
+        let distance = reference::distance(&found, &expected);
+        assert!(distance <= 1e-5, "{}: {distance:.1e} of the range", model.display());
+    }
+    for name in ["rms_norm", "layer_norm", "silu_mul", "gelu_tanh_mul"] {
+        assert!(fused.contains(name), "nothing was fused to {name}: {fused:?}");
+    }
 }
 
 #[test]

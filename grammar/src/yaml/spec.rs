@@ -37,7 +37,7 @@ impl Reader<'_> {
     }
 
     fn models(&mut self, key: Span, value: &Node) -> Option<Spanned<Vec<Spanned<String>>>> {
-        let help = "write a list: `models: [llama, qwen2]`";
+        let help = "write a list: `models: [NAME, NAME]`";
         let names = self.list(key, value, "a list of models", help, |reader, name| reader.item_name(name, "a model"));
         if matches!(&value.value, Value::List(items) if items.is_empty()) {
             self.wrong_type(
