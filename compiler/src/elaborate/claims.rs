@@ -220,8 +220,14 @@ impl Elaborator<'_> {
             1 => format!("`{}` {:?}", group.path, group.common),
             count => format!("`{}` {:?}, {count} of them", group.path, group.common),
         };
-        let message = match &groups[..] {
-            [group] => format!("expected a module for tensor {}, found none in the definition", shown(group)),
+        let message = match (tensors, &groups[..]) {
+            ([tensor], _) => {
+                format!(
+                    "expected a module for tensor `{}` {:?}, found none in the definition",
+                    tensor.name, tensor.shape
+                )
+            }
+            (_, [group]) => format!("expected modules for tensors {}, found none in the definition", shown(group)),
             _ => format!("expected modules for {} tensors, found none in the definition", tensors.len()),
         };
         let mut diagnostic = Diagnostic::error("C0006", format!("{file}: {message}")).file(file);
@@ -235,14 +241,23 @@ impl Elaborator<'_> {
         }
         let has = |kind| self.modules.iter().any(|built| built.module.kind == kind);
         let declared = suggest::Declared { head: has(Kind::Head), embedding: has(Kind::Embedding) };
-        let ignore = match &groups[..] {
-            [Folded { count: 1, path, .. }] => format!("`ignore tensors \"{path}\"`"),
+        let ignore = match tensors {
+            [tensor] => format!("`ignore tensors \"{}\"`", tensor.name),
             _ => "`ignore tensors \"NAME\"`".to_owned(),
         };
-        diagnostic.help(match suggest::declarations(tensors, self.config, declared) {
+        let is_lacking =
+            |tensor: &&Tensor| tensor.name.strip_suffix(".bias").is_some_and(|module| self.paths.contains_key(module));
+        let (biases, others): (Vec<&Tensor>, Vec<&Tensor>) = tensors.iter().copied().partition(is_lacking);
+        for group in fold(biases.iter().map(|tensor| (module_of(&tensor.name).to_owned(), ()))) {
+            diagnostic = diagnostic.note(format!("`{}` is declared without `bias: true`", group.path));
+        }
+        diagnostic.help(match suggest::declarations(&others, self.config, declared) {
             Some(text) => {
-                format!("paste this into the model, and correct what it guesses wrong; {ignore} is for what is dead:\n\n{text}")
+                format!(
+                    "paste this into the model, and correct what it guesses wrong; {ignore} is for what is dead:\n\n{text}"
+                )
             }
+            None if others.is_empty() => format!("add `bias: true`, or write {ignore} when it is dead"),
             None => format!("declare the module that reads it, or write {ignore} when it is dead"),
         })
     }

@@ -99,14 +99,50 @@ fn segments(path: &str) -> Vec<String> {
     path.split('.').map(str::to_owned).collect()
 }
 
-/// The call that reads a tensor from within the outermost repetition around its module.
-fn stored(name: &str) -> String {
-    let mut parts = name.split('.');
-    if parts.by_ref().any(is_index) {
-        format!("stored(\".{}\")", parts.collect::<Vec<_>>().join("."))
-    } else {
-        format!("stored(\"{name}\")")
+/// Whether a name of a tensor can be the path of a module.
+fn is_path(name: &str) -> bool {
+    let is_name = |segment: &str| {
+        segment.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && segment.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let mut segments = name.split('.');
+    segments.next().is_some_and(is_name) && segments.all(|segment| is_index(segment) || is_name(segment))
+}
+
+/// The call that reads a tensor from within the outermost repetition around its module. `None` where it would stand in no
+/// block of modules, in whose path its name could go on, and has more than one index.
+fn stored(name: &str) -> Option<String> {
+    let all = segments(name);
+    let Some(at) = all.iter().position(|segment| is_index(segment)) else { return Some(format!("stored(\"{name}\")")) };
+    let (container, rest) = (all[..at].join("."), all[at + 1..].join("."));
+    match &all[at + 1..] {
+        [first, _, ..] if !is_index(first) => Some(format!("stored(\".{rest}\")")),
+        [leaf] if !is_index(leaf) => Some(format!("stored(\"{container}.\" + {INDEX} + \".{leaf}\")")),
+        _ => None,
     }
+}
+
+/// The bias that comes with a weight.
+fn bias_of<'t>(weight: &Tensor, all: &BTreeMap<&str, &'t Tensor>) -> Option<&'t Tensor> {
+    let module = weight.name.strip_suffix(".weight");
+    let name = match module {
+        Some(module) => format!("{module}.bias"),
+        None => format!("{}_bias", weight.name),
+    };
+    let bias = *all.get(name.as_str())?;
+    let fits = match (&bias.shape[..], &weight.shape[..]) {
+        ([bias], [weight]) => bias == weight && module.is_some(),
+        ([_, _], [_, _]) => bias.shape == weight.shape && is_norm(module_of(&weight.name)),
+        ([bias], [rows, columns]) => bias == rows || bias == columns,
+        ([stack, bias], [count, rows, columns]) => stack == count && (bias == rows || bias == columns),
+        _ => false,
+    };
+    fits.then_some(bias)
+}
+
+/// Whether the last part of a path calls itself a norm.
+fn is_norm(path: &str) -> bool {
+    path.rsplit('.').next().is_some_and(|name| name.contains("norm"))
 }
 
 impl Guess {
@@ -137,65 +173,73 @@ impl Guess {
         }
     }
 
-    /// Adds what reads this tensor. A bias comes with the weight beside it.
+    /// Adds what reads this tensor. A bias comes with its weight.
     fn tensor(&mut self, tensor: &Tensor, all: &BTreeMap<&str, &Tensor>) {
         let name = tensor.name.as_str();
         if tensor.stored_dtype().is_none() || tensor.shape.contains(&0) || name.ends_with(".inv_freq") {
-            let last = name.split('.').rev().take_while(|segment| !is_index(segment)).count();
-            let rest = segments(name).split_off(name.split('.').count() - last).join(".");
-            let is_repeated = name.split('.').any(is_index);
-            self.ignored.insert(if is_repeated { format!("**.{rest}") } else { name.to_owned() });
+            let segments = segments(name);
+            let pattern = match segments.iter().rposition(|segment| is_index(segment)) {
+                Some(at) => format!("**.{}", segments[at + 1..].join(".")),
+                None => name.to_owned(),
+            };
+            self.ignored.insert(pattern);
             return;
         }
-        let (path, is_weight) = match name.strip_suffix(".weight") {
-            Some(path) => (path, true),
-            None => (name, false),
+        if !is_path(name) {
+            return;
+        }
+        let weight = match name.strip_suffix(".bias") {
+            Some(module) => all.get(format!("{module}.weight").as_str()),
+            None => name.strip_suffix("_bias").and_then(|weight| all.get(weight)),
         };
-        if let Some(module) = name.strip_suffix(".bias").or_else(|| name.strip_suffix("_bias"))
-            && ["", ".weight"].iter().any(|suffix| {
-                all.get(format!("{module}{suffix}").as_str()).is_some_and(|weight| is_bias_of(tensor, weight))
-            })
-        {
+        if weight.and_then(|weight| bias_of(weight, all)).is_some_and(|bias| bias.name == name) {
             return;
         }
-        let bias_name = if is_weight { format!("{path}.bias") } else { format!("{path}_bias") };
-        let bias = all.get(bias_name.as_str()).filter(|bias| is_bias_of(bias, tensor)).copied();
-        let place = Place::of(path);
-        match tensor.shape[..] {
-            [width] if is_weight => {
-                let constructor = self.norm(width, None, place, bias.is_some());
-                self.push(path, constructor);
-            }
-            [width] => self.push(path, format!("vector({})", self.sizes.heads(width, place))),
-            [] => self.push(path, format!("vector(1, weight: reshape({}, [1]))", stored(name))),
-            [rows, width] => {
-                let constructor = self.matrix(tensor, (rows, width), path, is_weight, bias);
-                self.push(path, constructor);
-            }
-            [count, rows, width] if count <= MAX_MODULES => {
-                let part = format!("{}[{INDEX}]", stored(name));
-                let is_transposed = bias.is_some_and(|bias| bias.shape[1] != rows);
-                let (out, input, part) =
-                    if is_transposed { (width, rows, format!("transpose({part})")) } else { (rows, width, part) };
-                let (out, input) = (self.sizes.width(out, place), self.sizes.width(input, place));
-                let bias = bias.map_or_else(String::new, |bias| format!(", bias: {}[{INDEX}]", stored(&bias.name)));
-                let constructor = format!("linear({input}, {out}, weight: {part}{bias})");
+        let path = name.strip_suffix(".weight").unwrap_or(name);
+        let constructor = match tensor.shape[..] {
+            [count, rows, columns] if count <= MAX_MODULES => {
+                let Some(constructor) = self.one_of_a_stack(tensor, (rows, columns), bias_of(tensor, all)) else {
+                    return;
+                };
                 // `experts.up`, a stack, becomes `experts[e].up`, and `up.weight` becomes `up[e]`.
                 let (container, leaf) = match path.rsplit_once('.') {
-                    Some((container, leaf)) if !is_weight => (container, format!(".{leaf}")),
+                    Some((container, leaf)) if path == name => (container, format!(".{leaf}")),
                     _ => (path, String::new()),
                 };
                 for index in 0..count {
                     self.push(&format!("{container}.{index}{leaf}"), constructor.clone());
                 }
+                return;
             }
+            [width] if path == name => Some(format!("vector({})", self.sizes.heads(width, Place::of(path)))),
+            [width] => Some(self.norm(width, None, Place::of(path), bias_of(tensor, all).is_some())),
+            [] => stored(name).map(|whole| format!("vector(1, weight: reshape({whole}, [1]))")),
+            [rows, columns] => self.matrix(tensor, (rows, columns), bias_of(tensor, all)),
             [rows, ref rest @ ..] => {
-                let width = rest.iter().fold(1u64, |product, size| product.saturating_mul(*size));
-                let constructor =
-                    format!("linear({width}, {rows}, weight: reshape({}, [{rows}, {width}]))", stored(name));
-                self.push(path, constructor);
+                let columns = rest.iter().fold(1u64, |product, size| product.saturating_mul(*size));
+                let part = stored(name).map(|whole| format!("reshape({whole}, [{rows}, {columns}])"));
+                part.map(|part| format!("linear({columns}, {rows}, weight: {part})"))
             }
+        };
+        if let Some(constructor) = constructor {
+            self.push(path, constructor);
         }
+    }
+
+    /// A linear of which a tensor holds one for each index.
+    fn one_of_a_stack(&self, tensor: &Tensor, (rows, columns): (u64, u64), bias: Option<&Tensor>) -> Option<String> {
+        let place = Place::of(&tensor.name);
+        let part = format!("{}[{INDEX}]", stored(&tensor.name)?);
+        // Its bias may say that each matrix is stored as [in, out].
+        let is_transposed = bias.is_some_and(|bias| bias.shape[1] != rows);
+        let (out, input) = if is_transposed { (columns, rows) } else { (rows, columns) };
+        let part = if is_transposed { format!("transpose({part})") } else { part };
+        let bias = match bias {
+            Some(bias) => format!(", bias: {}[{INDEX}]", stored(&bias.name)?),
+            None => String::new(),
+        };
+        let (input, out) = (self.sizes.width(input, place), self.sizes.width(out, place));
+        Some(format!("linear({input}, {out}, weight: {part}{bias})"))
     }
 
     /// A norm; with `heads`, one for each of them.
@@ -210,43 +254,42 @@ impl Guess {
         format!("{norm}({}, eps: {eps}{bias}{heads})", self.sizes.width(width, place))
     }
 
-    fn matrix(
-        &self,
-        tensor: &Tensor,
-        (rows, width): (u64, u64),
-        path: &str,
-        is_weight: bool,
-        bias: Option<&Tensor>,
-    ) -> String {
+    fn matrix(&self, tensor: &Tensor, (rows, columns): (u64, u64), bias: Option<&Tensor>) -> Option<String> {
+        let name = tensor.name.as_str();
+        let path = name.strip_suffix(".weight").unwrap_or(name);
         let place = Place::of(path);
         let width_of = |size: u64| self.sizes.width(size, place);
         if self.table.as_deref() == Some(path) {
             let rows = self.sizes.vocabulary(rows).unwrap_or_else(|| rows.to_string());
-            return format!("embedding({rows}, {})", width_of(width));
+            return Some(format!("embedding({rows}, {})", width_of(columns)));
         }
         if self.is_table(tensor) {
-            return self.head(rows, width, bias.is_some());
+            return Some(self.head(rows, columns, bias.is_some()));
         }
-        if !path.split('.').any(is_index) && ["pos", "wpe"].iter().any(|word| path.contains(word)) {
-            return format!("embedding({}, {})", self.sizes.positions(rows), width_of(width));
+        if path != name && is_norm(path) {
+            return Some(self.norm(columns, Some(rows), place, bias.is_some()));
         }
-        if is_weight && path.rsplit('.').next().is_some_and(|name| name.contains("norm")) {
-            return self.norm(width, Some(rows), place, bias.is_some());
+        if path != name && !path.split('.').any(is_index) && ["pos", "wpe"].iter().any(|word| path.contains(word)) {
+            return Some(format!("embedding({}, {})", self.sizes.positions(rows), width_of(columns)));
         }
-        if rows != width && bias.is_some_and(|bias| bias.shape[0] == width) {
-            // Its bias says that the matrix is stored as [in, out].
-            let (input, out) = (width_of(rows), width_of(width));
-            return format!("linear({input}, {out}, weight: transpose({}), bias: true)", stored(&tensor.name));
-        }
-        let rest = match is_weight {
-            true => with_bias(bias.is_some()).to_owned(),
-            false => format!("{}, weight: {}", with_bias(bias.is_some()), stored(&tensor.name)),
+        // Its bias may say that the matrix is stored as [in, out].
+        let is_transposed = rows != columns && bias.is_some_and(|bias| bias.shape[0] == columns);
+        let (out, input) = if is_transposed { (columns, rows) } else { (rows, columns) };
+        let weight = match (is_transposed, path == name) {
+            (true, _) => format!(", weight: transpose({})", stored(name)?),
+            (false, true) => format!(", weight: {}", stored(name)?),
+            (false, false) => String::new(),
+        };
+        let bias = match bias {
+            Some(bias) if path == name => format!(", bias: {}", stored(&bias.name)?),
+            bias => with_bias(bias.is_some()).to_owned(),
         };
         let scores = path.rsplit('.').take(2).any(|segment| segment == "gate" || segment == "router");
-        match self.sizes.experts(rows).filter(|_| scores) {
-            Some(experts) => format!("router({}, {experts}{rest})", width_of(width)),
-            None => format!("linear({}, {}{rest})", width_of(width), width_of(rows)),
-        }
+        let (constructor, out) = match self.sizes.experts(out).filter(|_| scores) {
+            Some(experts) => ("router", experts),
+            None => ("linear", width_of(out)),
+        };
+        Some(format!("{constructor}({}, {out}{weight}{bias})", width_of(input)))
     }
 
     /// All declarations: tables first, what is repeated, the rest, the head.
@@ -274,20 +317,9 @@ fn with_bias(bias: bool) -> &'static str {
     if bias { ", bias: true" } else { "" }
 }
 
-/// Whether a tensor has one element for each row, or column, of another.
-fn is_bias_of(bias: &Tensor, weight: &Tensor) -> bool {
-    match (&bias.shape[..], &weight.shape[..]) {
-        ([bias], [weight]) => bias == weight,
-        ([_, _], [_, _]) => bias.shape == weight.shape,
-        ([bias], [rows, columns]) => bias == rows || bias == columns,
-        ([stack, bias], [count, rows, columns]) => stack == count && (bias == rows || bias == columns),
-        _ => false,
-    }
-}
-
 /// Where declarations are written.
 struct Block<'b> {
-    /// Of the paths of modules, with a dot behind it.
+    /// Of the paths of modules.
     prefix: &'b str,
     /// The index that is repeated, or a number.
     index: &'b str,
@@ -324,13 +356,18 @@ impl Block<'_> {
         }
     }
 
+    /// The path of a module, or container, below the prefix.
+    fn path(&self, segments: &[String]) -> String {
+        let parts = [self.prefix.to_owned(), segments.join(".")];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
+    }
+
     /// Modules without an index. Those that are alike and have one parent are one declaration.
     fn write_plain(&self, modules: &[&Module], text: &mut String) {
         let mut alike: Vec<(&[String], &str, Vec<String>)> = Vec::new();
         for module in modules {
             let parent = module.path.split_last().map_or(&[][..], |(_, parent)| parent);
-            let path = format!("{}{}", self.prefix, module.path.join("."));
-            let path = path.trim_end_matches('.').to_owned();
+            let path = self.path(&module.path);
             let of = |(other, constructor, paths): &&mut (&[String], &str, Vec<String>)| {
                 *other == parent && *constructor == module.constructor && paths.len() < MAX_ALIKE
             };
@@ -368,15 +405,15 @@ impl Block<'_> {
             let _ = writeln!(text, "repeat {variable} in {start}..{bound} {{");
         }
         for (container, modules) in containers {
-            let path = format!("{}{}[{variable}]", self.prefix, container.join("."));
+            let path = format!("{}[{variable}]", self.path(container));
             let depth = self.depth + 1;
-            if self.depth == 0 && modules.iter().all(|module| !module.path.is_empty()) {
+            let begins_with_a_name = |module: &Module| module.path.first().is_some_and(|first| !is_index(first));
+            if self.depth == 0 && modules.iter().all(begins_with_a_name) {
                 let _ = writeln!(text, "module {path} {{");
                 Block { prefix: "", index: &variable, keyword: "", depth }.write(modules, sizes, text);
                 text.push_str("}\n");
             } else {
-                let prefix = format!("{path}.");
-                Block { prefix: &prefix, index: &variable, keyword: self.keyword, depth }.write(modules, sizes, text);
+                Block { prefix: &path, index: &variable, keyword: self.keyword, depth }.write(modules, sizes, text);
             }
         }
         if !is_single {

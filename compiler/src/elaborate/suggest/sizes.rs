@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::Config;
 
 /// Words in the names of keys, by what such a key counts.
-const WIDTHS: [&str; 10] = ["size", "dim", "width", "d_model", "embd", "inner", "ffn", "rank", "channels", "expert"];
+const WIDTHS: [&str; 9] = ["size", "dim", "width", "d_model", "embd", "inner", "ffn", "rank", "channels"];
 const NO_WIDTHS: [&str; 9] =
     ["vocab", "position", "window", "chunk", "batch", "image", "per_tok", "num_experts_per", "block_size"];
 const FEED_FORWARDS: [&str; 5] = ["intermediate", "ffn", "inner", "expert", "mlp"];
@@ -95,9 +95,10 @@ impl Sizes {
         found.and_then(|tier| only(tier, width)).unwrap_or_else(|| width.to_string())
     }
 
-    /// The number of heads, or else a width.
+    /// The number of heads or experts, or else a width.
     pub(super) fn heads(&self, count: u64, place: Place) -> String {
-        only(&self.heads, count).unwrap_or_else(|| self.width(count, place))
+        let heads = if place == Place::Attention { only(&self.heads, count) } else { self.experts(count) };
+        heads.unwrap_or_else(|| self.width(count, place))
     }
 
     /// The number of tokens that an embedding knows, if a key says so.
