@@ -33,6 +33,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use self::marks::{Comment, with_marks, without_marks};
+use crate::end_to_end::families;
 use crate::support::compiler::{Texts, diagnostics, open};
 use crate::support::forge::Forge;
 use crate::support::{self, files, llama};
@@ -171,8 +172,9 @@ fn graphs_of_every_operation_are_printed_as_they_are_written() {
 
 #[test]
 fn printed_graphs_read_back() {
-    for model in ["micro-llama", "tiny-qwen3"] {
-        let prepared = Texts::library("keep").prepared(&open(&support::model(model)));
+    let shipped = ["micro-llama", "tiny-qwen3"].map(|model| (support::model(model), None));
+    for (model, definition) in shipped.into_iter().chain(families()) {
+        let prepared = Texts::keep(definition.as_deref()).prepared(&open(&model));
         for graph in [&prepared.model.graph, &prepared.graph] {
             let text = graph.to_string();
             let read = ir::read(&text).unwrap();

@@ -73,13 +73,7 @@ fn fused_kernels_compute_what_the_operations_did() {
     let mut fused = BTreeSet::new();
     for (model, definition) in families() {
         let checkpoint = open(&model);
-        let prepare = || {
-            let texts = Texts::library("keep");
-            match &definition {
-                Some(path) => texts.with_model("model.lathe", &files::read_text(path)).prepared(&checkpoint),
-                None => texts.prepared(&checkpoint),
-            }
-        };
+        let prepare = || Texts::keep(definition.as_deref()).prepared(&checkpoint);
         let prepared = prepare();
         let (apart, together) = (unfused(&prepared), prepared.graph.clone());
         let names = |graph: &Graph| graph.nodes().map(|(_, node)| node.op.name()).collect::<BTreeSet<_>>();

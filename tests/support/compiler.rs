@@ -34,6 +34,15 @@ impl Texts {
         Texts { sources, spec, model: None }
     }
 
+    /// The spec that keeps everything, with the definition in a file or the shipped one.
+    pub(crate) fn keep(definition: Option<&Path>) -> Self {
+        let texts = Self::library("keep");
+        match definition {
+            Some(path) => texts.with_model(super::name(path), &super::files::read_text(path)),
+            None => texts,
+        }
+    }
+
     /// With a model definition of its own; `FILE#NAME` is one of several in a file.
     pub(crate) fn with_model(mut self, name: &str, text: &str) -> Self {
         let (file, model) = name.split_once('#').map_or((name, None), |(file, model)| (file, Some(model.to_owned())));
