@@ -145,8 +145,9 @@ fn through(op: &Op) -> Through {
         Op::Embed { .. } => Through::Starts,
         Op::Binary(Binary::Add | Binary::Sub) => Through::Joins,
         Op::Affine { offset, .. } if offset.get() == 0.0 => Through::Rows,
-        Op::Centre | Op::Normalize { .. } | Op::Combine | Op::Select => Through::Rows,
-        Op::Norm { gain: None, shift: false, .. } => Through::Rows,
+        Op::Centre | Op::Normalize { .. } | Op::Norm { gain: None, shift: false, .. } | Op::Combine | Op::Select => {
+            Through::Rows
+        }
         Op::Gain { .. } | Op::Shift | Op::Norm { .. } => Through::Channels,
         Op::Tokens
         | Op::Positions
