@@ -18,19 +18,42 @@ use libfuzzer_sys::fuzz_target;
 
 const CONFIG: &str = r#"{"hidden_size": 8, "vocab_size": 16, "num_layers": 2, "heads": 2, "nothing": null, "eps": 1e-6,
     "types": ["a", "b"], "rope_parameters": {"rope_type": "default", "rope_theta": 100.0}}"#;
-const HEADER: &str = r#"{"embed.weight":{"dtype":"F32","shape":[16,8],"data_offsets":[0,512]},
-    "up.weight":{"dtype":"F32","shape":[8,8],"data_offsets":[512,768]},
-    "norm.weight":{"dtype":"F32","shape":[8],"data_offsets":[768,800]}}"#;
+/// Tensors of f32 and their shapes: apart, fused, one stack for all experts, one for each, of positions.
+const TENSORS: [(&str, &[u64]); 9] = [
+    ("embed.weight", &[16, 8]),
+    ("up.weight", &[8, 8]),
+    ("norm.weight", &[8]),
+    ("norm.bias", &[8]),
+    ("fused.weight", &[24, 8]),
+    ("stack", &[2, 8, 8]),
+    ("experts.0.weight", &[8, 8]),
+    ("experts.1.weight", &[8, 8]),
+    ("places.weight", &[10, 8]),
+];
+
+fn header() -> (String, usize) {
+    let (mut entries, mut end) = (Vec::new(), 0);
+    for (name, shape) in TENSORS {
+        let begin = end;
+        end += 4 * shape.iter().product::<u64>() as usize;
+        entries.push(format!(r#""{name}":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{begin},{end}]}}"#));
+    }
+    (format!("{{{}}}", entries.join(",")), end)
+}
 
 static CHECKPOINT: LazyLock<Checkpoint> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
-    let mut weights = (HEADER.len() as u64).to_le_bytes().to_vec();
-    weights.extend(HEADER.as_bytes());
-    weights.resize(weights.len() + 800, 0);
+    let (header, bytes) = header();
+    let mut weights = (header.len() as u64).to_le_bytes().to_vec();
+    weights.extend(header.as_bytes());
+    weights.resize(weights.len() + bytes, 0);
     fs::write(folder.path().join("config.json"), CONFIG).expect("the folder can be written");
     fs::write(folder.path().join("model.safetensors"), weights).expect("the folder can be written");
     Checkpoint::open(folder.path()).expect("the checkpoint is whole")
 });
+
+static BOOKKEEPING: LazyLock<Model> =
+    LazyLock::new(|| model(lathe_specs::BOOKKEEPING.text).expect("the shipped text is right"));
 
 /// The first model of a text, with what it extends: others of the text or of the library.
 fn model(text: &str) -> Option<Model> {
@@ -52,9 +75,8 @@ fn has_idle_parts(text: &str) -> bool {
 }
 
 fuzz_target!(|text: &str| {
-    let bookkeeping = model(lathe_specs::BOOKKEEPING.text).expect("the shipped text is right");
     if let Some(model) = model(text) {
-        match elaborate(&model, &bookkeeping, &CHECKPOINT, false) {
+        match elaborate(&model, &BOOKKEEPING, &CHECKPOINT, false) {
             Ok((elaborated, _)) => {
                 verify(&elaborated.graph).expect("elaboration yields valid graphs");
                 let found = lint(&model);
