@@ -7,7 +7,7 @@
 use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::{self, files, model};
@@ -89,10 +89,10 @@ fn without_measurements(text: &str) -> String {
     text.lines().map(|text| line(text) + "\n").collect()
 }
 
-fn check(document: &str, model: PathBuf) {
+fn check(document: &str, model: &Path) {
     let path = support::root().join("../docs").join(document);
     let text = files::read_text(&path);
-    let done = done_again(&text, &model);
+    let done = done_again(&text, model);
     if without_measurements(&done) == without_measurements(&text) {
         return;
     }
@@ -107,10 +107,10 @@ fn check(document: &str, model: PathBuf) {
 
 #[test]
 fn every_answer_is_what_the_tutorial_shows() {
-    check("tutorial.md", model("tiny-qwen3"));
+    check("tutorial.md", &model("tiny-qwen3"));
 }
 
 #[test]
 fn a_new_architecture_is_defined_as_the_document_shows() {
-    check("new-architecture.md", support::root().join("families/cohere"));
+    check("new-architecture.md", &support::root().join("families/cohere"));
 }

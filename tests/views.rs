@@ -50,7 +50,7 @@ impl Part {
         shape[dimension] = to - from;
         let subscripts = "..,".repeat(dimension);
         let view = self.view.clone().range(dimension, from, to);
-        self.then(view, shape, elements, format!("{}[{subscripts} {from}..{to}]", self.text))
+        Part::of(view, shape, elements, format!("{}[{subscripts} {from}..{to}]", self.text))
     }
 
     fn index(&self, dimension: usize, at: u64) -> Option<Part> {
@@ -58,7 +58,7 @@ impl Part {
         part.shape.remove(dimension);
         let subscripts = "..,".repeat(dimension);
         let view = self.view.clone().index(dimension, at);
-        self.then(view, part.shape, part.elements, format!("{}[{subscripts} {at}]", self.text))
+        Part::of(view, part.shape, part.elements, format!("{}[{subscripts} {at}]", self.text))
     }
 
     fn transpose(&self) -> Option<Part> {
@@ -73,17 +73,17 @@ impl Part {
         let elements = self.elements.chunks(rows * columns).flat_map(turned).collect();
         let shape = outer.iter().copied().chain([columns as u64, rows as u64]).collect();
         let view = self.view.clone().transpose()?;
-        self.then(Ok(view), shape, elements, format!("transpose({})", self.text))
+        Part::of(Ok(view), shape, elements, format!("transpose({})", self.text))
     }
 
     fn reshape(&self, shape: &[u64]) -> Option<Part> {
         let view = self.view.reshape(shape);
-        self.then(view, shape.to_vec(), self.elements.clone(), format!("reshape({}, {shape:?})", self.text))
+        Part::of(view, shape.to_vec(), self.elements.clone(), format!("reshape({}, {shape:?})", self.text))
     }
 
     /// What an operation came to; none where it is no view, for which its strides must be the reason.
     #[track_caller]
-    fn then(&self, view: Result<Shaped, ViewError>, shape: Vec<u64>, elements: Vec<u64>, text: String) -> Option<Part> {
+    fn of(view: Result<Shaped, ViewError>, shape: Vec<u64>, elements: Vec<u64>, text: String) -> Option<Part> {
         match view {
             Ok(view) => {
                 assert_eq!(view.shape(), shape, "{text}");

@@ -29,7 +29,7 @@ impl Reference {
     /// How many prompts were recorded.
     pub(crate) fn prompts(&self) -> usize {
         let tensors = SafeTensors::deserialize(&self.tensors).expect("references are sound");
-        (0..).take_while(|index| tensors.tensor(&format!("prompt{index}.input_ids")).is_ok()).count()
+        tensors.names().iter().filter(|name| name.starts_with("prompt") && name.ends_with(".input_ids")).count()
     }
 
     /// Ids of tokens.

@@ -93,7 +93,9 @@ impl Renamer {
                 DeclKind::Context(value) => self.expr(value),
                 DeclKind::Module { paths, constructor } => {
                     self.random.borrow_mut().shuffle(paths);
-                    paths.iter_mut().for_each(|path| self.module_path(path));
+                    for path in paths {
+                        self.module_path(path);
+                    }
                     self.expr(constructor);
                 }
                 DeclKind::Scope { path, body } => {
@@ -102,7 +104,9 @@ impl Renamer {
                 }
                 DeclKind::Repeat { variable, start, end, body } => {
                     self.rename(&mut variable.value);
-                    [start, end].into_iter().for_each(|bound| self.expr(bound));
+                    for bound in [start, end] {
+                        self.expr(bound);
+                    }
                     self.declarations(body);
                 }
                 DeclKind::If { condition, then, otherwise } => {
@@ -113,16 +117,22 @@ impl Renamer {
                 DeclKind::Ignore { what, names } => {
                     self.random.borrow_mut().shuffle(names);
                     if *what == Ignored::Tensors {
-                        names.iter_mut().for_each(|name| name.value = self.path(&name.value));
+                        for name in names {
+                            name.value = self.path(&name.value);
+                        }
                     }
                 }
                 DeclKind::Alias { path, stored } => {
                     path.value = self.path(&path.value);
-                    stored.iter_mut().for_each(|stored| stored.value = self.path(&stored.value));
+                    for stored in stored {
+                        stored.value = self.path(&stored.value);
+                    }
                 }
                 DeclKind::Block { name, parameters, body } => {
                     self.rename(&mut name.value);
-                    parameters.iter_mut().for_each(|parameter| self.rename(&mut parameter.value));
+                    for parameter in parameters {
+                        self.rename(&mut parameter.value);
+                    }
                     self.statements(body);
                 }
                 DeclKind::Graph { body, .. } => self.statements(body),
@@ -147,7 +157,9 @@ impl Renamer {
                     self.expr(value);
                 }
                 StmtKind::For { index, variable, over, body } => {
-                    index.iter_mut().for_each(|index| self.rename(&mut index.value));
+                    if let Some(index) = index {
+                        self.rename(&mut index.value);
+                    }
                     self.rename(&mut variable.value);
                     self.expr(over);
                     self.statements(body);
@@ -173,7 +185,11 @@ impl Renamer {
                 }
                 self.expr(base);
             }
-            ExprKind::Index(base, index) => [base, index].into_iter().for_each(|part| self.expr(part)),
+            ExprKind::Index(base, index) => {
+                for part in [base, index] {
+                    self.expr(part);
+                }
+            }
             ExprKind::Slice(base, subscripts) => {
                 self.expr(base);
                 for subscript in subscripts {
@@ -181,7 +197,9 @@ impl Renamer {
                         Subscript::All => {}
                         Subscript::At(index) => self.expr(index),
                         Subscript::Range(first, last) => {
-                            [first, last].into_iter().flatten().for_each(|bound| self.expr(bound));
+                            for bound in [first, last].into_iter().flatten() {
+                                self.expr(bound);
+                            }
                         }
                     }
                 }
@@ -198,10 +216,14 @@ impl Renamer {
             }
             ExprKind::Unary(_, value) => self.expr(value),
             ExprKind::Binary(_, left, right) | ExprKind::When(left, right) => {
-                [left, right].into_iter().for_each(|part| self.expr(part));
+                for part in [left, right] {
+                    self.expr(part);
+                }
             }
             ExprKind::If { condition, then, otherwise } => {
-                [condition, then, otherwise].into_iter().for_each(|part| self.expr(part));
+                for part in [condition, then, otherwise] {
+                    self.expr(part);
+                }
             }
         }
     }
@@ -211,7 +233,11 @@ impl Renamer {
         match &mut expr.kind {
             ExprKind::Str(name) => *name = self.path(name),
             ExprKind::List(items) => items.iter_mut().for_each(|item| self.tensor_names(item)),
-            ExprKind::Binary(_, left, right) => [left, right].into_iter().for_each(|part| self.tensor_names(part)),
+            ExprKind::Binary(_, left, right) => {
+                for part in [left, right] {
+                    self.tensor_names(part);
+                }
+            }
             _ => {}
         }
     }
