@@ -17,6 +17,9 @@ use crate::model::{Config, Tensor};
 /// Most modules that are suggested, and most of them in one tensor.
 const MAX_MODULES: u64 = 1 << 18;
 
+/// Longest suggestion in bytes; nobody reads a longer one.
+const MAX_TEXT: usize = 1 << 16;
+
 /// Most modules that one declaration names.
 const MAX_ALIKE: usize = 4;
 
@@ -57,7 +60,7 @@ pub(super) fn declarations(tensors: &[&Tensor], config: &Config, declared: Decla
         guess.modules.push(Module { path: vec!["lm_head".to_owned()], constructor });
     }
     let text = guess.text();
-    if text.is_empty() { None } else { formatted(&text) }
+    if text.is_empty() || text.len() > MAX_TEXT { None } else { formatted(&text) }
 }
 
 /// The text as `lathe fmt` would write it; `None` when a name of a tensor is none of the language.
@@ -364,19 +367,21 @@ impl Block<'_> {
 
     /// Modules without an index. Those that are alike and have one parent are one declaration.
     fn write_plain(&self, modules: &[&Module], text: &mut String) {
-        let mut alike: Vec<(&[String], &str, Vec<String>)> = Vec::new();
+        let mut declarations: Vec<(&str, Vec<String>)> = Vec::new();
+        let mut alike: BTreeMap<(&[String], &str), usize> = BTreeMap::new();
         for module in modules {
             let parent = module.path.split_last().map_or(&[][..], |(_, parent)| parent);
             let path = self.path(&module.path);
-            let of = |(other, constructor, paths): &&mut (&[String], &str, Vec<String>)| {
-                *other == parent && *constructor == module.constructor && paths.len() < MAX_ALIKE
-            };
-            match alike.iter_mut().find(of).filter(|_| self.depth > 0) {
-                Some((_, _, paths)) => paths.push(path),
-                None => alike.push((parent, &module.constructor, vec![path])),
+            let known = alike.get(&(parent, module.constructor.as_str())).filter(|_| self.depth > 0);
+            match known.map(|&index| &mut declarations[index].1).filter(|paths| paths.len() < MAX_ALIKE) {
+                Some(paths) => paths.push(path),
+                None => {
+                    alike.insert((parent, &module.constructor), declarations.len());
+                    declarations.push((&module.constructor, vec![path]));
+                }
             }
         }
-        for (_, constructor, paths) in alike {
+        for (constructor, paths) in declarations {
             let constructor = constructor.replace(INDEX, self.index);
             let _ = writeln!(text, "{}{} = {constructor}", self.keyword, paths.join(", "));
         }
