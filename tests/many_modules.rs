@@ -24,7 +24,7 @@ fn experts(checkpoint: &Checkpoint) -> Elaborated {
     let mut sources = Sources::new();
     let mut model = define(None, checkpoint, false, &mut sources, &mut Vec::new()).expect("a shipped definition fits");
     let span = model.modules[0].span;
-    let module = |path: String, kind: Kind| Module { path, kind, params: Vec::new(), span };
+    let module = |path: String, kind: Kind| Module { path, stored: None, kind, params: Vec::new(), span };
     let mut modules = Vec::new();
     let mut children = BTreeMap::from([("model".to_owned(), 0), ("model.layers".to_owned(), LAYERS as u64)]);
     for layer in 0..LAYERS {

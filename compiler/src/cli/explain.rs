@@ -124,6 +124,9 @@ fn explanation(planned: &Planned, id: ModuleId, checkpoint: &Checkpoint, sources
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(text, "  {} {:?}", module.kind.name(), shape.map_or(&[][..], |shape| &shape[..]));
+    if let Some(stored) = &module.stored {
+        let _ = writeln!(text, "  stored as `{stored}`, or as a part of it");
+    }
     let matching: Vec<RuleId> = plan
         .rules
         .iter()

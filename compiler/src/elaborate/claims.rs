@@ -100,6 +100,14 @@ impl Elaborator<'_> {
         Ok(None)
     }
 
+    /// The path of the module that would store the tensor of a parameter under its own name, where the definition asked
+    /// for it by name.
+    pub(super) fn stored_path(&self, param: ParamId) -> Option<String> {
+        let Values::Stored(view) = &self.graph.param(param)?.values else { return None };
+        let name = self.asked.get(&view.tensor)?;
+        Some(name.strip_suffix(".weight").unwrap_or(name).to_string())
+    }
+
     fn claim(&mut self, declared: &Declared<'_>, name: &str, shape: &[u64], shaped: &Shaped) -> View {
         let (id, found) = (shaped.tensor(), shaped.shape());
         let checkpoint = self.checkpoint;

@@ -179,7 +179,7 @@ impl<'a> Elaborator<'a> {
         }
         self.paths.insert(path.clone(), id);
         // Kind and parameters are filled in by the constructor.
-        let module = Module { path, kind: Kind::Linear, params: Vec::new(), span };
+        let module = Module { path, stored: None, kind: Kind::Linear, params: Vec::new(), span };
         self.modules.push(Built { module, apply: None, keys: Rc::default() });
         Ok(id)
     }
@@ -241,7 +241,9 @@ impl<'a> Elaborator<'a> {
         let (path, span) = (module.path.clone(), module.span);
         let declared = Declared { path: &path, span, arguments: &arguments, keys };
         let (params, apply) = (constructor.build)(self, &declared)?;
+        let stored = params.first().and_then(|&weight| self.stored_path(weight)).filter(|stored| *stored != path);
         let built = &mut self.modules[id.0 as usize];
+        built.module.stored = stored;
         built.module.params = params;
         built.apply = Some(apply);
         built.keys = keys.into();

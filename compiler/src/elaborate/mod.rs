@@ -57,6 +57,9 @@ pub struct ModuleId(pub u32);
 pub struct Module {
     /// Logical path: `model.layers.0.self_attn.q_proj`.
     pub path: String,
+    /// The path by which its weight is stored, where that is another: `model.layers.0.self_attn.qkv_proj`. Patterns that
+    /// match it match the module.
+    pub stored: Option<String>,
     /// What it is.
     pub kind: Kind,
     /// Its parameters, the weight first.
@@ -112,7 +115,9 @@ impl Elaborated {
     pub fn is_match(&self, pattern: &Pattern, module: &Module) -> bool {
         let children = |path: &str| self.indexed_children(path);
         let takes_format = module.takes_format();
-        pattern.matches(&Candidate { path: &module.path, kind: module.kind, takes_format, children: &children })
+        let matches =
+            |path: &str| pattern.matches(&Candidate { path, kind: module.kind, takes_format, children: &children });
+        matches(&module.path) || module.stored.as_deref().is_some_and(matches)
     }
 
     /// The modules that a pattern matches, by index, in order.
@@ -227,6 +232,8 @@ struct Elaborator<'a> {
     claimed: BTreeMap<TensorId, Vec<claims::Claim>>,
     /// Paths of modules, and what tensors below them may be stored under instead.
     aliases: Vec<(String, String)>,
+    /// The names by which the definition asked for tensors, before any alias.
+    asked: BTreeMap<TensorId, String>,
     /// The functions of the graph by name.
     blocks: BTreeMap<&'a str, blocks::Block<'a>>,
     /// The blocks that are being run, innermost last.
@@ -261,6 +268,7 @@ impl<'a> Elaborator<'a> {
             lets: BTreeMap::new(),
             claimed: BTreeMap::new(),
             aliases: Vec::new(),
+            asked: BTreeMap::new(),
             blocks: BTreeMap::new(),
             calling: Vec::new(),
             missing: 0,

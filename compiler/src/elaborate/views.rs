@@ -13,10 +13,9 @@ use crate::ir::{Shaped, ViewError};
 /// `stored(name)`: the whole of a stored tensor.
 pub(super) fn stored(elaborator: &mut Elaborator<'_>, arguments: &Arguments) -> Result<Value, Reported> {
     let (names, span) = elaborator.names(arguments, 0)?;
-    let id = match names.iter().find_map(|name| elaborator.find_tensor(name)) {
-        Some(id) => id,
-        None => elaborator.expect_tensor(&names[0], None, span)?.ok_or(Reported)?,
-    };
+    let name = names.iter().find(|name| elaborator.find_tensor(name).is_some()).unwrap_or(&names[0]);
+    let id = elaborator.expect_tensor(name, None, span)?.ok_or(Reported)?;
+    elaborator.asked.entry(id).or_insert_with(|| name.clone());
     let tensor = elaborator.checkpoint.tensor(id);
     if tensor.shape.contains(&0) {
         let message = format!("expected a tensor with elements, found `{}` {:?}", tensor.name, tensor.shape);

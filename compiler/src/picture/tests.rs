@@ -218,7 +218,7 @@ fn model(layers: usize, readers: &[usize]) -> Elaborated {
     ];
     let mut nodes = head.map(str::to_owned).to_vec();
     let span = Span::new(SourceId(0), 0..0);
-    let new = |path: String, kind, param| Module { path, kind, params: vec![ParamId(param)], span };
+    let new = |path: String, kind, param| Module { path, stored: None, kind, params: vec![ParamId(param)], span };
     let mut modules = vec![new("embed".to_owned(), Kind::Embedding, 0)];
     let (mut next, mut x, mut first) = (3, 2, None);
     let mut add = |text: &str| {
