@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lathe_compiler::elaborate::{CONSTRUCTORS, FUNCTIONS};
 use lathe_grammar::ast::{
-    Decl, DeclKind, Expr, ExprKind, Ignored, Model, Path, PathSegment, Stmt, StmtKind, Subscript,
+    BinaryOp, Decl, DeclKind, Expr, ExprKind, Ignored, Model, Path, PathSegment, Stmt, StmtKind, Subscript,
 };
 
 use super::forge::Forge;
@@ -22,6 +22,8 @@ pub(crate) struct Renamer {
     fixed: BTreeSet<String>,
     random: RefCell<Random>,
     names: RefCell<BTreeMap<String, String>>,
+    /// Names that stand for a part of config.json, as they were.
+    of_config: RefCell<BTreeSet<String>>,
 }
 
 impl Renamer {
@@ -30,7 +32,12 @@ impl Renamer {
         let constructors = CONSTRUCTORS.iter().map(|constructor| constructor.name);
         let words = ["config", "tokens", "positions", "weight", "bias", ""];
         let fixed = functions.chain(constructors).chain(words).map(str::to_string).collect();
-        Renamer { fixed, random: RefCell::new(Random::new(seed)), names: RefCell::default() }
+        Renamer {
+            fixed,
+            random: RefCell::new(Random::new(seed)),
+            names: RefCell::default(),
+            of_config: RefCell::default(),
+        }
     }
 
     /// What a name becomes: always the same, and no two become one.
@@ -72,8 +79,40 @@ impl Renamer {
 
     /// A definition that extends nothing, with other names and its declarations in another order.
     pub(crate) fn model(&self, mut model: Model) -> Model {
+        // Lets may stand in any order: until no more are found.
+        let mut known = usize::MAX;
+        while known != self.of_config.borrow().len() {
+            known = self.of_config.borrow().len();
+            self.note_config(&model.body);
+        }
         self.declarations(&mut model.body);
         model
+    }
+
+    fn note_config(&self, declarations: &[Decl]) {
+        for declaration in declarations {
+            match &declaration.kind {
+                DeclKind::Let { name, value } if self.is_config(value) => {
+                    self.of_config.borrow_mut().insert(name.value.clone());
+                }
+                DeclKind::Scope { body, .. } | DeclKind::Repeat { body, .. } => self.note_config(body),
+                DeclKind::If { then, otherwise, .. } => {
+                    self.note_config(then);
+                    self.note_config(otherwise);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether an expression is config.json or a part of it.
+    fn is_config(&self, expr: &Expr) -> bool {
+        match &expr.kind {
+            ExprKind::Name(name) => name == "config" || self.of_config.borrow().contains(name),
+            ExprKind::Member(base, _) | ExprKind::Index(base, _) | ExprKind::When(base, _) => self.is_config(base),
+            ExprKind::Binary(BinaryOp::Or, value, other) => self.is_config(value) || self.is_config(other),
+            _ => false,
+        }
     }
 
     fn rename(&self, name: &mut String) {
@@ -180,7 +219,7 @@ impl Renamer {
             ExprKind::List(items) => items.iter_mut().for_each(|item| self.expr(item)),
             ExprKind::Name(name) => self.rename(name),
             ExprKind::Member(base, name) => {
-                if !is_config(base) {
+                if !self.is_config(base) {
                     self.rename(&mut name.value);
                 }
                 self.expr(base);
@@ -240,14 +279,5 @@ impl Renamer {
             }
             _ => {}
         }
-    }
-}
-
-/// Whether an expression is config.json or a part of it.
-fn is_config(expr: &Expr) -> bool {
-    match &expr.kind {
-        ExprKind::Name(name) => name == "config",
-        ExprKind::Member(base, _) | ExprKind::Index(base, _) => is_config(base),
-        _ => false,
     }
 }
