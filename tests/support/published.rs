@@ -6,121 +6,115 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::forge::{Entry, Forge};
+use super::files;
+use super::forge::{Entry, Forge, assemble};
 
-/// The sizes of a published Llama.
-#[derive(Debug, Clone, Copy)]
+/// Bytes of the tensors in one weight file, unless one tensor alone has more.
+const BYTES_PER_FILE: u64 = 5_000_000_000;
+
+/// A published checkpoint, from its description in `published/`; `list.py` there says what that holds.
+#[derive(Debug)]
 pub(crate) struct Published {
-    pub(crate) name: &'static str,
-    pub(crate) hidden: u64,
-    pub(crate) ffn: u64,
-    pub(crate) layers: u64,
-    pub(crate) heads: u64,
+    /// The name of its description.
+    pub(crate) name: String,
+    /// How many values the model has.
+    pub(crate) parameters: u64,
+    /// Its config.json.
+    pub(crate) config: Value,
+    /// Names and shapes of its tensors.
+    tensors: Vec<(String, Vec<u64>)>,
 }
 
-/// Llama 3.1 70B, from its config.json.
-pub(crate) const LLAMA_70B: Published =
-    Published { name: "llama-70b", hidden: 8192, ffn: 28_672, layers: 80, heads: 64 };
-
-/// Llama 3.1 405B, from its config.json.
-pub(crate) const LLAMA_405B: Published =
-    Published { name: "llama-405b", hidden: 16_384, ffn: 53_248, layers: 126, heads: 128 };
-
-/// Both have 8 heads for keys and values of 128 values each, and this vocabulary.
-const KV_HEADS: u64 = 8;
-const HEAD_DIM: u64 = 128;
-const VOCABULARY: u64 = 128_256;
-
-/// Layers in one weight file.
-const LAYERS_PER_FILE: u64 = 4;
-
 impl Published {
-    fn config(self) -> Value {
-        json!({
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "hidden_size": self.hidden,
-            "intermediate_size": self.ffn,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "num_key_value_heads": KV_HEADS,
-            "vocab_size": VOCABULARY,
-            "max_position_embeddings": 131_072,
-            "rms_norm_eps": 1e-5,
-            "rope_theta": 500_000.0,
-            "rope_scaling": {
-                "factor": 8.0,
-                "high_freq_factor": 4.0,
-                "low_freq_factor": 1.0,
-                "original_max_position_embeddings": 8192,
-                "rope_type": "llama3",
-            },
-            "hidden_act": "silu",
-            "attention_bias": false,
-            "mlp_bias": false,
-            "tie_word_embeddings": false,
-            "torch_dtype": "bfloat16",
-        })
+    /// Those that are described, sorted by name.
+    pub(crate) fn all() -> Vec<Published> {
+        let paths = files::list(&super::root().join("published"));
+        let descriptions = paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+        descriptions.map(|path| Published::read(path)).collect()
     }
 
-    fn layer(self, layer: u64) -> Vec<(String, Vec<u64>)> {
-        let Published { hidden, ffn, heads, .. } = self;
-        let (queries, keys) = (heads * HEAD_DIM, KV_HEADS * HEAD_DIM);
-        let tensors: [(&str, Vec<u64>); 9] = [
-            ("input_layernorm", vec![hidden]),
-            ("self_attn.q_proj", vec![queries, hidden]),
-            ("self_attn.k_proj", vec![keys, hidden]),
-            ("self_attn.v_proj", vec![keys, hidden]),
-            ("self_attn.o_proj", vec![hidden, queries]),
-            ("post_attention_layernorm", vec![hidden]),
-            ("mlp.gate_proj", vec![ffn, hidden]),
-            ("mlp.up_proj", vec![ffn, hidden]),
-            ("mlp.down_proj", vec![hidden, ffn]),
-        ];
-        tensors.map(|(name, shape)| (format!("model.layers.{layer}.{name}.weight"), shape)).into()
+    /// The one of this name.
+    pub(crate) fn named(name: &str) -> Published {
+        Published::read(&super::root().join("published").join(format!("{name}.json")))
     }
 
-    /// Writes the checkpoint into `folder`, which is made. Returns its weight files with the size of the header of each.
-    pub(crate) fn write(self, folder: &Path) -> Vec<(PathBuf, u64)> {
-        fs::create_dir_all(folder).expect("temporary folders can be made");
-        let mut files: Vec<Vec<(String, Vec<u64>)>> = vec![vec![
-            ("model.embed_tokens.weight".into(), vec![VOCABULARY, self.hidden]),
-            ("model.norm.weight".into(), vec![self.hidden]),
-            ("lm_head.weight".into(), vec![VOCABULARY, self.hidden]),
-        ]];
-        let layers: Vec<u64> = (0..self.layers).collect();
-        for part in layers.chunks(LAYERS_PER_FILE as usize) {
-            files.push(part.iter().flat_map(|&layer| self.layer(layer)).collect());
+    fn read(path: &Path) -> Published {
+        let description = files::read_json(path);
+        let mut tensors = Vec::new();
+        for (pattern, shape) in description["tensors"].as_object().expect("names and shapes") {
+            let shape: Vec<u64> = serde_json::from_value(shape.clone()).expect("shapes are lists of sizes");
+            unfold(pattern, &mut |name| tensors.push((name, shape.clone())));
         }
+        Published {
+            name: super::name(path).trim_end_matches(".json").to_owned(),
+            parameters: description["parameters"].as_u64().expect("a count"),
+            config: description["config"].clone(),
+            tensors,
+        }
+    }
+
+    /// Its architecture, as the config names it.
+    pub(crate) fn architecture(&self) -> &str {
+        self.config["architectures"][0].as_str().expect("published configs name their architecture")
+    }
+
+    /// Writes the checkpoint, all of it in bf16, into `folder`, which is made. Returns its weight files with the size of
+    /// the header of each.
+    pub(crate) fn write(&self, folder: &Path) -> Vec<(PathBuf, u64)> {
+        fs::create_dir_all(folder).expect("temporary folders can be made");
+        let mut shards = vec![Vec::new()];
+        let mut size = 0;
+        for (name, shape) in &self.tensors {
+            let bytes = 2 * shape.iter().product::<u64>();
+            if size > 0 && size + bytes > BYTES_PER_FILE {
+                shards.push(Vec::new());
+                size = 0;
+            }
+            let offsets = (size, size + bytes);
+            size += bytes;
+            let shard = shards.last_mut().expect("there is a first shard");
+            shard.push(Entry { name: name.clone(), dtype: "BF16", shape: shape.clone(), offsets });
+        }
+
+        let count = shards.len();
         let mut index = Map::new();
         let mut written = Vec::new();
-        let count = files.len();
-        for (number, tensors) in files.into_iter().enumerate() {
-            let name = format!("model-{:05}-of-{count:05}.safetensors", number + 1);
-            index.extend(tensors.iter().map(|(tensor, _)| (tensor.clone(), json!(name))));
-            let path = folder.join(&name);
-            let header = sparse(&path, tensors);
+        for (number, entries) in shards.into_iter().enumerate() {
+            let file = match count {
+                1 => "model.safetensors".to_owned(),
+                _ => format!("model-{:05}-of-{count:05}.safetensors", number + 1),
+            };
+            index.extend(entries.iter().map(|entry| (entry.name.clone(), json!(file))));
+            let path = folder.join(file);
+            let header = sparse(&path, entries);
             written.push((path, header));
         }
         let write = |name: &str, value: &Value| {
             fs::write(folder.join(name), value.to_string()).expect("temporary files can be written");
         };
-        write("config.json", &self.config());
-        write("model.safetensors.index.json", &json!({"weight_map": index}));
+        write("config.json", &self.config);
+        if count > 1 {
+            write("model.safetensors.index.json", &json!({"weight_map": index}));
+        }
         written
     }
 }
 
-/// Writes a header, and a hole where the data would be. Returns the bytes up to the hole.
-fn sparse(path: &Path, tensors: Vec<(String, Vec<u64>)>) -> u64 {
-    let mut forge = Forge::default();
-    let mut end = 0;
-    for (name, shape) in tensors {
-        let begin = end;
-        end += 2 * shape.iter().product::<u64>();
-        forge.entries.push(Entry { name, dtype: "BF16", shape, offsets: (begin, end) });
+/// Calls `name` with each name that a pattern with ranges stands for.
+fn unfold(pattern: &str, name: &mut impl FnMut(String)) {
+    let Some((before, rest)) = pattern.split_once('{') else { return name(pattern.to_owned()) };
+    let (range, after) = rest.split_once('}').expect("ranges are closed");
+    let (begin, end) = range.split_once("..").expect("ranges have two ends");
+    let number = |text: &str| text.parse::<u64>().expect("ranges are of numbers");
+    for index in number(begin)..number(end) {
+        unfold(&format!("{before}{index}{after}"), name);
     }
-    let header = super::forge::assemble(&forge.header(), &[]);
+}
+
+/// Writes a header, and a hole where the data would be. Returns the bytes up to the hole.
+fn sparse(path: &Path, entries: Vec<Entry>) -> u64 {
+    let end = entries.last().map_or(0, |entry| entry.offsets.1);
+    let header = assemble(&Forge { entries, data: Vec::new() }.header(), &[]);
     let mut file = File::create(path).expect("temporary files can be made");
     file.write_all(&header)
         .and_then(|()| file.set_len(header.len() as u64 + end))
