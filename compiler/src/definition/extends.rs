@@ -4,7 +4,7 @@
 //! the same replace what the base has. Scopes, `repeat`s and `if`s that are written the same are one, in which this holds
 //! again. All else is added. The architectures of the base stay its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::mem::take;
 
 use lathe_grammar::ast::{Decl, DeclKind, Model};
@@ -44,44 +44,42 @@ fn keys(decl: &Decl) -> Vec<Key> {
     }]
 }
 
-fn joined(base: Vec<Decl>, mut own: Vec<Decl>) -> Vec<Decl> {
-    let mut replaced = BTreeSet::new();
-    // Of several that are written the same, the first goes on with what the base has.
-    let mut blocks: BTreeMap<Key, usize> = BTreeMap::new();
+/// What replaces a declaration, or goes on with it, stands where that stood.
+fn joined(base: Vec<Decl>, own: Vec<Decl>) -> Vec<Decl> {
+    // Of several blocks that are written the same, the first goes on with what the base has.
+    let mut homes: BTreeMap<Key, usize> = BTreeMap::new();
     for (index, decl) in own.iter().enumerate() {
         for key in keys(decl) {
-            if matches!(key, Key::Scope(_) | Key::Repeat(_) | Key::If(_)) {
-                blocks.entry(key).or_insert(index);
-            } else {
-                replaced.insert(key);
-            }
+            homes.entry(key).or_insert(index);
         }
     }
-    let mut kept = Vec::new();
+    let mut own: Vec<Option<Decl>> = own.into_iter().map(Some).collect();
+    let mut joined = Vec::new();
     for mut decl in base {
-        match &mut decl.kind {
-            DeclKind::Architectures(_) => continue,
-            DeclKind::Module { paths, .. } => {
-                paths.retain(|path| !replaced.contains(&Key::Module(path.to_string())));
-                if paths.is_empty() {
-                    continue;
-                }
-            }
-            _ => {
-                let keys = keys(&decl);
-                if let Some(index) = keys.iter().find_map(|key| blocks.remove(key)) {
-                    unite(decl, &mut own[index]);
-                    continue;
-                }
-                if keys.iter().any(|key| replaced.contains(key)) {
-                    continue;
-                }
-            }
+        if matches!(decl.kind, DeclKind::Architectures(_)) {
+            continue;
         }
-        kept.push(decl);
+        let replacing: Vec<usize> = keys(&decl).iter().filter_map(|key| homes.get(key).copied()).collect();
+        match &mut decl.kind {
+            DeclKind::Scope { .. } | DeclKind::Repeat { .. } | DeclKind::If { .. } => {
+                match replacing.first().and_then(|&index| own[index].as_mut()) {
+                    Some(own) => unite(decl, own),
+                    None => joined.push(decl),
+                }
+            }
+            DeclKind::Module { paths, .. } => {
+                paths.retain(|path| !homes.contains_key(&Key::Module(path.to_string())));
+                if !paths.is_empty() {
+                    joined.push(decl);
+                }
+            }
+            _ if replacing.is_empty() => joined.push(decl),
+            _ => {}
+        }
+        joined.extend(replacing.into_iter().filter_map(|index| own[index].take()));
     }
-    kept.extend(own);
-    kept
+    joined.extend(own.into_iter().flatten());
+    joined
 }
 
 /// Gives a block what the base has in the one that is written the same.

@@ -305,7 +305,6 @@ impl<'a> Elaborator<'a> {
             (_, Value::Node(_), _) | (_, _, Value::Node(_)) => self.on_activations(op, left, right, span),
             (BinaryOp::Add, Value::Str(a), Value::Str(b)) => Ok(Value::Str(format!("{a}{b}").into())),
             (BinaryOp::Add, Value::Str(a), Value::Int(b)) => Ok(Value::Str(format!("{a}{b}").into())),
-            (BinaryOp::Add, Value::Int(a), Value::Str(b)) => Ok(Value::Str(format!("{a}{b}").into())),
             (_, Value::Int(a), Value::Int(b)) => match integers(op, *a, *b) {
                 Ok(value) => Ok(value),
                 Err(message) => Err(self.error("M0002", span, message)),
