@@ -5,7 +5,7 @@
 Each file describes one checkpoint, by the name that it is published under:
 
     source      where the config comes from, and in what the tensors are unlike those that `save_pretrained` stores
-    parameters  how many values the model has, as its publisher states it; masks and other buffers do not count
+    parameters  how many values the model has, which the shapes must come to; masks and other buffers do not count
     config      config.json as published, in the spellings of its day
     tensors     names and shapes, which this script writes anew; `{a..b}` stands for each number from a up to b,
                 without b
