@@ -184,10 +184,12 @@ pub static CODES: &[Code] = &[
     },
     Code {
         code: "M0010",
-        title: "a module that the graph never uses",
+        title: "a part of a definition that has no part in the output",
         explanation: "The definition declares a module, and the output does not depend on it. Its tensors would be \
             claimed and then dropped, so the compiled model would silently lack a part. Use the module in the graph, \
-            or, when its tensors are known to be dead, drop it and write `ignore tensors \"NAME\"`.",
+            or, when its tensors are known to be dead, drop it and write `ignore tensors \"NAME\"`. The same holds of \
+            what the graph computes and drops, and of a `let` or a block that nothing uses: where it was to replace one \
+            of a model that is extended, its name is another.",
     },
     Code {
         code: "P0001",

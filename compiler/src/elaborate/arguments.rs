@@ -55,10 +55,10 @@ impl Arguments {
         (value, *span)
     }
 
-    /// An optional value; null and missing keys count as not given.
+    /// An optional value; null counts as not given.
     pub(super) fn option(&self, index: usize) -> Option<(&Value, Span)> {
         match &self.values[index] {
-            None | Some((Value::Null | Value::Missing(_), _)) => None,
+            None | Some((Value::Null, _)) => None,
             Some((value, span)) => Some((value, *span)),
         }
     }
@@ -134,6 +134,10 @@ impl<'a> Elaborator<'a> {
         let mut values: Vec<Option<(Value, Span)>> = parameters.iter().map(|_| None).collect();
         for (arg, index) in args.iter().zip(places) {
             let value = self.eval(&arg.value, scope)?;
+            if let Value::Missing(_) = value {
+                let wanted = if parameters[index].optional { "a value, or null," } else { "a value" };
+                return Err(self.expected(wanted, &value, arg.value.span));
+            }
             values[index] = Some((value, arg.value.span));
         }
         Ok(Arguments { span, prefix: scope.prefix(), values })

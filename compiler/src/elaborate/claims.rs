@@ -151,6 +151,9 @@ impl Elaborator<'_> {
             let views: Vec<&View> = claims.iter().map(|claim| &claim.view).collect();
             let Err(fault) = coverage::check(elements, &views) else { continue };
             let tensor = format!("tensor `{}` {:?}", tensor.name, tensor.shape);
+            if matches!(fault, Fault::Nobody(_)) && self.a_module_failed() {
+                continue;
+            }
             found.push(match fault {
                 Fault::Twice(first, second) => {
                     let (first, second) = (&claims[first], &claims[second]);
@@ -191,13 +194,10 @@ impl Elaborator<'_> {
                 }
             }
         }
-        // A module whose declaration is at fault would have claimed what is below its path.
-        let failed: BTreeSet<&str> = self
-            .modules
-            .iter()
-            .filter(|built| built.module.params.is_empty())
-            .map(|built| built.module.path.as_str())
-            .collect();
+        if self.a_module_failed() {
+            // It may have read any of them.
+            return;
+        }
         let unclaimed: Vec<&Tensor> = self
             .checkpoint
             .tensors
@@ -205,7 +205,6 @@ impl Elaborator<'_> {
             .enumerate()
             .filter(|(index, tensor)| {
                 !self.claimed.contains_key(&TensorId(*index as u32))
-                    && !failed.contains(module_of(&tensor.name))
                     && !ignored.iter().any(|glob| glob.matches(&tensor.name))
             })
             .map(|(_, tensor)| tensor)

@@ -101,7 +101,10 @@ impl<'a> Elaborator<'a> {
                     return Err(self.report(mistakes::found_two("`context`", decl.span, first)));
                 }
                 let value = self.eval(expr, scope)?;
-                if !matches!(value, Value::Missing(_) | Value::Null) {
+                if let Value::Missing(_) = value {
+                    return Err(self.expected("a number of positions, or null,", &value, expr.span));
+                }
+                if !matches!(value, Value::Null) {
                     match u32::try_from(self.count(&value, expr.span)?) {
                         Ok(positions) if positions > 0 => self.max_positions = Some(positions),
                         _ => return Err(self.expected("1 to 2^32 - 1 positions", &value, expr.span)),

@@ -11,7 +11,7 @@ use lathe_grammar::span::Span;
 use serde_json::Value as Json;
 
 use super::value::{Binding, Reported, Scope, Value};
-use super::{Elaborator, MAX_DEPTH, functions, mistakes};
+use super::{Elaborator, MAX_DEPTH, MAX_TEXT, functions, mistakes, unused};
 
 type Eval<T = Value> = Result<T, Reported>;
 
@@ -21,6 +21,7 @@ impl<'a> Elaborator<'a> {
             let message = format!("more than {MAX_DEPTH} expressions within each other, counted through `let`s");
             return Err(self.error("M0009", expr.span, message));
         }
+        self.work(1, expr.span)?;
         self.depth += 1;
         let value = self.eval_kind(expr, scope);
         self.depth -= 1;
@@ -84,9 +85,10 @@ impl<'a> Elaborator<'a> {
         match found {
             Value::Missing(path) => {
                 let file = self.config.file.clone();
+                let other = if what.contains("null") { "null" } else { "VALUE" };
                 let diagnostic = Diagnostic::error("M0003", format!("{file} has no key `{path}`"))
                     .label(span, format!("{what} is needed here"))
-                    .help(format!("write `config.{path} or VALUE` where a missing key has a meaning"));
+                    .help(format!("write `config.{path} or {other}` where a missing key has a meaning"));
                 self.report(diagnostic)
             }
             found => {
@@ -107,6 +109,13 @@ impl<'a> Elaborator<'a> {
     pub(super) fn count(&mut self, value: &Value, span: Span) -> Eval<u64> {
         match value {
             Value::Int(n) if *n >= 0 => Ok(*n as u64),
+            // Every f64 below 2^53 that is whole is one of u64.
+            Value::Float(x) if (0.0..9e15).contains(x) && x.fract() == 0.0 => Ok(*x as u64),
+            Value::Float(x) if *x >= 0.0 => {
+                let message = format!("expected a whole number, found {x:?}");
+                let help = "`floor(…)`, `round(…)` and `ceil(…)` give whole numbers";
+                Err(self.report(Diagnostic::error("M0002", message).label(span, "").help(help)))
+            }
             other => Err(self.expected("a whole number of 0 or more", other, span)),
         }
     }
@@ -116,7 +125,7 @@ impl<'a> Elaborator<'a> {
         match value {
             Value::Int(n) => Ok(*n as f32),
             Value::Float(x) if (*x as f32).is_finite() => Ok(*x as f32),
-            other => Err(self.expected("a finite number", other, span)),
+            other => Err(self.expected("a finite number of single precision", other, span)),
         }
     }
 
@@ -163,7 +172,7 @@ impl<'a> Elaborator<'a> {
             Value::Missing(path) => Ok(Value::Missing(format!("{path}.{name}"))),
             Value::Object(mut path) => {
                 path.push(name.to_string());
-                Ok(self.config_value(path))
+                self.config_value(path, span)
             }
             Value::Null => Ok(Value::Missing(name.to_string())),
             Value::Container(path) => self.below(&path, name, span),
@@ -210,7 +219,7 @@ impl<'a> Elaborator<'a> {
             Value::Object(mut path) => match index {
                 Value::Str(key) => {
                     path.push(key.to_string());
-                    Ok(self.config_value(path))
+                    self.config_value(path, span)
                 }
                 other => Err(self.expected("a key", other, span)),
             },
@@ -230,13 +239,14 @@ impl<'a> Elaborator<'a> {
     }
 
     /// A value of config.json; scalars and lists count as read.
-    fn config_value(&mut self, path: Vec<String>) -> Value {
+    fn config_value(&mut self, path: Vec<String>, span: Span) -> Eval {
         let config = self.config;
-        let Some(json) = config.get(&path) else { return Value::Missing(path.join(".")) };
+        let Some(json) = config.get(&path) else { return Ok(Value::Missing(path.join("."))) };
         if !json.is_object() {
             self.reads.insert(path.join("."));
         }
-        convert(json, path)
+        self.work(json.as_array().map_or(0, Vec::len) as u64, span)?;
+        Ok(convert(json, path))
     }
 
     fn call(&mut self, callee: &'a Expr, args: &'a [Arg], span: Span, scope: &Rc<Scope<'a>>) -> Eval {
@@ -303,8 +313,8 @@ impl<'a> Elaborator<'a> {
                 Ok(Value::Bool(equal == (op == BinaryOp::Eq)))
             }
             (_, Value::Node(_), _) | (_, _, Value::Node(_)) => self.on_activations(op, left, right, span),
-            (BinaryOp::Add, Value::Str(a), Value::Str(b)) => Ok(Value::Str(format!("{a}{b}").into())),
-            (BinaryOp::Add, Value::Str(a), Value::Int(b)) => Ok(Value::Str(format!("{a}{b}").into())),
+            (BinaryOp::Add, Value::Str(a), Value::Str(b)) => self.text(format!("{a}{b}"), span),
+            (BinaryOp::Add, Value::Str(a), Value::Int(b)) => self.text(format!("{a}{b}"), span),
             (_, Value::Int(a), Value::Int(b)) => match integers(op, *a, *b) {
                 Ok(value) => Ok(value),
                 Err(message) => Err(self.error("M0002", span, message)),
@@ -336,6 +346,13 @@ impl<'a> Elaborator<'a> {
         }
     }
 
+    fn text(&mut self, text: String, span: Span) -> Eval {
+        if text.len() > MAX_TEXT {
+            return Err(self.error("M0009", span, format!("a text of more than {MAX_TEXT} bytes")));
+        }
+        Ok(Value::Str(text.into()))
+    }
+
     pub(super) fn number(&mut self, value: &Value, span: Span) -> Eval<f64> {
         match value {
             Value::Int(n) => Ok(*n as f64),
@@ -346,14 +363,22 @@ impl<'a> Elaborator<'a> {
 
     pub(super) fn equal(&mut self, a: &Value, b: &Value, span: Span) -> Eval<bool> {
         Ok(match (a, b) {
-            (Value::Missing(_) | Value::Null, Value::Missing(_) | Value::Null) => true,
+            (Value::Null, Value::Missing(_)) | (Value::Missing(_), Value::Null) | (Value::Null, Value::Null) => true,
+            (missing @ Value::Missing(_), _) | (_, missing @ Value::Missing(_)) => {
+                return Err(self.expected("a value", missing, span));
+            }
+            (Value::List(a), Value::List(b)) => {
+                self.work(a.len() as u64, span)?;
+                a.len() == b.len()
+                    && a.iter().zip(b.iter()).try_fold(true, |equal, (a, b)| Ok(equal && self.equal(a, b, span)?))?
+            }
             (Value::Bool(a), Value::Bool(b)) => a == b,
             (Value::Str(a), Value::Str(b)) => a == b,
             (Value::Int(a), Value::Int(b)) => a == b,
             (Value::Int(_) | Value::Float(_), Value::Int(_) | Value::Float(_)) => {
                 self.number(a, span)? == self.number(b, span)?
             }
-            (Value::Missing(_) | Value::Null, _) | (_, Value::Missing(_) | Value::Null) => false,
+            (Value::Null, _) | (_, Value::Null) => false,
             _ => {
                 let message = format!("expected two values of one type, found {} and {}", a.describe(), b.describe());
                 return Err(self.error("M0002", span, message));
@@ -361,10 +386,11 @@ impl<'a> Elaborator<'a> {
         })
     }
 
-    /// Takes every `config.a.b` that the definition mentions as read: a branch that is not taken knew the key too.
+    /// Takes every `config.a.b` that the definition mentions as read: a branch that is not taken knew the key too, a block
+    /// that nobody calls did not.
     pub(super) fn mentioned_keys(&mut self, model: &Model) {
         let mut mentioned = BTreeSet::new();
-        visit_decls(&model.body, &mut |expr| {
+        unused::visit_reached(model, &mut |expr| {
             if let Some(path) = config_path(expr) {
                 mentioned.insert(path);
             }
@@ -494,7 +520,7 @@ fn visit_path<'e>(segments: &'e [PathSegment], visit: &mut impl FnMut(&'e Expr))
     }
 }
 
-fn visit_stmts<'e>(body: &'e [Stmt], visit: &mut impl FnMut(&'e Expr)) {
+pub(super) fn visit_stmts<'e>(body: &'e [Stmt], visit: &mut impl FnMut(&'e Expr)) {
     for stmt in body {
         match &stmt.kind {
             StmtKind::Assign { value, .. } | StmtKind::Return(value) => visit_expr(value, visit),

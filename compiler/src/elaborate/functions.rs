@@ -207,11 +207,12 @@ pub static FUNCTIONS: &[Function] = &[
             Parameter::option("scaling"),
             Parameter::option("theta"),
             Parameter::option("backwards"),
+            Parameter::option("default_theta"),
         ],
         summary: "rotary frequencies for `width` elements of a head, from rope_parameters or from rope_theta and \
             rope_scaling of this object of config.json; `layer_type` picks settings that each type of layer has of its \
             own; `pairing` is \"half\" (i with i + width / 2) or \"interleaved\" (2i with 2i + 1); `scaling: false` \
-            leaves the scaling out; `theta` replaces rope_theta; `backwards: true` turns by the negative angle",
+            leaves the scaling out; `theta` replaces rope_theta, `default_theta` stands in where the config has none (10000 unless told); `backwards: true` turns by the negative angle",
         build: super::rope::settings,
     },
     Function {

@@ -124,6 +124,24 @@ impl<'a> Elaborator<'a> {
             }
             waiting.extend(self.graph.operands(id).into_iter().filter(|&operand| seen.insert(operand)));
         }
+        if !self.graph.nodes().any(|(id, node)| node.op == Op::Tokens && seen.contains(&id)) {
+            let message = "the output does not depend on the tokens";
+            let span = self.graph.node(output).origin;
+            let diagnostic = Diagnostic::error("M0010", message);
+            return Err(self.report(span.into_iter().fold(diagnostic, |diagnostic, span| diagnostic.label(span, ""))));
+        }
+        // What is computed and then dropped was mostly meant to be used.
+        let is_input = |op: &Op| matches!(op, Op::Tokens | Op::Positions | Op::Param(_) | Op::Output);
+        let dropped: BTreeSet<Span> = self
+            .graph
+            .nodes()
+            .filter(|(id, node)| !is_input(&node.op) && self.graph.users(*id).is_empty())
+            .filter_map(|(_, node)| node.origin)
+            .collect();
+        let dropped = dropped.into_iter().map(|span| {
+            let message = "the result of this operation is never used";
+            Diagnostic::error("M0010", message).label(span, "")
+        });
         let unused: Vec<Diagnostic> = self
             .modules
             .iter()
@@ -133,6 +151,7 @@ impl<'a> Elaborator<'a> {
                 let message = format!("module `{}` has no part in the output: the graph never uses it", module.path);
                 Diagnostic::error("M0010", message).label(module.span, "declared here")
             })
+            .chain(dropped)
             .collect();
         if unused.is_empty() {
             return Ok(());

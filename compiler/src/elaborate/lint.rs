@@ -13,7 +13,7 @@ use lathe_grammar::span::{Span, Spanned};
 use super::arguments::{Parameter, places};
 use super::blocks::Block;
 use super::functions::{self, FUNCTIONS};
-use super::mistakes;
+use super::{mistakes, unused};
 
 use tree::{ANY, ROOT, Tree, loose_segment};
 
@@ -35,6 +35,7 @@ pub fn lint(model: &Model) -> Vec<Diagnostic> {
     linter.block(&model.body, ROOT);
     linter.blocks();
     linter.graph(model);
+    linter.diagnostics.extend(unused::names(model));
     let Linter { mut diagnostics, .. } = linter;
     diagnostics.sort_by_key(|diagnostic| diagnostic.labels.first().map(|label| label.span));
     diagnostics

@@ -19,6 +19,7 @@ mod mistakes;
 mod numbers;
 mod rope;
 mod suggest;
+mod unused;
 mod value;
 mod views;
 
@@ -47,6 +48,12 @@ const MAX_QUOTED: usize = 8;
 
 /// Deepest nesting of expressions, counted through the `let`s that they use; each level takes stack.
 const MAX_DEPTH: usize = 300;
+
+/// Most expressions that are evaluated, and elements of lists that are looked at.
+const MAX_WORK: u64 = 20_000_000;
+
+/// Longest text that is put together, in bytes.
+const MAX_TEXT: usize = 4096;
 
 /// Index into [`Elaborated::modules`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -248,6 +255,10 @@ struct Elaborator<'a> {
     depth: usize,
     /// Iterations and operations so far, against [`MAX_SIZE`].
     steps: u64,
+    /// Whether a `let` has no value.
+    failed: bool,
+    /// Expressions and elements of lists so far, against [`MAX_WORK`].
+    work: u64,
     /// Containers that the graph's loops are in, innermost last.
     label: Vec<String>,
 }
@@ -277,6 +288,8 @@ impl<'a> Elaborator<'a> {
             context: None,
             depth: 0,
             steps: 0,
+            failed: false,
+            work: 0,
             label: Vec::new(),
         }
     }
@@ -284,6 +297,7 @@ impl<'a> Elaborator<'a> {
     fn run(&mut self, model: &'a ast::Model, bookkeeping: &'a ast::Model, strict: bool) -> Result<(), Reported> {
         self.ignored_keys(&bookkeeping.body);
         self.mentioned_keys(model);
+        self.diagnostics.extend(unused::names(model));
         let root = Scope::root();
         self.bind_aliases(&model.body);
         self.bind_blocks(&model.body);
@@ -304,7 +318,7 @@ impl<'a> Elaborator<'a> {
         for decl in &model.body {
             if let ast::DeclKind::Let { name, .. } = &decl.kind {
                 // One that nothing uses is looked at too; what is wrong with it is reported.
-                let _ = self.name(&name.value, name.span, &root);
+                self.failed |= self.name(&name.value, name.span, &root).is_err();
             }
         }
         self.unread_keys(strict);
@@ -314,7 +328,8 @@ impl<'a> Elaborator<'a> {
     /// Reports keys of config.json that nobody read: one may be a feature that the graph lacks.
     fn unread_keys(&mut self, strict: bool) {
         let keys = unread_keys(self.config, &self.reads);
-        if keys.is_empty() {
+        if keys.is_empty() || self.failed || self.a_module_failed() {
+            // What failed may have read any of them.
             return;
         }
         let file = self.config.file.clone();
@@ -338,6 +353,11 @@ impl<'a> Elaborator<'a> {
         self.diagnostics.push(diagnostic.help(help));
     }
 
+    /// Whether a module was declared whose constructor failed.
+    fn a_module_failed(&self) -> bool {
+        self.modules.iter().any(|built| built.apply.is_none())
+    }
+
     /// Records a diagnostic; the marker says that the value is missing for a reason that was reported.
     fn report(&mut self, diagnostic: Diagnostic) -> Reported {
         self.diagnostics.push(diagnostic);
@@ -346,6 +366,19 @@ impl<'a> Elaborator<'a> {
 
     fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>) -> Reported {
         self.report(Diagnostic::error(code, message).label(span, ""))
+    }
+
+    /// Counts what is evaluated or looked at. Too much is reported once.
+    fn work(&mut self, count: u64, span: Span) -> Result<(), Reported> {
+        let before = self.work;
+        self.work = before.saturating_add(count);
+        if self.work <= MAX_WORK {
+            Ok(())
+        } else if before <= MAX_WORK {
+            Err(self.error("M0009", span, format!("more than {MAX_WORK} expressions to evaluate")))
+        } else {
+            Err(Reported)
+        }
     }
 
     /// Counts one iteration or operation.

@@ -64,6 +64,7 @@ pub(super) fn contains(elaborator: &mut Elaborator<'_>, arguments: &Arguments) -
         (Value::Str(_), _) => return texts(elaborator, arguments, |text, part| text.contains(part)),
         (other, span) => return Err(elaborator.expected("a list or a text", other, span)),
     };
+    elaborator.work(items.len() as u64, span)?;
     for item in items.iter() {
         if elaborator.equal(item, arguments.get(1).0, span)? {
             return Ok(Value::Bool(true));

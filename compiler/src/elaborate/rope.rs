@@ -17,7 +17,7 @@ use super::arguments::Arguments;
 use super::value::{Reported, Value};
 use scalings::SCALINGS;
 
-/// Base of the frequencies where the config does not say; what every published config without the key means.
+/// Base of the frequencies where neither config nor definition say: what the first configs without the key mean.
 const DEFAULT_THETA: f64 = 10_000.0;
 
 /// Widest head that frequencies are made for, in elements.
@@ -91,11 +91,15 @@ pub(super) fn settings(elaborator: &mut Elaborator<'_>, arguments: &Arguments) -
         Some((Value::Bool(backwards), _)) => *backwards,
         Some((other, span)) => return Err(elaborator.expected("true or false", other, span)),
     };
+    let default_theta = match arguments.option(7) {
+        None => None,
+        Some((value, span)) => Some(elaborator.number(value, span)?),
+    };
     let mut reader = Reader { elaborator, root, span: arguments.span };
     let home = reader.home(layer_type.as_deref())?;
     let theta = match theta {
         Some(theta) => theta,
-        None => reader.theta(home.as_deref())?,
+        None => reader.theta(home.as_deref())?.or(default_theta).unwrap_or(DEFAULT_THETA),
     };
     if !(theta.is_finite() && theta > 0.0) {
         return Err(reader.wrong(&format!("expected a rope_theta above 0, found {theta}")));
@@ -127,16 +131,15 @@ struct Reader<'r, 'a> {
 }
 
 impl Reader<'_, '_> {
-    fn theta(&mut self, home: Option<&[String]>) -> Result<f64, Reported> {
+    fn theta(&mut self, home: Option<&[String]>) -> Result<Option<f64>, Reported> {
         let own = match home {
             Some(home) => self.number(&below(home, "rope_theta"))?,
             None => None,
         };
-        let theta = match own {
-            Some(theta) => Some(theta),
-            None => self.number(&["rope_theta".to_string()])?,
-        };
-        Ok(theta.unwrap_or(DEFAULT_THETA))
+        match own {
+            Some(theta) => Ok(Some(theta)),
+            None => self.number(&["rope_theta".to_string()]),
+        }
     }
 
     fn scaled(&mut self, home: &[String], base: &Base) -> Result<Frequencies, Reported> {
@@ -306,10 +309,7 @@ impl Settings<'_, '_, '_> {
     fn positive(&mut self, key: &str) -> Result<f64, Reported> {
         match self.maybe_positive(key)? {
             Some(number) => Ok(number),
-            None => {
-                let place = self.place(key);
-                Err(self.wrong(&format!("expected a number at {place}, found none")))
-            }
+            None => Err(self.lacks(key)),
         }
     }
 
@@ -355,20 +355,24 @@ impl Settings<'_, '_, '_> {
     /// The longest text that the model was first trained on: at the root of the config, beside the other settings, or the
     /// longest text of the model.
     fn original_positions(&mut self) -> Result<f64, Reported> {
+        let number = match self.stated_original_positions()? {
+            None => self.max_positions()?,
+            number => number,
+        };
+        number.ok_or_else(|| self.lacks("original_max_position_embeddings"))
+    }
+
+    /// The same, where the config states it.
+    fn stated_original_positions(&mut self) -> Result<Option<f64>, Reported> {
         let key = "original_max_position_embeddings";
         let root = self.reader.number(&[key.to_string()])?;
         let own = self.number(key)?;
-        let number = match root.or(own) {
-            None => self.max_positions()?,
-            number => self.above_zero(key, number)?,
-        };
-        match number {
-            Some(number) => Ok(number),
-            None => {
-                let place = self.place(key);
-                Err(self.wrong(&format!("expected a number at {place}, found none")))
-            }
-        }
+        self.above_zero(key, root.or(own))
+    }
+
+    fn lacks(&mut self, key: &str) -> Reported {
+        let place = self.place(key);
+        self.wrong(&format!("expected a number at {place}, found none"))
     }
 }
 

@@ -58,7 +58,7 @@ impl Value {
             Value::Null => "null".into(),
             Value::Bool(value) => format!("{value}"),
             Value::Int(value) => format!("the number {value}"),
-            Value::Float(value) => format!("the number {value}"),
+            Value::Float(value) => format!("the number {value:?}"),
             Value::Str(value) => format!("the string {value:?}"),
             Value::List(values) => format!("a list of {}", values.len()),
             Value::Object(path) if path.is_empty() => "the whole config".into(),

@@ -144,7 +144,10 @@ fn yarn(settings: &mut Settings<'_, '_, '_>, base: &Base) -> Result<Frequencies,
 /// Frequencies divided by factors of their own, others for texts longer than the original length (Ding et al. 2024,
 /// arXiv:2402.13753, §3.3).
 fn longrope(settings: &mut Settings<'_, '_, '_>, base: &Base) -> Result<Frequencies, Reported> {
-    let original = settings.original_positions()?;
+    // From the longest length no factor would follow, and no length to switch at.
+    let Some(original) = settings.stated_original_positions()? else {
+        return Err(settings.lacks(ORIGINAL));
+    };
     let factor = match (settings.maybe_positive("factor")?, settings.max_positions()?) {
         (Some(factor), _) => factor,
         (None, Some(positions)) => positions / original,
