@@ -7,8 +7,8 @@ use std::path::Path;
 use lathe_compiler::compile::Prepared;
 use lathe_compiler::definition;
 use lathe_compiler::spec::{Entry, NoFiles, Place, SITES, Site};
-use lathe_compiler::{ir, sites};
-use lathe_grammar::ast::{File, Item, ItemKind, Model};
+use lathe_compiler::{elaborate, ir, sites};
+use lathe_grammar::ast::{DeclKind, File, Item, ItemKind, Model};
 use lathe_grammar::pattern::Pattern;
 use lathe_grammar::print;
 use lathe_grammar::span::{Sources, Span, Spanned};
@@ -53,7 +53,28 @@ fn definition_of(model: &Path, file: Option<&Path>) -> (Model, Spanned<u32>) {
     let entry = Entry { source, place, name: None };
     let model = definition::load(&entry, false, &mut sources, &NoFiles, &mut diagnostics).pop();
     let version = lathe_grammar::parse(&sources, source).file.expect("definitions of the tests parse").version;
-    (model.unwrap_or_else(|| panic!("{diagnostics:?}")), version)
+    let model = model.unwrap_or_else(|| panic!("{diagnostics:?}"));
+    (without_unused(model, &version), version)
+}
+
+/// The model without what it has of a base and does not use, which would be a mistake of its own text.
+fn without_unused(mut model: Model, version: &Spanned<u32>) -> Model {
+    loop {
+        let text = text_of(model.clone(), version.clone());
+        let mut sources = Sources::new();
+        let source = sources.add("joined.lathe", text.clone());
+        let file = lathe_grammar::parse(&sources, source).file.expect("printed definitions parse");
+        let mistakes = file.models().flat_map(elaborate::lint);
+        let spans = mistakes.filter(|mistake| mistake.code == "M0010").map(|mistake| mistake.labels[0].span);
+        let unused: Vec<&str> = spans.map(|span| &text[span.start as usize..span.end as usize]).collect();
+        if unused.is_empty() {
+            return model;
+        }
+        model.body.retain(|decl| match &decl.kind {
+            DeclKind::Let { name, .. } | DeclKind::Block { name, .. } => !unused.contains(&name.value.as_str()),
+            _ => true,
+        });
+    }
 }
 
 fn text_of(model: Model, version: Spanned<u32>) -> String {

@@ -93,7 +93,7 @@ impl Shape {
     /// config.json
     pub(crate) fn config(&self) -> Value {
         json!({
-            "architectures": ["LlamaForCausalLM"],
+            "architectures": [if self.window.is_some() { "MistralForCausalLM" } else { "LlamaForCausalLM" }],
             "hidden_act": "silu",
             "hidden_size": self.hidden,
             "intermediate_size": self.ffn,

@@ -134,9 +134,8 @@ impl<'a> Elaborator<'a> {
         let mut values: Vec<Option<(Value, Span)>> = parameters.iter().map(|_| None).collect();
         for (arg, index) in args.iter().zip(places) {
             let value = self.eval(&arg.value, scope)?;
-            if let Value::Missing(_) = value {
-                let wanted = if parameters[index].optional { "a value, or null," } else { "a value" };
-                return Err(self.expected(wanted, &value, arg.value.span));
+            if matches!(value, Value::Missing(_)) && parameters[index].optional {
+                return Err(self.expected("a value, or null,", &value, arg.value.span));
             }
             values[index] = Some((value, arg.value.span));
         }

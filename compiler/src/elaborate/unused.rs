@@ -35,6 +35,10 @@ pub(super) fn visit_reached<'e>(model: &'e Model, visit: &mut impl FnMut(&'e Exp
 /// Errors for `let`s and blocks that nothing names: what is to replace something of a base, and replaces nothing, is mostly
 /// misspelt. Those of a base are its own matter.
 pub(super) fn names(model: &Model) -> Vec<Diagnostic> {
+    if !model.body.iter().any(|decl| matches!(decl.kind, DeclKind::Graph { .. })) {
+        // It is being written.
+        return Vec::new();
+    }
     let mut named: BTreeMap<&str, Vec<Span>> = BTreeMap::new();
     visit_decls(&model.body, &mut |expr| {
         if let ExprKind::Name(name) = &expr.kind {
