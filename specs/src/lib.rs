@@ -45,6 +45,7 @@ pub static MODELS: &[Entry] = entries! {
     "gptj" => "models/gptj.lathe",
     "granitemoe" => "models/granitemoe.lathe",
     "llama" => "models/llama.lathe",
+    "mistral" => "models/mistral.lathe",
     "mixtral" => "models/mixtral.lathe",
     "olmo" => "models/olmo.lathe",
     "olmo2" => "models/olmo2.lathe",
