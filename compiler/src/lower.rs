@@ -1,7 +1,8 @@
 //! The verified graph becomes a Program, and recipes for the weights that it refers to.
 //!
-//! Lowering looks at the graph, and at the plan for the formats of weights: it takes nodes in topological order, gives every result a buffer and every
-//! operation a step. Splitting and merging heads moves nothing, so their results are the buffer of their operand.
+//! Lowering looks at the graph, and at the plan for the formats of weights: it takes nodes in topological order, gives
+//! every result a buffer and every operation a step. Splitting and merging heads moves nothing, so their results are the
+//! buffer of their operand.
 
 use std::collections::BTreeMap;
 

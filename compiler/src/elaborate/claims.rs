@@ -93,7 +93,7 @@ impl Elaborator<'_> {
         let shape = shape.map(|shape| format!(" {shape:?}")).unwrap_or_default();
         let message = format!("{folder}: expected tensor `{name}`{shape}, found no tensor of this name");
         let mut diagnostic = Diagnostic::error("C0004", message).file(folder).label(span, "declared here");
-        if let Some(near) = self.checkpoint.nearest(name) {
+        if let Some(near) = (!self.only_counts).then(|| self.checkpoint.nearest(name)).flatten() {
             diagnostic = diagnostic.note(format!("the closest stored name is `{near}`"));
         }
         self.report(diagnostic);

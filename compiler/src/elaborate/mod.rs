@@ -176,7 +176,9 @@ pub struct Fit {
 /// How `model` and the tensors of `checkpoint` go together, whatever else is wrong.
 pub fn fit(model: &ast::Model, checkpoint: &Checkpoint) -> Fit {
     let mut elaborator = Elaborator::new(checkpoint);
+    elaborator.only_counts = true;
     elaborator.bind_aliases(&model.body);
+    elaborator.bind_blocks(&model.body);
     let pending = elaborator.declare(&model.body, &Scope::root(), "");
     elaborator.build_modules(pending);
     Fit { read: elaborator.claimed.len(), missing: elaborator.missing }
@@ -247,6 +249,8 @@ struct Elaborator<'a> {
     calling: Vec<&'a str>,
     /// Tensors that the checkpoint lacks, so far.
     missing: usize,
+    /// Whether nobody will read the messages, so that what helps to understand them need not be looked for.
+    only_counts: bool,
     ignored_tensors: Vec<(String, Span)>,
     max_positions: Option<u32>,
     /// The `context` declaration.
@@ -283,6 +287,7 @@ impl<'a> Elaborator<'a> {
             blocks: BTreeMap::new(),
             calling: Vec::new(),
             missing: 0,
+            only_counts: false,
             ignored_tensors: Vec::new(),
             max_positions: None,
             context: None,

@@ -5,9 +5,37 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 /// Words that the names of keys hold which change what a model computes.
-const FEATURES: [&str; 25] = [
-    "act", "alpha", "bias", "cap", "clamp", "clip", "dim", "expert", "head", "interval", "layer", "limit", "mlp",
-    "moe", "mult", "norm", "parallel", "pattern", "qk", "rope", "rotary", "scal", "sparse", "tie", "window",
+const FEATURES: [&str; 30] = [
+    "act",
+    "alibi",
+    "alpha",
+    "attention",
+    "bias",
+    "bidirectional",
+    "cap",
+    "clamp",
+    "clip",
+    "dim",
+    "expert",
+    "head",
+    "interval",
+    "layer",
+    "limit",
+    "mlp",
+    "moe",
+    "mult",
+    "norm",
+    "parallel",
+    "pattern",
+    "qk",
+    "query",
+    "rope",
+    "rotary",
+    "scal",
+    "sparse",
+    "theta",
+    "tie",
+    "window",
 ];
 
 /// Most characters of a value in a message.
