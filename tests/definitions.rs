@@ -6,19 +6,22 @@ use std::path::Path;
 use lathe_compiler::definition::{architectures, load};
 use lathe_compiler::elaborate::lint;
 use lathe_compiler::spec::{Entry, NoFiles, Place};
-use lathe_grammar::ast::Model;
+use lathe_grammar::ast::{DeclKind, Ignored, Model};
 use lathe_grammar::span::Sources;
 
 use crate::support::{self, files};
 
+/// The models of a text.
+fn models(name: &str, text: &str) -> Vec<Model> {
+    let mut sources = Sources::new();
+    let source = sources.add(name, text);
+    let file = lathe_grammar::parse(&sources, source).file.expect("definitions parse");
+    file.models().cloned().collect()
+}
+
 /// The shipped definitions.
 fn shipped() -> Vec<Model> {
-    let parse = |entry: &lathe_specs::Entry| {
-        let mut sources = Sources::new();
-        let source = sources.add(entry.path, entry.text);
-        lathe_grammar::parse(&sources, source).file.expect("shipped definitions parse")
-    };
-    lathe_specs::MODELS.iter().map(parse).flat_map(|file| file.models().cloned().collect::<Vec<_>>()).collect()
+    lathe_specs::MODELS.iter().flat_map(|entry| models(entry.path, entry.text)).collect()
 }
 
 /// Every architecture that a shipped definition describes.
@@ -107,6 +110,29 @@ fn right_definitions_have_no_mistakes() {
     }
     let valid = support::root().join("filetests/model/valid.lathe");
     assert_eq!(found_alone("valid.lathe", &files::read_text(&valid)), [""; 0]);
+}
+
+/// Keys of the config that a model says to change nothing.
+fn ignored_keys(model: &Model) -> BTreeSet<&str> {
+    let ignored = model.body.iter().filter_map(|decl| match &decl.kind {
+        DeclKind::Ignore { what: Ignored::Config, names } => Some(names),
+        _ => None,
+    });
+    ignored.flatten().map(|name| name.value.as_str()).collect()
+}
+
+#[test]
+fn definitions_leave_bookkeeping_to_its_own() {
+    let bookkeeping = models(lathe_specs::BOOKKEEPING.path, lathe_specs::BOOKKEEPING.text);
+    let bookkeeping: BTreeSet<&str> = bookkeeping.iter().flat_map(ignored_keys).collect();
+    assert!(bookkeeping.len() > 20, "{bookkeeping:?}");
+    let mut definitions = shipped();
+    let beside = crate::end_to_end::families().into_iter().filter_map(|(_, definition)| definition);
+    definitions.extend(beside.flat_map(|path| models("model.lathe", &files::read_text(&path))));
+    for model in definitions {
+        let twice: Vec<_> = ignored_keys(&model).intersection(&bookkeeping).copied().collect();
+        assert!(twice.is_empty(), "{} ignores {twice:?} once more", model.name.value);
+    }
 }
 
 /// A definition with a bit of everything.
