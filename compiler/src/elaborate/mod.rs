@@ -249,7 +249,8 @@ struct Elaborator<'a> {
     calling: Vec<&'a str>,
     /// Tensors that the checkpoint lacks, so far.
     missing: usize,
-    /// Whether nobody will read the messages, so that what helps to understand them need not be looked for.
+    /// Whether tensors are counted only: nobody will read the messages, so that what helps to understand them need not be
+    /// looked for.
     only_counts: bool,
     ignored_tensors: Vec<(String, Span)>,
     max_positions: Option<u32>,
