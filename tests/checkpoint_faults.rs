@@ -157,7 +157,12 @@ static CASES: &[Case] = &[
     }),
     ("eps_is_negative", |folder| configured(folder, |config| config["rms_norm_eps"] = json!(-1e-6))),
     ("eps_overflows", |folder| configured(folder, |config| config["rms_norm_eps"] = json!(1e300))),
-    ("window_is_zero", |folder| configured(folder, |config| config["sliding_window"] = json!(0))),
+    ("window_is_zero", |folder| {
+        configured(folder, |config| {
+            config["architectures"] = json!(["MistralForCausalLM"]);
+            config["sliding_window"] = json!(0);
+        })
+    }),
     ("context_is_huge", |folder| configured(folder, |config| config["max_position_embeddings"] = json!(1u64 << 40))),
     ("context_is_zero", |folder| configured(folder, |config| config["max_position_embeddings"] = json!(0))),
 ];
