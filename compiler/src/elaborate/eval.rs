@@ -363,7 +363,7 @@ impl<'a> Elaborator<'a> {
 
     pub(super) fn equal(&mut self, a: &Value, b: &Value, span: Span) -> Eval<bool> {
         Ok(match (a, b) {
-            (Value::Null, Value::Missing(_)) | (Value::Missing(_), Value::Null) | (Value::Null, Value::Null) => true,
+            (Value::Null, Value::Null | Value::Missing(_)) | (Value::Missing(_), Value::Null) => true,
             (missing @ Value::Missing(_), _) | (_, missing @ Value::Missing(_)) => {
                 return Err(self.expected("a value", missing, span));
             }
