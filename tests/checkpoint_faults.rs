@@ -161,7 +161,7 @@ static CASES: &[Case] = &[
         configured(folder, |config| {
             config["architectures"] = json!(["MistralForCausalLM"]);
             config["sliding_window"] = json!(0);
-        })
+        });
     }),
     ("context_is_huge", |folder| configured(folder, |config| config["max_position_embeddings"] = json!(1u64 << 40))),
     ("context_is_zero", |folder| configured(folder, |config| config["max_position_embeddings"] = json!(0))),

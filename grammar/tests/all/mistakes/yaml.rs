@@ -306,7 +306,7 @@ fn keys_and_types() {
     4:9 P0008: expected a list of models, found `llama`
       | models: llama
       |         ^^^^^
-      = write a list: `models: [llama, qwen2]`
+      = write a list: `models: [NAME, NAME]`
     5:6 P0008: expected a mapping of names to values, found a list
       | let: [x]
       |      ^^^
