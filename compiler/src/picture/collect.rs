@@ -54,13 +54,18 @@ pub(super) fn items<'a>(model: &'a Elaborated, notes: &[ModuleNote]) -> Vec<Item
                 }
             }
             Shown::Drawn => {
-                let module = operands.iter().find_map(|&operand| match graph.node(operand).op {
+                let owner = |operand: &NodeId| match graph.node(*operand).op {
                     Op::Param(param) => owners.get(&param).copied(),
                     _ => None,
-                });
+                };
+                // One, but for a choice of experts.
+                let mut modules: Vec<ModuleId> = operands.iter().filter_map(owner).collect();
+                modules.dedup();
+                modules.truncate(if let Op::ExpertLinear { experts } = node.op { experts as usize } else { 1 });
+                let module = modules.first().copied();
                 let layer = LayerPath::split(&node.label);
                 let content = match module {
-                    Some(id) => module_content(model, id, layer, &notes[id.0 as usize]),
+                    Some(id) => module_content(model, id, layer, modules.len(), together(&modules, notes)),
                     None => operation_content(graph, id),
                 };
                 let mut read: Vec<usize> = Vec::new();
@@ -119,7 +124,27 @@ fn continues_norm(op: &Op, user: &Op) -> bool {
     )
 }
 
-fn module_content(model: &Elaborated, id: ModuleId, layer: Option<LayerPath<'_>>, note: &ModuleNote) -> Content {
+/// What becomes of modules that are drawn as one; there is at least one.
+fn together(modules: &[ModuleId], notes: &[ModuleNote]) -> ModuleNote {
+    let mut all = modules.iter().map(|id| &notes[id.0 as usize]);
+    let mut note = all.next().cloned().unwrap_or_else(|| unreachable!("a drawn module has a note"));
+    for other in all {
+        note.bytes_before = note.bytes_before.saturating_add(other.bytes_before);
+        note.bytes_after = note.bytes_after.saturating_add(other.bytes_after);
+        if !note.format.split(" / ").any(|format| format == other.format) {
+            note.format = format!("{} / {}", note.format, other.format);
+        }
+    }
+    note
+}
+
+fn module_content(
+    model: &Elaborated,
+    id: ModuleId,
+    layer: Option<LayerPath<'_>>,
+    experts: usize,
+    note: ModuleNote,
+) -> Content {
     let module = &model.modules[id.0 as usize];
     let name = match layer {
         Some(LayerPath { rest: "", container, .. }) => container,
@@ -131,9 +156,15 @@ fn module_content(model: &Elaborated, id: ModuleId, layer: Option<LayerPath<'_>>
         name: name.to_owned(),
         kind: module.kind.name(),
         compact: module.kind == Kind::Norm,
-        shape: weight.map(|weight| weight.shape.clone()).unwrap_or_default(),
-        note: note.clone(),
+        shape: weight.map(|weight| many(experts, &weight.shape)).unwrap_or_default(),
+        note,
     }
+}
+
+/// The shape of so many weights of one shape.
+fn many(count: usize, shape: &[u64]) -> Vec<u64> {
+    let count = (count > 1).then_some(count as u64);
+    count.into_iter().chain(shape.iter().copied()).collect()
 }
 
 fn operation_content(graph: &Graph, id: NodeId) -> Content {
