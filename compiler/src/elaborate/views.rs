@@ -14,7 +14,14 @@ use crate::ir::{Shaped, ViewError};
 pub(super) fn stored(elaborator: &mut Elaborator<'_>, arguments: &Arguments) -> Result<Value, Reported> {
     let (names, span) = elaborator.names(arguments, 0)?;
     let name = names.iter().find(|name| elaborator.find_tensor(name).is_some()).unwrap_or(&names[0]);
-    let id = elaborator.expect_tensor(name, None, span)?.ok_or(Reported)?;
+    let Some(id) = elaborator.expect_tensor(name, None, span)? else {
+        if let ([_, others @ ..], Some(reported)) = (&names[..], elaborator.diagnostics.last_mut())
+            && !others.is_empty()
+        {
+            reported.notes.push(format!("not stored either: `{}`", others.join("`, `")));
+        }
+        return Err(Reported);
+    };
     elaborator.asked.entry(id).or_insert_with(|| name.clone());
     let tensor = elaborator.checkpoint.tensor(id);
     if tensor.shape.contains(&0) {
