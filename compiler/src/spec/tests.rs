@@ -66,10 +66,10 @@ fn texts_of_the_library_stay_in_it() {
     let codes = |used: &str| -> Vec<&'static str> {
         let mut sources = Sources::new();
         let text = format!("lathe 1\nuse \"{used}\"\nspec a {{ rules {{ ** => keep }} }}\n");
-        let entry = Entry { source: sources.add("a", text), place: Place::Library("family/a.lathe".into()), name: None };
+        let entry = Entry { source: sources.add("a", text), place: Place::Library("some/a.lathe".into()), name: None };
         let mut diagnostics = Vec::new();
         // Files of that name are there, and are not for the library.
-        let files = Texts(BTreeMap::from([("b.lathe", "lathe 1\n"), ("llama/b.lathe", "lathe 1\n")]));
+        let files = Texts(BTreeMap::from([("b.lathe", "lathe 1\n"), ("some/b.lathe", "lathe 1\n")]));
         load(&entry, false, &mut sources, &files, &mut diagnostics);
         diagnostics.iter().map(|diagnostic| diagnostic.code).collect()
     };
