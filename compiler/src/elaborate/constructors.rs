@@ -53,6 +53,16 @@ pub(super) enum Apply {
 const WEIGHT: Parameter = Parameter::option("weight");
 const BIAS: Parameter = Parameter::option("bias");
 
+/// What norms take.
+const NORM: &[Parameter] = &[
+    Parameter::required("width"),
+    Parameter::keyword("eps"),
+    BIAS,
+    Parameter::option("offset"),
+    Parameter::option("heads"),
+    WEIGHT,
+];
+
 /// All constructors, sorted by name.
 pub static CONSTRUCTORS: &[Constructor] = &[
     Constructor {
@@ -90,14 +100,7 @@ pub static CONSTRUCTORS: &[Constructor] = &[
     },
     Constructor {
         name: "layer_norm",
-        parameters: &[
-            Parameter::required("width"),
-            Parameter::keyword("eps"),
-            BIAS,
-            Parameter::option("offset"),
-            Parameter::option("heads"),
-            WEIGHT,
-        ],
+        parameters: NORM,
         summary: "`weight` [width] and, unless `bias: false`, `bias` [width]; (x - mean) / sqrt(variance + eps) ⊙ \
             (offset + weight) + bias over the last dimension. With `heads`, both are [heads, width]",
         kind: Kind::Norm,
@@ -112,14 +115,7 @@ pub static CONSTRUCTORS: &[Constructor] = &[
     },
     Constructor {
         name: "rms_norm",
-        parameters: &[
-            Parameter::required("width"),
-            Parameter::keyword("eps"),
-            BIAS,
-            Parameter::option("offset"),
-            Parameter::option("heads"),
-            WEIGHT,
-        ],
+        parameters: NORM,
         summary: "`weight` [width], `bias` [width] if asked for; x / sqrt(mean(x²) + eps) ⊙ (offset + weight) + bias \
             over the last dimension; `offset: 1` where weights are stored as their difference from 1. With `heads`, \
             weight and bias are [heads, width]",
