@@ -33,3 +33,4 @@ pub mod source;
 pub mod spec;
 mod texts;
 mod units;
+pub mod verify;

@@ -1,0 +1,179 @@
+//! How much a compiled model differs from its checkpoint, module by module.
+//!
+//! The original is the checkpoint under the spec that keeps everything, run on its own files. Both models read the same
+//! tokens on the same kernels, so what differs comes from the weights:
+//!
+//! - The *weight* of a module: what was packed, decoded, against what is stored.
+//! - Its output *alone*: its packed weights on the inputs that the original has there. The harm that it does itself.
+//! - Its output *in the model*: on the inputs that the compiled model has there. What has built up so far.
+//!
+//! A distance is a signal-to-noise ratio, `10 log10(Σ x² / Σ (x − y)²)` decibels for the original's x and y in its place:
+//! 20 dB is an error of a tenth, 40 dB of a hundredth.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of [`Verification`] as JSON.
+pub const VERIFICATION_VERSION: u32 = 1;
+
+/// What was found; the form of `lathe verify --json`. Numbers that are not finite are null there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verification {
+    /// [`VERIFICATION_VERSION`].
+    pub version: u32,
+    /// Name of the model definition.
+    pub model: String,
+    /// What both have read.
+    pub text: ReadText,
+    /// What they predict.
+    pub predictions: Predictions,
+    /// Modules of one kind and format together, in the order of their worst.
+    pub groups: Vec<Group>,
+    /// Every module that has parameters, by harm: the lowest SQNR of the output alone first, equal ones last.
+    pub modules: Vec<Module>,
+    /// Steps that only one of the two has, in order.
+    pub not_comparable: Vec<NotComparable>,
+}
+
+/// The tokens that both models have read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadText {
+    /// Where they come from: the name of a file, or `built-in`.
+    pub source: String,
+    /// How many.
+    pub tokens: u64,
+    /// Tokens of a window; each is read from an empty cache.
+    pub window: u64,
+}
+
+/// How the next-token distributions differ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Predictions {
+    /// Mean over the tokens of the Kullback-Leibler divergence of the compiled model's distribution from the original's,
+    /// in nats.
+    pub kl_mean: Option<f64>,
+    /// The largest of them.
+    pub kl_max: Option<f64>,
+    /// Share of tokens after which both find the same token likeliest, 0 to 1.
+    pub same_choice: f64,
+    /// Perplexity of the original on the text.
+    pub perplexity_original: Option<f64>,
+    /// That of the compiled model.
+    pub perplexity_compiled: Option<f64>,
+    /// The second by the first.
+    pub perplexity_ratio: Option<f64>,
+    /// The logits.
+    pub logits: Agreement,
+    /// Distance of the original's smallest and largest logit.
+    pub logits_range: Option<f64>,
+}
+
+/// How far numbers are from those that they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agreement {
+    /// In a word.
+    pub state: State,
+    /// In decibels. `None` unless they differ; also when the original is zero throughout, and nothing is below that.
+    pub sqnr_db: Option<f64>,
+    /// Largest absolute difference; `None` where one is not finite.
+    pub max_error: Option<f64>,
+}
+
+/// What can be said of numbers that should be equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// NaN or infinite in at least one place, in one of the two.
+    NotFinite,
+    /// They differ.
+    Differs,
+    /// The same numbers.
+    Equal,
+}
+
+/// One module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Module {
+    /// Logical path: `model.layers.0.self_attn.q_proj`.
+    pub path: String,
+    /// `linear`, `head`, …
+    pub kind: String,
+    /// Of the weight that it reads, as in the compiled model.
+    pub format: String,
+    /// Elements of that weight.
+    pub elements: u64,
+    /// The module whose table it reads in the compiled model; that one has the weight then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<String>,
+    /// Its weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<Agreement>,
+    /// Its other parameters, such as a bias, where it has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<Agreement>,
+    /// Its output. `None` for an expert that no token has chosen, and where nothing can be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
+}
+
+/// The output of a module over all tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Tokens that went through it in the original; all but for experts.
+    pub tokens: u64,
+    /// Of these, tokens that went to other experts in the compiled model; they do not count for `in_model`.
+    pub elsewhere: u64,
+    /// On the inputs of the original.
+    pub alone: Agreement,
+    /// On the inputs of the compiled model; `None` when all tokens went elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_model: Option<Agreement>,
+}
+
+/// Modules of one kind and format.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// The kind.
+    pub kind: String,
+    /// The format.
+    pub format: String,
+    /// How many modules.
+    pub modules: u64,
+    /// How many of them are equal in every respect.
+    pub equal: u64,
+    /// The median SQNR of their outputs alone in decibels, of those that differ.
+    pub median_db: Option<f64>,
+    /// Path of the one that does most harm, unless all are equal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst: Option<String>,
+    /// SQNR of its output alone, in decibels.
+    pub worst_db: Option<f64>,
+}
+
+/// A step that has no counterpart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotComparable {
+    /// The module or operation.
+    pub label: String,
+    /// The kernel.
+    pub kernel: String,
+    /// Which model has it.
+    pub only_in: Side,
+}
+
+/// One of the two models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The checkpoint.
+    Original,
+    /// The compiled one.
+    Compiled,
+}
