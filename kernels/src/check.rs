@@ -26,8 +26,14 @@ pub use forced::Forced;
 pub use table::CHECKS;
 
 use crate::cpu::{Isa, Vectors};
+use crate::formats::Format;
 use crate::ops::Accuracy;
 use cases::Unaligned;
+
+/// Formats that checks run on: of every kind, each parameter in each of its ways.
+pub fn formats() -> Vec<Format> {
+    vec![Format::F32, Format::F16, Format::BF16]
+}
 
 /// The check of one op.
 pub struct Check {

@@ -1,6 +1,6 @@
 //! A decode step allocates nothing.
 
-use lathe_kernels::formats::{Matrix, find};
+use lathe_kernels::formats::{Format, Matrix};
 use lathe_kernels::ops::{self, AttentionShape, Binary, Norm, Pairing, RopeTable, Unary};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -79,7 +79,7 @@ fn step(
 fn decode_steps_allocate_nothing() {
     let planes = vec![0x3c; 512 * 512 * 4];
     let weights = ["f32", "f16", "bf16"].map(|name| {
-        let format = find(name).unwrap();
+        let format = name.parse::<Format>().unwrap();
         let bytes = format.planes(512, 512)[0].bytes().unwrap();
         Matrix::new(format, 512, 512, &[&planes[..bytes]]).unwrap()
     });

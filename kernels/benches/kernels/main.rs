@@ -13,7 +13,7 @@ mod limits;
 
 use lathe_kernels::check::{Forced, Random};
 use lathe_kernels::cpu::Isa;
-use lathe_kernels::formats::{Matrix, find};
+use lathe_kernels::formats::{Format, Matrix};
 use lathe_kernels::ops::{AttentionShape, Binary, Norm, Unary};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -177,14 +177,14 @@ fn matmul<'a>(
     format: &'static str,
     [rows, outputs, inner]: [usize; 3],
 ) -> Bench<'a> {
-    let codec = find(format).expect("a known format");
-    let bytes: usize = codec.planes(outputs, inner).iter().filter_map(lathe_kernels::formats::Plane::bytes).sum();
+    let format: Format = format.parse().expect("a known format");
+    let bytes = format.bytes(outputs, inner);
     let x = Random::new(2).values(rows * inner);
     let mut out = vec![0.0; rows * outputs];
     let mut weights = arena.chunks_exact(bytes).cycle();
     let call = move || {
         let plane = weights.next().expect("an endless iterator");
-        let weight = Matrix::new(codec, outputs, inner, &[plane]).expect("a plane of the right size");
+        let weight = Matrix::new(format, outputs, inner, &[plane]).expect("a plane of the right size");
         ops.matmul(&x, &weight, None, &mut out);
         black_box(&out);
     };
@@ -200,11 +200,11 @@ fn matmul<'a>(
 /// 8 of 128 experts for each row, as even as can be.
 fn experts(arena: &[u8], ops: Forced, isa: Isa, rows: usize) -> Bench<'_> {
     let (experts, k, outputs, inner) = (128, 8, 768, 2048);
-    let codec = find("bf16").expect("a known format");
     let bytes = outputs * inner * 2;
     let planes = arena.chunks_exact(bytes).take(experts);
-    let weights: Vec<_> =
-        planes.map(|plane| Matrix::new(codec, outputs, inner, &[plane]).expect("a plane of the right size")).collect();
+    let weights: Vec<_> = planes
+        .map(|plane| Matrix::new(Format::BF16, outputs, inner, &[plane]).expect("a plane of the right size"))
+        .collect();
     let x = Random::new(5).values(rows * inner);
     let mut choice: Vec<_> = (0..rows * k).map(|pair| (pair % experts) as u32).collect();
     let mut out = vec![0.0; rows * k * outputs];

@@ -1,6 +1,6 @@
 //! Inputs of the checks.
 
-use crate::formats::{Format, Matrix};
+use crate::formats::{Fit, Format, Matrix};
 
 /// Lengths around the blocks of every instruction set, and long ones.
 pub(super) const LENGTHS: [usize; 17] = [0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 100, 1000, 40_001];
@@ -90,7 +90,7 @@ pub(super) fn sprinkled(random: &mut Random, len: usize) -> Unaligned {
 
 /// An encoded matrix whose planes start at odd addresses.
 pub(super) struct Packed {
-    format: &'static dyn Format,
+    format: Format,
     rows: usize,
     cols: usize,
     planes: Vec<Vec<u8>>,
@@ -98,12 +98,12 @@ pub(super) struct Packed {
 
 impl Packed {
     /// Encodes `values`, `[rows, cols]`, of a shape that the format allows.
-    pub(super) fn new(format: &'static dyn Format, rows: usize, cols: usize, values: &[f32]) -> Packed {
+    pub(super) fn new(format: Format, rows: usize, cols: usize, values: &[f32]) -> Packed {
         let sizes = format.planes(rows, cols);
         let mut planes: Vec<_> =
             sizes.iter().map(|plane| vec![0; 1 + plane.bytes().expect("a small matrix")]).collect();
         let mut bytes: Vec<_> = planes.iter_mut().map(|plane| &mut plane[1..]).collect();
-        format.encode(values, cols, &mut bytes);
+        format.encode(Fit::Absmax, values, cols, &mut bytes);
         Packed { format, rows, cols, planes }
     }
 

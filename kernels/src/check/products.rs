@@ -2,12 +2,12 @@
 
 use super::cases::{Packed, Random, SPECIAL, Unaligned, sprinkled};
 use super::{Comparison, both};
-use crate::formats::{FORMATS, Format};
+use crate::formats::Format;
 use crate::ops;
 
 pub(super) fn embed(comparison: &mut Comparison) {
     let mut random = Random::new(5);
-    for &format in FORMATS {
+    for format in super::formats() {
         for (rows, cols, tokens) in [(1, 0, 1), (1, 1, 0), (3, 7, 5), (5, 16, 4), (9, 33, 20), (40, 1024, 50)] {
             if format.constraints(rows, cols).is_err() {
                 continue;
@@ -61,7 +61,7 @@ const PRODUCTS: [(usize, usize, usize); 32] = [
 
 pub(super) fn matmul(comparison: &mut Comparison) {
     let mut random = Random::new(6);
-    for &format in FORMATS {
+    for format in super::formats() {
         for (rows, outputs, inner) in PRODUCTS {
             if format.constraints(outputs, inner).is_ok() {
                 product(comparison, &mut random, format, [rows, outputs, inner], false);
@@ -77,7 +77,7 @@ pub(super) fn matmul(comparison: &mut Comparison) {
 fn product(
     comparison: &mut Comparison,
     random: &mut Random,
-    format: &'static dyn Format,
+    format: Format,
     [rows, outputs, inner]: [usize; 3],
     with_bias: bool,
 ) {
@@ -100,7 +100,7 @@ fn product(
 
 pub(super) fn expert_matmul(comparison: &mut Comparison) {
     let mut random = Random::new(15);
-    for &format in FORMATS {
+    for format in super::formats() {
         for (rows, k, experts, outputs, inner) in [
             (0, 2, 3, 4, 5),
             (1, 1, 1, 5, 9),
@@ -122,7 +122,7 @@ pub(super) fn expert_matmul(comparison: &mut Comparison) {
 fn expert_product(
     comparison: &mut Comparison,
     random: &mut Random,
-    format: &'static dyn Format,
+    format: Format,
     [rows, k, experts, outputs, inner]: [usize; 5],
     each: bool,
 ) {
@@ -151,7 +151,7 @@ fn expert_product(
 }
 
 /// NaN and infinities stay in their row of `x` or their row of the weight; subnormals count.
-fn special_product(comparison: &mut Comparison, format: &'static dyn Format, rows: usize) {
+fn special_product(comparison: &mut Comparison, format: Format, rows: usize) {
     let (outputs, inner) = (14, 48);
     if format.constraints(outputs, inner).is_err() {
         return;

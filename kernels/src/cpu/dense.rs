@@ -146,7 +146,7 @@ thread_local! {
 
 impl FastFormat for AnyFormat {
     fn decode(&self, _: Vectors, weight: &Matrix<'_>, row: usize, columns: Range<usize>, out: &mut [f32]) {
-        weight.format().decode(weight, row, columns, out);
+        weight.decode(row, columns, out);
     }
 
     fn dot(&self, vectors: Vectors, x: &[f32], weight: &Matrix<'_>, tile: &mut Tile<'_>) {

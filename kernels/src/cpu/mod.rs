@@ -80,7 +80,7 @@ impl Vectors {
 
 /// Reads a weight format with vectors.
 pub(crate) trait FastFormat: Sync {
-    /// Decodes `columns` of row `row`, as [`Format::decode`] does, to the bit except for which NaN.
+    /// Decodes `columns` of row `row`, as [`Matrix::decode`] does, to the bit except for which NaN.
     fn decode(&self, vectors: Vectors, weight: &Matrix<'_>, row: usize, columns: Range<usize>, out: &mut [f32]);
 
     /// `tile = x Wᵀ` for a few rows of `x`, `[tile rows, weight.cols]`; the tile covers all rows of `x` and some rows of
@@ -96,7 +96,7 @@ static FAST_FORMATS: &[(&str, &dyn FastFormat)] = &[
 ];
 
 /// The fast path of `format`; the general one where it has none of its own.
-pub(crate) fn fast_format(format: &dyn Format) -> &'static dyn FastFormat {
+pub(crate) fn fast_format(format: Format) -> &'static dyn FastFormat {
     let name = format.name();
     FAST_FORMATS.iter().find(|(fast, _)| *fast == name).map_or(&dense::AnyFormat, |(_, fast)| *fast)
 }
@@ -104,13 +104,13 @@ pub(crate) fn fast_format(format: &dyn Format) -> &'static dyn FastFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::{Constraint, FORMATS, Plane, find};
+    use crate::formats::{Codec, Constraint, FORMATS, Fit, Parameters, Plane};
     use crate::ops;
 
     /// bf16 under a name that has no fast path.
     struct Slow;
 
-    impl Format for Slow {
+    impl Codec for Slow {
         fn name(&self) -> &'static str {
             "slow"
         }
@@ -119,25 +119,30 @@ mod tests {
             "bf16 without a fast path"
         }
 
-        fn constraints(&self, rows: usize, cols: usize) -> Result<(), Constraint> {
-            bf16().constraints(rows, cols)
+        fn takes(&self, _: &Parameters) -> bool {
+            true
         }
 
-        fn planes(&self, rows: usize, cols: usize) -> Vec<Plane> {
-            bf16().planes(rows, cols)
+        fn constraints(&self, _: &Parameters, rows: usize, cols: usize) -> Result<(), Constraint> {
+            Format::BF16.constraints(rows, cols)
         }
 
-        fn encode(&self, values: &[f32], cols: usize, planes: &mut [&mut [u8]]) {
-            bf16().encode(values, cols, planes);
+        fn planes(&self, _: &Parameters, rows: usize, cols: usize) -> Vec<Plane> {
+            Format::BF16.planes(rows, cols)
+        }
+
+        fn limit(&self, _: &Parameters) -> f32 {
+            Format::BF16.limit()
+        }
+
+        fn encode(&self, _: &Parameters, fit: Fit, values: &[f32], cols: usize, planes: &mut [&mut [u8]]) {
+            Format::BF16.encode(fit, values, cols, planes);
         }
 
         fn decode(&self, matrix: &Matrix<'_>, row: usize, columns: Range<usize>, out: &mut [f32]) {
-            bf16().decode(matrix, row, columns, out);
+            let bf16 = Matrix::new(Format::BF16, matrix.rows(), matrix.cols(), &[matrix.plane(0)]);
+            bf16.unwrap().decode(row, columns, out);
         }
-    }
-
-    fn bf16() -> &'static dyn Format {
-        find("bf16").unwrap()
     }
 
     #[test]
@@ -152,11 +157,11 @@ mod tests {
         let (outputs, inner) = (103, 300);
         let mut random = crate::check::Random::new(1);
         let mut plane = vec![0; outputs * inner * 2];
-        bf16().encode(&random.values(outputs * inner), inner, &mut [&mut plane]);
+        Format::BF16.encode(Fit::Absmax, &random.values(outputs * inner), inner, &mut [&mut plane]);
         for vectors in Isa::ALL.map(Vectors::of) {
             for rows in [1, 6, 40] {
                 let x = random.values(rows * inner);
-                let [fast, slow] = [bf16(), &Slow].map(|format| {
+                let [fast, slow] = [Format::BF16, Format::of(&Slow)].map(|format| {
                     let weight = Matrix::new(format, outputs, inner, &[&plane]).unwrap();
                     let mut out = vec![f32::NAN; rows * outputs];
                     ops::matmul_on(vectors, &x, &weight, None, &mut out);

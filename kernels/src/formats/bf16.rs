@@ -6,7 +6,7 @@
 //! plane ""   BF16 [rows, cols]
 //! ```
 
-use super::{Constraint, Format, Matrix, Plane, PlaneDtype, element_bytes, fits_memory};
+use super::{Codec, Constraint, Fit, Matrix, Parameters, Plane, PlaneDtype, element_bytes, fits_memory};
 use half::bf16;
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ const BYTES: usize = 2;
 /// The format.
 pub(super) struct Bf16;
 
-impl Format for Bf16 {
+impl Codec for Bf16 {
     fn name(&self) -> &'static str {
         "bf16"
     }
@@ -25,15 +25,24 @@ impl Format for Bf16 {
         "bfloat16, 2 bytes per weight"
     }
 
-    fn constraints(&self, rows: usize, cols: usize) -> Result<(), Constraint> {
+    fn takes(&self, parameters: &Parameters) -> bool {
+        *parameters == Parameters::NONE
+    }
+
+    fn constraints(&self, _: &Parameters, rows: usize, cols: usize) -> Result<(), Constraint> {
         fits_memory(rows, cols, BYTES)
     }
 
-    fn planes(&self, rows: usize, cols: usize) -> Vec<Plane> {
+    fn planes(&self, _: &Parameters, rows: usize, cols: usize) -> Vec<Plane> {
         vec![Plane { suffix: "", dtype: PlaneDtype::Bf16, shape: vec![rows, cols] }]
     }
 
-    fn encode(&self, values: &[f32], cols: usize, planes: &mut [&mut [u8]]) {
+    fn limit(&self, _: &Parameters) -> f32 {
+        // Less than half a unit above the largest value, which rounds to it.
+        f32::from_bits(0x7f7f_7fff)
+    }
+
+    fn encode(&self, _: &Parameters, _: Fit, values: &[f32], cols: usize, planes: &mut [&mut [u8]]) {
         assert!(values.len().is_multiple_of(cols.max(1)), "{} values are no whole rows of {cols}", values.len());
         assert_eq!(planes[0].len(), values.len() * BYTES, "bytes for {} values", values.len());
         let (elements, _) = planes[0].as_chunks_mut::<BYTES>();

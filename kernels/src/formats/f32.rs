@@ -4,7 +4,7 @@
 //! plane ""   F32 [rows, cols]
 //! ```
 
-use super::{Constraint, Format, Matrix, Plane, PlaneDtype, element_bytes, fits_memory};
+use super::{Codec, Constraint, Fit, Matrix, Parameters, Plane, PlaneDtype, element_bytes, fits_memory};
 use std::ops::Range;
 
 /// Bytes of an element.
@@ -13,7 +13,7 @@ const BYTES: usize = 4;
 /// The format.
 pub(super) struct F32;
 
-impl Format for F32 {
+impl Codec for F32 {
     fn name(&self) -> &'static str {
         "f32"
     }
@@ -22,15 +22,23 @@ impl Format for F32 {
         "IEEE single precision, 4 bytes per weight"
     }
 
-    fn constraints(&self, rows: usize, cols: usize) -> Result<(), Constraint> {
+    fn takes(&self, parameters: &Parameters) -> bool {
+        *parameters == Parameters::NONE
+    }
+
+    fn constraints(&self, _: &Parameters, rows: usize, cols: usize) -> Result<(), Constraint> {
         fits_memory(rows, cols, BYTES)
     }
 
-    fn planes(&self, rows: usize, cols: usize) -> Vec<Plane> {
+    fn planes(&self, _: &Parameters, rows: usize, cols: usize) -> Vec<Plane> {
         vec![Plane { suffix: "", dtype: PlaneDtype::F32, shape: vec![rows, cols] }]
     }
 
-    fn encode(&self, values: &[f32], cols: usize, planes: &mut [&mut [u8]]) {
+    fn limit(&self, _: &Parameters) -> f32 {
+        f32::MAX
+    }
+
+    fn encode(&self, _: &Parameters, _: Fit, values: &[f32], cols: usize, planes: &mut [&mut [u8]]) {
         assert!(values.len().is_multiple_of(cols.max(1)), "{} values are no whole rows of {cols}", values.len());
         assert_eq!(planes[0].len(), values.len() * BYTES, "bytes for {} values", values.len());
         let (elements, _) = planes[0].as_chunks_mut::<BYTES>();

@@ -1,11 +1,13 @@
 //! A packed matrix in memory.
 
+use std::ops::Range;
+
 use super::{Constraint, Format, MAX_PLANES};
 
 /// A packed `[rows, cols]` matrix: borrowed planes whose sizes were checked against the format.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
-    format: &'static dyn Format,
+    format: Format,
     rows: usize,
     cols: usize,
     planes: [&'a [u8]; MAX_PLANES],
@@ -18,26 +20,17 @@ impl<'a> Matrix<'a> {
     ///
     /// # Errors
     /// The shape breaks the format's constraints, or a plane is missing, left over, too short or too long.
-    pub fn new(
-        format: &'static dyn Format,
-        rows: usize,
-        cols: usize,
-        planes: &[&'a [u8]],
-    ) -> Result<Matrix<'a>, MatrixError> {
+    pub fn new(format: Format, rows: usize, cols: usize, planes: &[&'a [u8]]) -> Result<Matrix<'a>, MatrixError> {
         format.constraints(rows, cols)?;
         let expected_planes = format.planes(rows, cols);
         if planes.len() != expected_planes.len() {
-            return Err(MatrixError::PlaneCount {
-                format: format.name(),
-                expected: expected_planes.len(),
-                found: planes.len(),
-            });
+            return Err(MatrixError::PlaneCount { format, expected: expected_planes.len(), found: planes.len() });
         }
         let mut checked: [&[u8]; MAX_PLANES] = [&[]; MAX_PLANES];
         for ((slot, &bytes), plane) in checked.iter_mut().zip(planes).zip(&expected_planes) {
             if plane.bytes() != Some(bytes.len()) {
                 return Err(MatrixError::PlaneSize {
-                    format: format.name(),
+                    format,
                     suffix: plane.suffix,
                     shape: plane.shape.clone(),
                     dtype: plane.dtype.name(),
@@ -51,7 +44,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// How it is stored.
-    pub fn format(&self) -> &'static dyn Format {
+    pub fn format(&self) -> Format {
         self.format
     }
 
@@ -73,18 +66,26 @@ impl<'a> Matrix<'a> {
         self.planes[index]
     }
 
+    /// Decodes `columns` of row `row` into `out`, which has as many elements.
+    ///
+    /// # Panics
+    /// When `row` or `columns` is outside of the matrix, or `out` has another length.
+    pub fn decode(&self, row: usize, columns: Range<usize>, out: &mut [f32]) {
+        self.format.codec.decode(self, row, columns, out);
+    }
+
     /// Decodes row `row` into `out`, f32 `[cols]`.
     ///
     /// # Panics
     /// When there is no such row or `out` has another length.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
-        self.format.decode(self, row, 0..self.cols, out);
+        self.decode(row, 0..self.cols, out);
     }
 }
 
 impl std::fmt::Debug for Matrix<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}[{}, {}]", self.format.name(), self.rows, self.cols)
+        write!(f, "{}[{}, {}]", self.format, self.rows, self.cols)
     }
 }
 
@@ -97,8 +98,8 @@ pub enum MatrixError {
     /// Planes are missing or left over.
     #[error("format {format} has {expected} planes, found {found}")]
     PlaneCount {
-        /// Name of the format.
-        format: &'static str,
+        /// The format.
+        format: Format,
         /// Planes of the format.
         expected: usize,
         /// Planes given.
@@ -110,8 +111,8 @@ pub enum MatrixError {
         .expected.map_or("more than can be addressed".to_owned(), |bytes| bytes.to_string())
     )]
     PlaneSize {
-        /// Name of the format.
-        format: &'static str,
+        /// The format.
+        format: Format,
         /// Suffix of the plane.
         suffix: &'static str,
         /// Its shape in elements.
@@ -128,11 +129,10 @@ pub enum MatrixError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::find;
 
     #[test]
     fn planes_must_have_the_exact_size() {
-        let format = find("bf16").unwrap();
+        let format = Format::BF16;
         let bytes = [0; 24];
         assert!(Matrix::new(format, 3, 4, &[&bytes]).is_ok());
         let error = Matrix::new(format, 3, 5, &[&bytes]).unwrap_err();
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn empty_matrices_are_matrices() {
-        let format = find("f32").unwrap();
+        let format = Format::F32;
         assert!(Matrix::new(format, 0, 7, &[&[]]).is_ok());
         let matrix = Matrix::new(format, 7, 0, &[&[]]).unwrap();
         matrix.decode_row(6, &mut []);

@@ -1,8 +1,8 @@
 //! Weight formats: how a logical f32 matrix `[rows, cols]` is stored as bytes.
 //!
 //! A packed tensor is one or more *planes* (codes, scales, zero points), each an ordinary tensor of the weight file.
-//! A format is one file that holds its layout, [`Format::encode`] and [`Format::decode`], and one line in [`FORMATS`].
-//! All planes are little-endian, row-major and need no alignment.
+//! A kind of format is one file that holds its layout, [`Codec::encode`] and [`Codec::decode`], and one line in
+//! [`FORMATS`]; a [`Format`] is a kind with its parameters. All planes are little-endian, row-major and need no alignment.
 
 #![warn(clippy::disallowed_methods)]
 
@@ -10,59 +10,145 @@ mod bf16;
 mod f16;
 mod f32;
 mod matrix;
+mod parameters;
 
 pub use matrix::{Matrix, MatrixError};
+pub use parameters::{Fit, FormatError, Granularity, Parameters, ScaleDtype};
 
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
-/// Every format, in the order in which listings show them. Names are unique.
-pub static FORMATS: &[&dyn Format] = &[&f32::F32, &f16::F16, &bf16::Bf16];
-
-/// The format called `name`.
-pub fn find(name: &str) -> Option<&'static dyn Format> {
-    FORMATS.iter().copied().find(|format| format.name() == name)
-}
+/// Every kind of format, in the order in which listings show them. Names are unique.
+pub static FORMATS: &[&dyn Codec] = &[&f32::F32, &f16::F16, &bf16::Bf16];
 
 /// Most planes that any format has.
 pub const MAX_PLANES: usize = 4;
 
-/// A way to store a weight matrix. Rows are output channels, columns run along the inner dimension.
-pub trait Format: Sync + Send {
+/// A way to store a weight matrix: a kind of format and its parameters. Rows are output channels, columns run along the
+/// inner dimension. Written and read as in specs, `int4(group: 32)`.
+#[derive(Clone, Copy)]
+pub struct Format {
+    codec: &'static dyn Codec,
+    parameters: Parameters,
+}
+
+impl Format {
+    /// IEEE single precision.
+    pub const F32: Format = Format { codec: &f32::F32, parameters: Parameters::NONE };
+    /// IEEE half precision.
+    pub const F16: Format = Format { codec: &f16::F16, parameters: Parameters::NONE };
+    /// The upper half of an IEEE single.
+    pub const BF16: Format = Format { codec: &bf16::Bf16, parameters: Parameters::NONE };
+
+    /// The format of this name with these parameters; `None` where there is no such kind, or it does not take them.
+    pub fn new(name: &str, parameters: Parameters) -> Option<Format> {
+        let codec = FORMATS.iter().copied().find(|codec| codec.name() == name)?;
+        codec.takes(&parameters).then_some(Format { codec, parameters })
+    }
+
+    /// The format of a kind that is in no table.
+    #[cfg(test)]
+    pub(crate) fn of(codec: &'static dyn Codec) -> Format {
+        Format { codec, parameters: Parameters::NONE }
+    }
+
+    /// Name of its kind.
+    pub fn name(&self) -> &'static str {
+        self.codec.name()
+    }
+
+    /// Its parameters.
+    pub fn parameters(&self) -> Parameters {
+        self.parameters
+    }
+
+    /// Whether a `[rows, cols]` matrix can be stored.
+    ///
+    /// # Errors
+    /// The rule that the shape breaks, with its numbers.
+    pub fn constraints(&self, rows: usize, cols: usize) -> Result<(), Constraint> {
+        self.codec.constraints(&self.parameters, rows, cols)
+    }
+
+    /// The planes of a `[rows, cols]` matrix that meets [`Format::constraints`]; 1 to [`MAX_PLANES`] of them. The
+    /// rows of a matrix are contiguous in every plane, in order.
+    pub fn planes(&self, rows: usize, cols: usize) -> Vec<Plane> {
+        self.codec.planes(&self.parameters, rows, cols)
+    }
+
+    /// Bytes of all planes of a `[rows, cols]` matrix that meets [`Format::constraints`].
+    pub fn bytes(&self, rows: usize, cols: usize) -> usize {
+        self.planes(rows, cols).iter().filter_map(Plane::bytes).sum()
+    }
+
+    /// The largest magnitude that a value may have when it is encoded.
+    pub fn limit(&self) -> f32 {
+        self.codec.limit(&self.parameters)
+    }
+
+    /// Encodes whole rows: `values` is `[n, cols]` row-major, `planes[i]` the bytes of these `n` rows in plane `i`.
+    ///
+    /// Rounds to nearest, ties to even. The bytes are the same on every machine. What values that are not finite or
+    /// beyond [`Format::limit`] become, each format says; it does not panic.
+    ///
+    /// # Panics
+    /// When the length of `values` or of a plane is not that of whole rows.
+    pub fn encode(&self, fit: Fit, values: &[f32], cols: usize, planes: &mut [&mut [u8]]) {
+        self.codec.encode(&self.parameters, fit, values, cols, planes);
+    }
+}
+
+impl PartialEq for Format {
+    fn eq(&self, other: &Format) -> bool {
+        (self.name(), self.parameters) == (other.name(), other.parameters)
+    }
+}
+
+impl Eq for Format {}
+
+impl Hash for Format {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.name(), self.parameters).hash(state);
+    }
+}
+
+impl std::fmt::Debug for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A kind of format. Methods are those of [`Format`], which passes its parameters; they are such that [`Codec::takes`] holds.
+pub trait Codec: Sync + Send {
     /// Name in specs and programs, unique in [`FORMATS`].
     fn name(&self) -> &'static str;
 
     /// One line for listings.
     fn summary(&self) -> &'static str;
 
-    /// Whether a `[rows, cols]` matrix can be stored.
+    /// Whether there is a format of this kind with such parameters.
+    fn takes(&self, parameters: &Parameters) -> bool;
+
+    /// As [`Format::constraints`].
     ///
     /// # Errors
     /// The rule that the shape breaks, with its numbers.
-    fn constraints(&self, rows: usize, cols: usize) -> Result<(), Constraint>;
+    fn constraints(&self, parameters: &Parameters, rows: usize, cols: usize) -> Result<(), Constraint>;
 
-    /// The planes of a `[rows, cols]` matrix that meets [`Format::constraints`]; 1 to [`MAX_PLANES`] of them. The
-    /// rows of a matrix are contiguous in every plane, in order.
-    fn planes(&self, rows: usize, cols: usize) -> Vec<Plane>;
+    /// As [`Format::planes`].
+    fn planes(&self, parameters: &Parameters, rows: usize, cols: usize) -> Vec<Plane>;
 
-    /// Encodes whole rows: `values` is `[n, cols]` row-major, `planes[i]` the bytes of these `n` rows in plane `i`.
-    ///
-    /// Rounds to nearest, ties to even. The bytes are the same on every machine.
-    ///
-    /// # Panics
-    /// When the length of `values` or of a plane is not that of whole rows.
-    fn encode(&self, values: &[f32], cols: usize, planes: &mut [&mut [u8]]);
+    /// As [`Format::limit`].
+    fn limit(&self, parameters: &Parameters) -> f32;
+
+    /// As [`Format::encode`].
+    fn encode(&self, parameters: &Parameters, fit: Fit, values: &[f32], cols: usize, planes: &mut [&mut [u8]]);
 
     /// Decodes `columns` of one row of a matrix of this format into `out`, which has as many elements.
     ///
     /// # Panics
     /// When `row` or `columns` is outside of the matrix, or `out` has another length.
     fn decode(&self, matrix: &Matrix<'_>, row: usize, columns: Range<usize>, out: &mut [f32]);
-}
-
-impl std::fmt::Debug for dyn Format {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 /// One stored array of a packed tensor.
@@ -137,6 +223,14 @@ pub enum Constraint {
         /// Bytes that an element takes.
         bytes_per_element: usize,
     },
+    /// Rows are no whole groups.
+    #[error("group {group} does not divide rows of {cols} columns")]
+    Indivisible {
+        /// Elements that share a scale.
+        group: u32,
+        /// Columns asked for.
+        cols: usize,
+    },
 }
 
 /// [`Constraint::TooLarge`] unless `rows * cols` elements fit the largest object that Rust allows.
@@ -164,17 +258,21 @@ mod tests {
     fn names_are_unique_and_found() {
         for (i, format) in FORMATS.iter().enumerate() {
             assert!(FORMATS[..i].iter().all(|other| other.name() != format.name()), "{}", format.name());
-            assert_eq!(find(format.name()).map(Format::name), Some(format.name()));
+        }
+        for format in crate::check::formats() {
+            assert_eq!(format.to_string().parse(), Ok(format));
             let planes = format.planes(4, 64);
             assert!((1..=MAX_PLANES).contains(&planes.len()));
             assert_eq!(planes[0].suffix, "");
         }
-        assert!(find("float32").is_none());
+        for text in ["", "float32", "f32()", "bf16(per: channel)", "f16(", "f32(scales: f16)"] {
+            assert_eq!(text.parse::<Format>(), Err(FormatError { text: text.to_owned() }));
+        }
     }
 
     #[test]
     fn sizes_past_memory_are_refused() {
-        for format in FORMATS {
+        for format in crate::check::formats() {
             assert!(format.constraints(usize::MAX, 2).is_err());
             assert!(format.constraints(1 << 40, 1 << 30).is_err());
             assert!(format.constraints(0, usize::MAX).is_ok());

@@ -138,12 +138,12 @@ fn by_expert(choice: &[u32], experts: usize, mut body: impl FnMut(usize, &[usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::find;
+    use crate::formats::Format;
 
     #[test]
     fn only_chosen_experts_are_asked_for() {
         let plane = 2.0_f32.to_le_bytes();
-        let weight = Matrix::new(find("f32").unwrap(), 1, 1, &[&plane]).unwrap();
+        let weight = Matrix::new(Format::F32, 1, 1, &[&plane]).unwrap();
         let expert = |number: usize| {
             assert!(number == 0 || number == 3, "expert {number}");
             (&weight, None)

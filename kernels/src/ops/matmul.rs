@@ -26,12 +26,12 @@ thread_local! {
 /// number of rows is that of `out`.
 ///
 /// ```
-/// use lathe_kernels::{formats, formats::Matrix, ops};
+/// use lathe_kernels::formats::{Fit, Format, Matrix};
+/// use lathe_kernels::ops;
 ///
-/// let bf16 = formats::find("bf16").unwrap();
 /// let mut plane = [0; 12];
-/// bf16.encode(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3, &mut [&mut plane]);
-/// let weight = Matrix::new(bf16, 2, 3, &[&plane])?;
+/// Format::BF16.encode(Fit::Absmax, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3, &mut [&mut plane]);
+/// let weight = Matrix::new(Format::BF16, 2, 3, &[&plane])?;
 ///
 /// let mut out = [0.0; 2];
 /// ops::matmul(&[1.0, 0.0, -1.0], &weight, Some(&[0.5, 0.25]), &mut out);

@@ -2,7 +2,7 @@
 
 use lathe_kernels::check::Forced;
 use lathe_kernels::cpu::Isa;
-use lathe_kernels::formats::{Matrix, find};
+use lathe_kernels::formats::{Format, Matrix};
 use lathe_kernels::ops::{self, AttentionShape, Binary, Norm, Pairing, RopeTable, Unary};
 use serde_json::Value;
 
@@ -68,7 +68,7 @@ impl Weight {
 
     fn matrix(&self) -> Matrix<'_> {
         let rows = self.bytes.len() / 4 / self.cols;
-        Matrix::new(find("f32").unwrap(), rows, self.cols, &[&self.bytes]).unwrap()
+        Matrix::new(Format::F32, rows, self.cols, &[&self.bytes]).unwrap()
     }
 }
 

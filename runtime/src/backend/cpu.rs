@@ -73,7 +73,8 @@ fn check_weights(program: &Program, weights: &[Matrix<'_>]) -> Result<(), ExecEr
     }
     for (weight, matrix) in program.weights.iter().zip(weights) {
         let (format, shape) = (&weight.format, weight.matrix_shape());
-        if matrix.format().name() != format || shape.is_none_or(|s| (s.rows, s.cols) != (matrix.rows(), matrix.cols()))
+        if weight.find_format() != Some(matrix.format())
+            || shape.is_none_or(|s| (s.rows, s.cols) != (matrix.rows(), matrix.cols()))
         {
             let expected = format!("{format} {:?}", weight.shape);
             return Err(ExecError::Weight { weight: weight.name.clone(), found: format!("{matrix:?}"), expected });

@@ -1,6 +1,6 @@
 //! How a weight lies in the weight files: one definition for the packer that writes them and the reader that binds them.
 
-use lathe_kernels::formats::{self, Format, PlaneDtype};
+use lathe_kernels::formats::{Format, PlaneDtype};
 
 use super::types::Weight;
 
@@ -32,9 +32,9 @@ pub struct MatrixShape {
 }
 
 impl Weight {
-    /// The format, if there is one of that name.
-    pub fn find_format(&self) -> Option<&'static dyn Format> {
-        formats::find(&self.format)
+    /// The format, if the text is that of one.
+    pub fn find_format(&self) -> Option<Format> {
+        self.format.parse().ok()
     }
 
     /// Rows and columns; `None` unless the rank is 1 or 2 and both fit a `usize`.

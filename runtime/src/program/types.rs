@@ -87,7 +87,7 @@ pub enum Compute {
 pub struct Weight {
     /// Its name in the weight files.
     pub name: String,
-    /// Name of its format in `lathe_kernels::formats::FORMATS`.
+    /// Its `lathe_kernels::formats::Format` as text, such as `bf16` or `int4(group: 32)`.
     pub format: String,
     /// Logical shape: `[out, in]` for matrices, `[n]` for gains and biases.
     pub shape: Vec<u64>,

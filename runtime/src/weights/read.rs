@@ -126,7 +126,7 @@ struct WeightFile {
 #[derive(Debug)]
 struct BoundWeight {
     name: String,
-    format: &'static dyn Format,
+    format: Format,
     shape: MatrixShape,
     planes: Vec<PlaneBytes>,
 }
