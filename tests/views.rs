@@ -9,9 +9,10 @@ use std::sync::atomic::AtomicBool;
 use half::{bf16, f16};
 use lathe_compiler::ir::{Shaped, TensorId, ViewError};
 use lathe_compiler::lower::Recipe;
-use lathe_compiler::model::Checkpoint;
-use lathe_compiler::pack::{PackError, PackOptions, check_memory, pack};
+use lathe_compiler::pack::{Demand, PackError, PackOptions, check_memory, pack};
+use lathe_compiler::plan::Encoding;
 use lathe_compiler::source::TensorReader;
+use lathe_kernels::formats::Fit;
 use lathe_runtime::program::Weight;
 use safetensors::SafeTensors;
 use serde_json::json;
@@ -163,9 +164,9 @@ fn expected(part: &Part, values: &[f64], stored: Stored, target: Stored) -> Vec<
 }
 
 /// The smallest bound on memory, and one for packing with several workers.
-fn bounds(checkpoint: &Checkpoint) -> [(u64, usize); 2] {
+fn bounds(demand: Demand) -> [(u64, usize); 2] {
     let interrupted = AtomicBool::new(false);
-    match check_memory(checkpoint, PackOptions { memory: Some(1), threads: 1, interrupted: &interrupted }) {
+    match check_memory(demand, PackOptions { memory: Some(1), threads: 1, interrupted: &interrupted }) {
         Err(PackError::TooLittleMemory { minimum, .. }) => [(minimum, 1), (minimum + (8 << 20), 3)],
         other => panic!("{other:?}"),
     }
@@ -207,17 +208,17 @@ fn large_parts_are_packed_in_their_order() {
         let recipe = |(index, (_, part)): (usize, &(usize, Part))| Recipe {
             name: format!("w{index}"),
             shape: vec![part.elements.len() as u64],
-            format: targets[index].1,
+            encoding: Encoding { format: targets[index].1.parse().unwrap(), fit: Fit::Absmax },
             source: part.view.view(),
         };
         let recipes: Vec<Recipe> = parts.iter().enumerate().map(recipe).collect();
         let weight = |recipe: &Recipe| Weight {
             name: recipe.name.clone(),
-            format: recipe.format.to_string(),
+            format: recipe.encoding.format.to_string(),
             shape: recipe.shape.clone(),
         };
         let weights: Vec<Weight> = recipes.iter().map(weight).collect();
-        for (memory, threads) in bounds(&checkpoint) {
+        for (memory, threads) in bounds(Demand::of_recipes(&recipes, &checkpoint)) {
             let out = tempfile::tempdir().unwrap();
             let interrupted = AtomicBool::new(false);
             let options = PackOptions { memory: Some(memory), threads, interrupted: &interrupted };
@@ -299,7 +300,7 @@ fn parts_that_a_definition_takes_are_packed_as_arrays_of_their_elements() {
                 fs::write(&spec, format!("lathe 1\nspec all {{ rules {{ part.* => {format} }} }}\n")).unwrap();
                 fs::write(&file, &model.definition).unwrap();
                 let mut files_of = Vec::new();
-                for (memory, threads) in bounds(&open(&checkpoint)) {
+                for (memory, threads) in bounds(Demand::of_recipes(&[], &open(&checkpoint))) {
                     let out = folder.path().join(memory.to_string());
                     let mut command = compile(spec.to_str().expect("temporary paths are UTF-8"), &checkpoint, &out);
                     command.arg("--model-def").arg(&file).args(["--memory", &memory.to_string()]);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lathe_runtime::files::open_regular;
 use lathe_runtime::program::PROGRAM_FILE;
 use lathe_runtime::weights::is_weight_file;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::pack::Digest;
 
@@ -82,14 +82,14 @@ pub struct Lock {
 }
 
 /// What happened, outside of the identity.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Name of the spec.
     pub spec: String,
     /// Name of the model definition.
     pub model: String,
     /// Modules and what was decided about them, in the order of the plan.
-    pub modules: Vec<ReportedModule>,
+    pub modules: Vec<PackedModule>,
     /// `head = table` for each table that is shared.
     pub tied: Vec<String>,
     /// Bytes of weights that were read, probes included.
@@ -101,14 +101,32 @@ pub struct Report {
 }
 
 /// A module of the report.
-#[derive(Debug, Serialize)]
-pub struct ReportedModule {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PackedModule {
     /// Logical path.
     pub path: String,
     /// `linear`, `head`, …
-    pub kind: &'static str,
-    /// What its weight became.
-    pub format: &'static str,
+    pub kind: String,
+    /// Of its weight: `[out, in]`, `[vocab, n]` or `[n]`.
+    pub shape: Vec<u64>,
+    /// What the spec made of its weight, in canonical form.
+    pub format: String,
+    /// What its weight is stored in, in canonical form; absent when it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<String>,
+    /// Values of its parameters, without a table that it reads from another module.
+    pub parameters: u64,
+    /// Bytes of its parameters in the checkpoint.
+    pub stored_bytes: u64,
+    /// Bytes of its parameters as packed.
+    pub bytes: u64,
+    /// The module whose table it reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<String>,
+    /// How far its packed weight is from the stored one: 10 log₁₀(Σ w² / Σ (w − ŵ)²) in dB, two decimals. Absent where no
+    /// value changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqnr_db: Option<f64>,
 }
 
 /// A folder that is being filled. Dropped before [`Staging::publish`], it leaves nothing behind.

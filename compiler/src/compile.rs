@@ -1,19 +1,20 @@
 //! The stages in their order: texts and headers to a plan, a graph, a program, an artifact.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Sources;
 use lathe_runtime::program::{PROGRAM_FILE, ProgramError};
 
-use crate::artifact::{ArtifactError, LOCK_FILE, Lock, REPORT_FILE, Report, ReportedModule, Staging};
+use crate::artifact::{ArtifactError, LOCK_FILE, Lock, PackedModule, REPORT_FILE, Report, Staging};
 use crate::definition;
-use crate::elaborate::{Elaborated, elaborate};
+use crate::elaborate::{Elaborated, Module, ModuleId, elaborate};
 use crate::lower::{LowerError, Lowered, lower};
 use crate::model::Checkpoint;
-use crate::pack::{PackError, PackOptions, pack};
+use crate::pack::{Noise, PackError, PackOptions, pack};
 use crate::passes::{self, PassError};
-use crate::plan::{Finding, Plan};
+use crate::plan::{Finding, Plan, Tie};
 use crate::probe::probe;
 use crate::resolve::{resolve, settle_probed};
 use crate::source::{ReadTensorError, TensorReader};
@@ -269,7 +270,7 @@ pub fn write(
     target: &Path,
     options: PackOptions<'_>,
 ) -> Result<Outcome, CompileError> {
-    let Prepared { model, plan, lowered, warnings, reader, .. } = prepared;
+    let Prepared { model, plan, lowered, reader, .. } = prepared;
     let staging = Staging::new(target)?;
     staging.copy_companions(checkpoint)?;
     let weights = &lowered.program.weights;
@@ -284,7 +285,7 @@ pub fn write(
         sources: packed.sources,
         outputs: packed.outputs,
     };
-    let report = report(model, plan, warnings, outcome);
+    let report = report(prepared, checkpoint, &packed.noise, outcome);
     staging.write(PROGRAM_FILE, &program)?;
     staging.write(LOCK_FILE, &json(&lock))?;
     staging.write(REPORT_FILE, &json(&report))?;
@@ -297,25 +298,47 @@ fn json(value: &impl serde::Serialize) -> String {
     text.expect("invariant: locks and reports hold strings and numbers only") + "\n"
 }
 
-fn report(model: &Elaborated, plan: &Plan, warnings: &[Diagnostic], outcome: Outcome) -> Report {
+fn report(prepared: &Prepared, checkpoint: &Checkpoint, noise: &[Option<Noise>], outcome: Outcome) -> Report {
+    let Prepared { model, plan, lowered, warnings, .. } = prepared;
     let params = model.graph.params();
-    let format = |id: crate::ir::ParamId| plan.formats[id.index()];
+    let noise: BTreeMap<&str, Noise> = lowered
+        .recipes
+        .iter()
+        .zip(noise)
+        .filter_map(|(recipe, noise)| Some((recipe.name.as_str(), (*noise)?)))
+        .collect();
+    let module = |(index, module): (usize, &Module)| {
+        let id = ModuleId(index as u32);
+        let weight = module.params.first().map(|weight| (&params[weight.index()], plan.encodings[weight.index()]));
+        let table = plan.tied_to(module, model).map(|table| &model.modules[table.0 as usize]);
+        let own = module.params.iter().skip(usize::from(table.is_some()));
+        let values = own.map(|param| params[param.index()].shape.iter().product::<u64>());
+        let (stored_bytes, bytes) = plan.bytes(id, model, checkpoint);
+        let packed = match table.and_then(|table| table.params.first()) {
+            Some(table) => Some(&params[table.index()]),
+            None => weight.map(|(weight, _)| weight),
+        };
+        PackedModule {
+            path: module.path.clone(),
+            kind: module.kind.name().to_owned(),
+            shape: weight.map(|(weight, _)| weight.shape.clone()).unwrap_or_default(),
+            format: plan.decision(id).format.format.to_string(),
+            packed: weight.map(|(_, encoding)| encoding.format.to_string()),
+            parameters: values.sum(),
+            stored_bytes,
+            bytes,
+            shares: table.map(|table| table.path.clone()),
+            sqnr_db: packed.and_then(|weight| noise.get(weight.name.as_str())).map(Noise::decibels),
+        }
+    };
     Report {
         spec: plan.spec.clone(),
         model: model.name.clone(),
-        modules: model
-            .modules
-            .iter()
-            .map(|module| ReportedModule {
-                path: module.path.clone(),
-                kind: module.kind.name(),
-                format: module.params.first().map_or("none", |&id| format(id)),
-            })
-            .collect(),
+        modules: model.modules.iter().enumerate().map(module).collect(),
         tied: plan
             .ties
             .iter()
-            .filter_map(crate::plan::Tie::replacement)
+            .filter_map(Tie::replacement)
             .map(|(head, table)| format!("{} = {}", params[head.index()].name, params[table.index()].name))
             .collect(),
         bytes_read: outcome.bytes_read,

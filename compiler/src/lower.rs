@@ -12,7 +12,7 @@ use lathe_runtime::program::{
 };
 
 use crate::ir::{self, Dim, Dtype, Fact, Graph, Node, NodeId, Op, ParamId, Values, View};
-use crate::plan::Plan;
+use crate::plan::{Encoding, Plan};
 
 /// How one weight of the artifact is made from the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub struct Recipe {
     pub name: String,
     /// `[out, in]`, `[vocab, n]` or `[n]`.
     pub shape: Vec<u64>,
-    /// The weight format that it is written in.
-    pub format: &'static str,
+    /// How it is written.
+    pub encoding: Encoding,
     /// Where its values come from, in its own order.
     pub source: View,
 }
@@ -320,6 +320,15 @@ impl Lowering<'_> {
         self.stored(id, |shape| vec![shape.iter().fold(1, |product, size| product.saturating_mul(*size))])
     }
 
+    /// Where the values of a parameter are stored: those of its table where the plan makes two of them.
+    fn source(&self, param: ParamId) -> Option<&View> {
+        match &self.graph.params()[param.index()].values {
+            Values::Stored(view) => Some(view),
+            Values::Tied(_) if self.plan.shares(param) => None,
+            Values::Tied(table) => self.source(*table),
+        }
+    }
+
     /// The weight of a parameter node; the first use adds it and its recipe.
     fn stored(&mut self, id: NodeId, shape: impl Fn(&[u64]) -> Vec<u64>) -> Result<WeightId, LowerError> {
         let Op::Param(param) = self.graph.node(id).op else {
@@ -329,15 +338,15 @@ impl Lowering<'_> {
             return Ok(weight);
         }
         let entry = &self.graph.params()[param.index()];
-        let Values::Stored(source) = &entry.values else {
+        let Some(source) = self.source(param) else {
             return Err(LowerError::StillTied { name: entry.name.clone() });
         };
         let (name, shape, source) = (entry.name.clone(), shape(&entry.shape), source.clone());
-        let format = self.plan.formats[param.index()];
+        let encoding = self.plan.encodings[param.index()];
         let Lowered { program, recipes } = &mut self.lowered;
         let weight = WeightId(program.weights.len() as u32);
-        program.weights.push(Weight { name: name.clone(), format: format.to_string(), shape: shape.clone() });
-        recipes.push(Recipe { name, shape, format, source });
+        program.weights.push(Weight { name: name.clone(), format: encoding.format.to_string(), shape: shape.clone() });
+        recipes.push(Recipe { name, shape, encoding, source });
         self.weights.insert(param, weight);
         Ok(weight)
     }

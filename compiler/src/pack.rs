@@ -5,18 +5,24 @@
 //! (A probe that finds a head stored with the very bytes of its table has read both before; only the table is packed.)
 //! Which worker packs which tensor does not change a byte of the result.
 
+mod tiles;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use lathe_kernels::formats::{self, Matrix};
+use lathe_kernels::formats::Format;
 use lathe_runtime::program::{StoredTensor, Weight};
 use lathe_runtime::weights::{WeightsWriter, WriteError, weight_file_name};
 
-use crate::ir::View;
+use crate::elaborate::Elaborated;
+use crate::ir::{Values, View};
 use crate::lower::Recipe;
 use crate::model::{Checkpoint, StoredDtype};
+use crate::plan::{Encoding, Plan, matrix};
 use crate::source::{ReadTensorError, TensorReader};
+pub use tiles::Noise;
+use tiles::{Tiles, Unit};
 
 /// Smallest tile, in bytes: below it a worker spends its time in system calls.
 const SMALLEST_TILE: u64 = 64 << 10;
@@ -84,7 +90,7 @@ pub enum PackError {
         /// As stored.
         value: f32,
         /// The format.
-        format: &'static str,
+        format: Format,
     },
     /// Somebody asked to stop.
     #[error("interrupted")]
@@ -119,8 +125,52 @@ pub struct Packed {
     pub sources: Vec<Digest>,
     /// Packed tensors that came out.
     pub outputs: Vec<Digest>,
+    /// What each weight lost, in the order of the recipes; `None` where every value is as it was.
+    pub noise: Vec<Option<Noise>>,
     /// Bytes of the packed tensors.
     pub bytes_written: u64,
+}
+
+/// What the memory that packing takes depends on, of a checkpoint and what becomes of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand {
+    /// Bytes of headers.
+    header_bytes: u64,
+    /// The smallest tile that every weight can be packed with, in bytes: rows that share scales are packed whole.
+    smallest_tile: u64,
+}
+
+impl Demand {
+    /// Of a plan.
+    pub fn of_plan(plan: &Plan, model: &Elaborated, checkpoint: &Checkpoint) -> Demand {
+        let params = model.graph.params().iter().zip(&plan.encodings);
+        let weights = params.filter_map(|(param, encoding)| match &param.values {
+            Values::Stored(view) => Some((&*param.shape, *encoding, view)),
+            Values::Tied(table) => match &model.graph.params()[table.index()].values {
+                Values::Stored(view) => Some((&*param.shape, *encoding, view)),
+                Values::Tied(_) => None,
+            },
+        });
+        Demand::new(checkpoint, weights)
+    }
+
+    /// Of recipes.
+    pub fn of_recipes(recipes: &[Recipe], checkpoint: &Checkpoint) -> Demand {
+        Demand::new(checkpoint, recipes.iter().map(|recipe| (&*recipe.shape, recipe.encoding, &recipe.source)))
+    }
+
+    fn new<'a>(checkpoint: &Checkpoint, weights: impl Iterator<Item = (&'a [u64], Encoding, &'a View)>) -> Demand {
+        let units = weights.map(|(shape, encoding, view)| {
+            let stored = stored_dtype(checkpoint, view);
+            Unit::new(encoding.format, matrix(shape).1, stored, view).bytes
+        });
+        let smallest_tile = units.max().unwrap_or(0).max(SMALLEST_TILE).next_multiple_of(SMALLEST_TILE);
+        Demand { header_bytes: checkpoint.header_bytes, smallest_tile }
+    }
+}
+
+fn stored_dtype(checkpoint: &Checkpoint, view: &View) -> StoredDtype {
+    checkpoint.tensor(view.tensor).stored_dtype().expect("elaboration refuses dtypes that cannot be read")
 }
 
 /// Memory that packing this checkpoint may take, in bytes, for these workers and tiles.
@@ -128,34 +178,36 @@ fn bound(header_bytes: u64, workers: u64, tile: u64) -> u64 {
     BASE + header_bytes * HEADER_FACTOR + workers * (tile + WORKER)
 }
 
-/// Refuses a bound on memory that this checkpoint cannot be packed in.
+/// Refuses a bound on memory that a checkpoint cannot be packed in.
 ///
 /// # Errors
 /// [`PackError::TooLittleMemory`].
-pub fn check_memory(checkpoint: &Checkpoint, options: PackOptions<'_>) -> Result<(), PackError> {
-    share(checkpoint.header_bytes, options).map(|_| ())
+pub fn check_memory(demand: Demand, options: PackOptions<'_>) -> Result<(), PackError> {
+    share(demand, options).map(|_| ())
 }
 
-/// Most memory that packing this checkpoint takes, in bytes.
+/// Most memory that packing a checkpoint takes, in bytes.
 ///
 /// # Errors
 /// As [`check_memory`].
-pub fn peak_memory(checkpoint: &Checkpoint, options: PackOptions<'_>) -> Result<u64, PackError> {
-    let (workers, tile) = share(checkpoint.header_bytes, options)?;
-    Ok(bound(checkpoint.header_bytes, workers as u64, tile))
+pub fn peak_memory(demand: Demand, options: PackOptions<'_>) -> Result<u64, PackError> {
+    let (workers, tile) = share(demand, options)?;
+    Ok(bound(demand.header_bytes, workers as u64, tile))
 }
 
 /// Workers and the size of their tiles under a bound.
-fn share(header_bytes: u64, options: PackOptions<'_>) -> Result<(usize, u64), PackError> {
+fn share(demand: Demand, options: PackOptions<'_>) -> Result<(usize, u64), PackError> {
+    let Demand { header_bytes, smallest_tile } = demand;
+    let largest_tile = smallest_tile.max(LARGEST_TILE);
     let threads = options.threads.clamp(1, MAX_WORKERS) as u64;
-    let Some(memory) = options.memory else { return Ok((threads as usize, LARGEST_TILE)) };
-    let minimum = bound(header_bytes, 1, SMALLEST_TILE);
+    let Some(memory) = options.memory else { return Ok((threads as usize, largest_tile)) };
+    let minimum = bound(header_bytes, 1, smallest_tile);
     if memory < minimum {
         return Err(PackError::TooLittleMemory { asked: memory, minimum });
     }
     let free = memory - bound(header_bytes, 0, 0);
-    let workers = threads.min(free / (SMALLEST_TILE + WORKER));
-    let tile = (free / workers - WORKER).min(LARGEST_TILE);
+    let workers = threads.min(free / (smallest_tile + WORKER));
+    let tile = (free / workers - WORKER).min(largest_tile);
     Ok((workers as usize, tile - tile % SMALLEST_TILE))
 }
 
@@ -179,7 +231,7 @@ pub fn pack(
     folder: &Path,
     options: PackOptions<'_>,
 ) -> Result<Packed, PackError> {
-    let (workers, tile) = share(checkpoint.header_bytes, options)?;
+    let (workers, tile) = share(Demand::of_recipes(recipes, checkpoint), options)?;
     let (shards, jobs) = lay_out(recipes, weights);
     let count = shards.len();
     let mut bytes_written = 0;
@@ -192,15 +244,15 @@ pub fn pack(
 
     let state = Worker { checkpoint, reader, tile, interrupted: options.interrupted };
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let worker = || -> Result<Vec<(usize, Hashes)>, PackError> {
+    let worker = || -> Result<Vec<(usize, Done)>, PackError> {
         let (mut tiles, mut done) = (Tiles::default(), Vec::new());
         while !stop.load(Ordering::Relaxed) {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(at) else { break };
-            let hashes = state
+            let packed = state
                 .run(job.recipe, &writers[job.shard], job.index, &mut tiles)
                 .inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
-            done.push((at, hashes));
+            done.push((at, packed));
         }
         Ok(done)
     };
@@ -219,26 +271,26 @@ pub fn pack(
         };
         Ok(handles.into_iter().map(join).collect())
     })?;
-    let mut hashes = Vec::with_capacity(jobs.len());
+    let mut done = Vec::with_capacity(jobs.len());
     for result in results {
-        hashes.extend(result?);
+        done.extend(result?);
     }
-    hashes.sort_by_key(|(at, _)| *at);
+    done.sort_by_key(|(at, _)| *at);
     for writer in writers {
         writer.finish()?;
     }
-    let digest = |name: &str, hash: &blake3::Hash| Digest { name: name.to_string(), blake3: hash.to_string() };
-    let source_name = |recipe: &Recipe| {
+    let mut packed = Packed { bytes_written, ..Packed::default() };
+    for ((_, done), (recipe, weight)) in done.iter().zip(recipes.iter().zip(weights)) {
+        let digest = |name: String, hash: &blake3::Hash| Digest { name, blake3: hash.to_string() };
         let tensor = checkpoint.tensor(recipe.source.tensor);
-        let elements = tensor.shape.iter().product();
-        let whole = recipe.source.range() == Some(0..elements);
-        if whole { tensor.name.clone() } else { format!("{} for {}", tensor.name, recipe.name) }
-    };
-    Ok(Packed {
-        sources: hashes.iter().map(|(at, hashes)| digest(&source_name(jobs[*at].recipe), &hashes.source)).collect(),
-        outputs: hashes.iter().map(|(at, hashes)| digest(&jobs[*at].recipe.name, &hashes.output)).collect(),
-        bytes_written,
-    })
+        let whole = recipe.source.range() == Some(0..tensor.shape.iter().product());
+        let source = if whole { tensor.name.clone() } else { format!("{} for {}", tensor.name, recipe.name) };
+        packed.sources.push(digest(source, &done.source));
+        let planes = weight.stored_tensors().unwrap_or_default();
+        packed.outputs.extend(planes.into_iter().zip(&done.outputs).map(|(plane, hash)| digest(plane.name, hash)));
+        packed.noise.push(done.noise);
+    }
+    Ok(packed)
 }
 
 /// Fills shards in the order of the recipes.
@@ -269,214 +321,93 @@ struct Worker<'a> {
     interrupted: &'a AtomicBool,
 }
 
-/// Of the bytes that went in, and of those that came out.
-struct Hashes {
+/// What became of a weight.
+struct Done {
+    /// Hash of the bytes that went in.
     source: blake3::Hash,
-    output: blake3::Hash,
-}
-
-/// The memory of a worker, kept from one weight to the next.
-#[derive(Default)]
-struct Tiles {
-    /// As stored.
-    read: Vec<u8>,
-    /// What lies between stored elements that are read.
-    scratch: Vec<u8>,
-    /// Decoded, where the format changes.
-    values: Vec<f32>,
-    /// As packed, where the format changes.
-    packed: Vec<u8>,
+    /// Of those that came out, for each plane.
+    outputs: Vec<blake3::Hash>,
+    noise: Option<Noise>,
 }
 
 impl Worker<'_> {
     /// Runs one recipe, tile by tile.
-    fn run(
-        &self,
-        recipe: &Recipe,
-        writer: &WeightsWriter,
-        index: usize,
-        tiles: &mut Tiles,
-    ) -> Result<Hashes, PackError> {
+    fn run(&self, recipe: &Recipe, writer: &WeightsWriter, index: usize, tiles: &mut Tiles) -> Result<Done, PackError> {
         let view = &recipe.source;
-        let tensor = self.checkpoint.tensor(view.tensor);
-        let dtype = tensor.stored_dtype().expect("elaboration refuses dtypes that cannot be read");
-        let target = StoredDtype::of_format(recipe.format).expect("invariant: this version's recipes write floats");
-        let elements = view.elements();
-        let step = tiles.make_room(self.tile, dtype, target, view);
-        let (mut source, mut output) = (blake3::Hasher::new(), blake3::Hasher::new());
-        let mut at = 0;
-        while at < elements {
+        let stored = stored_dtype(self.checkpoint, view);
+        let (rows, columns) = matrix(&recipe.shape);
+        let unit = Unit::new(recipe.encoding.format, columns, stored, view);
+        let step = tiles.make_room(self.tile, &unit, recipe.encoding.format);
+        let mut source = blake3::Hasher::new();
+        let mut outputs = vec![blake3::Hasher::new(); tiles.planes()];
+        let mut offsets = vec![0; tiles.planes()];
+        let mut noise = unit.encodes.then(Noise::default);
+        let (mut at, end) = (0, unit.count(rows, columns));
+        while at < end {
             if self.interrupted.load(Ordering::Relaxed) {
                 return Err(PackError::Interrupted);
             }
-            let next = elements.min(at + step);
-            let room = tiles.scratch.capacity() as u64;
-            let scratch = (&mut tiles.scratch, room);
-            self.reader.read_view((tensor, view), dtype.bytes(), at..next, scratch, &mut tiles.read)?;
-            let place = |element: usize| {
-                let (element, columns) = (view.locate(at + element as u64), tensor.rows().1.max(1));
-                (element / columns, element % columns)
-            };
-            if let Some((element, value)) = first_not_finite(dtype, &tiles.read) {
-                let (row, column) = place(element);
-                let (file, tensor) = (self.checkpoint.file_of(tensor), tensor.name.clone());
+            let next = end.min(at + step);
+            let elements = at * unit.elements..next * unit.elements;
+            tiles.read(self.reader, (self.checkpoint.tensor(view.tensor), view), stored, elements.clone())?;
+            let place = |element: usize| self.place(view, elements.start + element as u64);
+            if let Some((element, value)) = tiles::first_not_finite(stored, tiles.stored()) {
+                let (file, tensor, row, column) = place(element);
                 return Err(PackError::NotFinite { file, tensor, row, column, value });
             }
-            source.update(&tiles.read);
-            if target == dtype {
-                writer.write_at(index, at * dtype.bytes(), &tiles.read)?;
-            } else {
-                tiles.convert(dtype, target);
-                if let Some((element, _)) = first_not_finite(target, &tiles.packed) {
-                    let (row, column) = place(element);
-                    return Err(PackError::TooLarge {
-                        file: self.checkpoint.file_of(tensor),
-                        tensor: tensor.name.clone(),
-                        row,
-                        column,
-                        value: tiles.values[element],
-                        format: recipe.format,
-                    });
+            source.update(tiles.stored());
+            if let Some(noise) = &mut noise {
+                let units = (next - at) as usize;
+                if let Err((element, value)) = tiles.encode(recipe.encoding, &unit, units, stored, noise) {
+                    let (file, tensor, row, column) = place(element);
+                    let format = recipe.encoding.format;
+                    return Err(PackError::TooLarge { file, tensor, row, column, value, format });
                 }
-                output.update(&tiles.packed);
-                writer.write_at(index, at * target.bytes(), &tiles.packed)?;
+            }
+            for (plane, (offset, hash)) in offsets.iter_mut().zip(&mut outputs).enumerate() {
+                let bytes = tiles.plane(plane);
+                if unit.encodes {
+                    hash.update(bytes);
+                }
+                writer.write_at(index + plane, *offset, bytes)?;
+                *offset += bytes.len() as u64;
             }
             at = next;
         }
         let source = source.finalize();
-        Ok(Hashes { source, output: if target == dtype { source } else { output.finalize() } })
-    }
-}
-
-impl Tiles {
-    /// Allocates for moving values of a view from one dtype to another within `tile` bytes, and frees what was held for
-    /// the weight before. Returns how many elements to read at a time.
-    fn make_room(&mut self, tile: u64, stored: StoredDtype, target: StoredDtype, view: &View) -> u64 {
-        let scattered = view.range().is_none();
-        let converts = target != stored;
-        // Of each element: what is read, the same again where it is picked from others, its f32 and what is written.
-        let bytes = stored.bytes() * if scattered { 2 } else { 1 } + if converts { 4 + target.bytes() } else { 0 };
-        let most = tile / bytes;
-        // Whole rows, where they fit: a part of a row of a transposed tensor is read element by element.
-        let row = view.axes.last().map_or(1, |axis| axis.size);
-        let elements = if scattered && row <= most { most - most % row } else { most - most % 8 };
-        let read = (elements * stored.bytes()) as usize;
-        let scratch = if scattered { read } else { 0 };
-        let (values, packed) =
-            if converts { (elements as usize, (elements * target.bytes()) as usize) } else { (0, 0) };
-        let held = [self.read.capacity(), self.scratch.capacity(), self.values.capacity(), self.packed.capacity()];
-        if held != [read, scratch, values, packed] {
-            *self = Tiles::default();
-            self.read.reserve_exact(read);
-            self.scratch.reserve_exact(scratch);
-            self.values.reserve_exact(values);
-            self.packed.reserve_exact(packed);
-        }
-        elements
+        let outputs = outputs.iter().map(|hash| if unit.encodes { hash.finalize() } else { source }).collect();
+        Ok(Done { source, outputs, noise: noise.filter(|noise| !noise.is_none()) })
     }
 
-    /// Decodes what was read and packs it as `target`. Every value of f16 and bf16 is one of f32, so values are rounded
-    /// once.
-    fn convert(&mut self, stored: StoredDtype, target: StoredDtype) {
-        let codec = |dtype: StoredDtype| formats::find(dtype.format()).expect("invariant: kernels know every dtype");
-        let elements = self.read.len() / stored.bytes() as usize;
-        self.values.resize(elements, 0.0);
-        let matrix = Matrix::new(codec(stored), 1, elements, &[&self.read]);
-        let matrix = matrix.expect("invariant: a tile is one row of whole elements");
-        codec(stored).decode(&matrix, 0, 0..elements, &mut self.values);
-        self.packed.resize(elements * target.bytes() as usize, 0);
-        codec(target).encode(&self.values, elements, &mut [&mut self.packed]);
-    }
-}
-
-/// The first element whose exponent is all ones, and its value.
-fn first_not_finite(dtype: StoredDtype, bytes: &[u8]) -> Option<(usize, f32)> {
-    /// The question without an early exit, which compiles to vector instructions; the place only when the answer is yes.
-    fn find<const N: usize>(bytes: &[u8], bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
-        let (elements, _) = bytes.as_chunks::<N>();
-        let any = |elements: &[[u8; N]]| elements.iter().fold(false, |any, &element| any | bad(element));
-        let block = elements.chunks(4096).position(any)?;
-        let within = elements[block * 4096..].iter().position(|&element| bad(element))?;
-        Some(block * 4096 + within)
-    }
-    let half = |mask: u16| move |element: [u8; 2]| u16::from_le_bytes(element) & mask == mask;
-    match dtype {
-        StoredDtype::F32 => {
-            let at = find(bytes, |element: [u8; 4]| u32::from_le_bytes(element) & 0x7f80_0000 == 0x7f80_0000)?;
-            Some((at, f32::from_le_bytes(bytes[at * 4..at * 4 + 4].try_into().ok()?)))
-        }
-        StoredDtype::F16 => {
-            let at = find(bytes, half(0x7c00))?;
-            let bits = u16::from_le_bytes(bytes[at * 2..at * 2 + 2].try_into().ok()?);
-            // The mantissa tells NaN from infinity, wherever its bits are.
-            let value = if bits & 0x03ff == 0 { f32::INFINITY } else { f32::NAN };
-            Some((at, if bits >> 15 == 1 { -value } else { value }))
-        }
-        StoredDtype::Bf16 => {
-            let at = find(bytes, half(0x7f80))?;
-            let bits = u16::from_le_bytes(bytes[at * 2..at * 2 + 2].try_into().ok()?);
-            Some((at, f32::from_bits(u32::from(bits) << 16)))
-        }
+    /// Where element `at` of a view is: file, tensor, row and column.
+    fn place(&self, view: &View, at: u64) -> (String, String, u64, u64) {
+        let tensor = self.checkpoint.tensor(view.tensor);
+        let (element, columns) = (view.locate(at), tensor.rows().1.max(1));
+        (self.checkpoint.file_of(tensor), tensor.name.clone(), element / columns, element % columns)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::{Axis, TensorId};
-
-    #[test]
-    fn non_finite_values_are_found_where_they_are() {
-        let f32s = [1.0f32, -0.0, f32::MAX, f32::NEG_INFINITY];
-        let bytes: Vec<u8> = f32s.iter().flat_map(|value| value.to_le_bytes()).collect();
-        assert_eq!(first_not_finite(StoredDtype::F32, &bytes), Some((3, f32::NEG_INFINITY)));
-        assert_eq!(first_not_finite(StoredDtype::F32, &bytes[..12]), None);
-
-        let mut bf16 = vec![0u8; 2 * 10_000];
-        bf16[2 * 7_777..2 * 7_778].copy_from_slice(&0x7fc0u16.to_le_bytes());
-        let (at, value) = first_not_finite(StoredDtype::Bf16, &bf16).unwrap();
-        assert!(at == 7_777 && value.is_nan());
-
-        let f16: Vec<u8> = [0x7bffu16, 0xfc00].iter().flat_map(|bits| bits.to_le_bytes()).collect();
-        assert_eq!(first_not_finite(StoredDtype::F16, &f16), Some((1, f32::NEG_INFINITY)));
-    }
-
-    #[test]
-    fn whatever_the_dtypes_a_worker_holds_one_tile() {
-        let dtypes = [StoredDtype::F32, StoredDtype::F16, StoredDtype::Bf16];
-        for tile in [SMALLEST_TILE, 3 * SMALLEST_TILE, LARGEST_TILE] {
-            let mut tiles = Tiles::default();
-            let whole = View::contiguous(TensorId(0), 0, 1 << 20);
-            let axes = [(1000, 1), (1000, 1000)].map(|(size, stride)| Axis { size, stride });
-            for view in [whole, View::new(TensorId(0), 0, axes)] {
-                for (stored, target) in dtypes.iter().flat_map(|stored| dtypes.map(|target| (*stored, target))) {
-                    let step = tiles.make_room(tile, stored, target, &view);
-                    assert!(step > 0 && step.is_multiple_of(8));
-                    tiles.read.resize((step * stored.bytes()) as usize, 0);
-                    if stored != target {
-                        tiles.convert(stored, target);
-                    }
-                    let bytes = tiles.read.capacity() + tiles.scratch.capacity() + tiles.packed.capacity();
-                    let held = bytes + 4 * tiles.values.capacity();
-                    assert!(held as u64 <= tile, "{stored:?} to {target:?}: {held} bytes of {tile}");
-                }
-            }
-        }
-    }
 
     #[test]
     fn a_bound_is_shared_or_refused_with_the_minimum() {
         let interrupted = AtomicBool::new(false);
         let options = |memory| PackOptions { memory: Some(memory), threads: 8, interrupted: &interrupted };
-        let minimum = bound(1000, 1, SMALLEST_TILE);
-        assert!(matches!(share(1000, options(minimum)), Ok((1, SMALLEST_TILE))));
-        match share(1000, options(minimum - 1)) {
-            Err(PackError::TooLittleMemory { minimum: found, .. }) => assert_eq!(found, minimum),
-            other => panic!("{other:?}"),
-        }
-        for memory in [minimum + 5_000_000, minimum + 123_456_789, 1 << 40] {
-            let (workers, tile) = share(1000, options(memory)).unwrap();
-            assert!(bound(1000, workers as u64, tile) <= memory && tile <= LARGEST_TILE && workers <= 8);
+        for smallest_tile in [SMALLEST_TILE, 3 * SMALLEST_TILE, 2 * LARGEST_TILE] {
+            let demand = Demand { header_bytes: 1000, smallest_tile };
+            let minimum = bound(1000, 1, smallest_tile);
+            assert!(matches!(share(demand, options(minimum)), Ok((1, tile)) if tile == smallest_tile));
+            match share(demand, options(minimum - 1)) {
+                Err(PackError::TooLittleMemory { minimum: found, .. }) => assert_eq!(found, minimum),
+                other => panic!("{other:?}"),
+            }
+            for memory in [minimum + 5_000_000, minimum + 123_456_789, 1 << 40] {
+                let (workers, tile) = share(demand, options(memory)).unwrap();
+                assert!(bound(1000, workers as u64, tile) <= memory && workers <= 8);
+                assert!(tile >= smallest_tile && tile <= smallest_tile.max(LARGEST_TILE));
+            }
         }
     }
 }

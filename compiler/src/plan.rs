@@ -7,6 +7,7 @@ use std::fmt;
 
 use lathe_grammar::pattern::{Kind, Pattern};
 use lathe_grammar::span::Span;
+use lathe_kernels::formats::{self, Fit};
 
 use crate::elaborate::{Elaborated, Module, ModuleId, TieCandidate};
 use crate::ir::{NodeId, ParamId, Values};
@@ -51,6 +52,15 @@ pub struct Decision {
     pub format: Decided,
     /// What its input activations become; `keep` is no quantization.
     pub input: Decided,
+}
+
+/// How a parameter is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoding {
+    /// The packed form.
+    pub format: formats::Format,
+    /// How its scales are chosen.
+    pub fit: Fit,
 }
 
 /// What was found about a head that may be tied.
@@ -122,8 +132,8 @@ pub struct Plan {
     pub rules: Vec<Rule>,
     /// By [`ModuleId`].
     pub decisions: Vec<Decision>,
-    /// The weight format of each parameter, by [`ParamId`].
-    pub formats: Vec<&'static str>,
+    /// How each parameter is written, by [`ParamId`].
+    pub encodings: Vec<Encoding>,
     /// Heads that may be tied.
     pub ties: Vec<Tie>,
     /// What becomes of shared tables.
@@ -144,7 +154,7 @@ impl Plan {
             spec: spec.to_owned(),
             rules: Vec::new(),
             decisions: vec![nothing; modules],
-            formats: Vec::new(),
+            encodings: Vec::new(),
             ties: Vec::new(),
             tied: Tied::Share,
             compute: Compute::F32,
@@ -173,6 +183,11 @@ impl Plan {
                 _ => None,
             },
         }
+    }
+
+    /// Whether a head's parameter is replaced by a table.
+    pub fn shares(&self, head: ParamId) -> bool {
+        self.ties.iter().filter_map(Tie::replacement).any(|(shared, _)| shared == head)
     }
 
     /// The module whose table this one reads.

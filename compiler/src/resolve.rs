@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use lathe_grammar::diag::{Diagnostic, nearest};
 use lathe_grammar::pattern::Pattern;
 use lathe_grammar::span::{Sources, Span, Spanned};
+use lathe_kernels::formats::Fit;
 
 use crate::elaborate::{Elaborated, ModuleId};
 use crate::ir::{Param, ParamId, Values, View};
 use crate::model::Checkpoint;
-use crate::plan::{By, Decided, Finding, Plan, RuleId, Tie};
+use crate::plan::{By, Decided, Encoding, Finding, Plan, RuleId, Tie};
 use crate::spec::{Rule, Spec, Stated, Tied};
 use places::Places;
 
@@ -119,7 +120,9 @@ fn settle(plan: &mut Plan, own: &Plan, model: &Elaborated, checkpoint: &Checkpoi
             }
             (Finding::Equal, Some(false)) => equal.push((index, head, table)),
             // When the config says nothing, a probe may still find them equal.
-            (Finding::Unprobed, None) => diagnostics.extend(possible_conflict(own, model, head, table)),
+            (Finding::Unprobed, None) if plan.tied == Tied::Share => {
+                diagnostics.extend(possible_conflict(own, model, head, table));
+            }
             (Finding::Unprobed | Finding::Different, _) => {}
         }
     }
@@ -130,18 +133,18 @@ fn settle(plan: &mut Plan, own: &Plan, model: &Elaborated, checkpoint: &Checkpoi
     for (index, head, table) in equal {
         plan.ties[index].shared = plan.decision(head).format.format == plan.decision(table).format.format;
     }
-    plan.formats = model.graph.params().iter().map(|param| kept_format(param, model, checkpoint)).collect();
+    plan.encodings = model.graph.params().iter().map(|param| kept(param, model, checkpoint)).collect();
     for (module, decision) in model.modules.iter().zip(&plan.decisions) {
-        let format = decision.format.format;
         if let Some(weight) = module.params.first()
-            && !format.is_keep()
+            && let Some(encoding) = decision.format.format.encoding()
         {
-            plan.formats[weight.index()] = format.kind().name;
+            plan.encodings[weight.index()] = encoding;
         }
     }
 }
 
-/// Gives a table and the heads that read it one format: what rules say of any of them. `heads` are their ties and modules.
+/// Gives a table and the heads that read it one format: what rules say of any of them. Under `auto`, a head that rules give
+/// another one has a table of its own. `heads` are their ties and modules.
 fn share(
     plan: &mut Plan,
     own: &Plan,
@@ -159,9 +162,10 @@ fn share(
         return;
     };
     let format = own.decision(first).format.format;
+    let differs = |head: ModuleId| is_decided(&head) && own.decision(head).format.format != format;
     let mut agree = true;
     for &(index, head) in heads {
-        if is_decided(&head) && own.decision(head).format.format != format {
+        if plan.tied == Tied::Share && differs(head) {
             diagnostics.extend(conflict(own, model, (head, first), plan.ties[index].finding));
             agree = false;
         }
@@ -172,8 +176,8 @@ fn share(
     for module in ends().filter(|module| !is_decided(module)) {
         plan.decisions[module.0 as usize].format = Decided { format, by: By::Tie(first) };
     }
-    for (index, _) in heads {
-        plan.ties[*index].shared = true;
+    for (index, head) in heads {
+        plan.ties[*index].shared = !differs(*head);
     }
 }
 
@@ -218,13 +222,14 @@ fn conflict(
     Some(diagnostic.help(help))
 }
 
-/// The format that keeps the dtype of a parameter. A tied one has its table's.
-fn kept_format(param: &Param, model: &Elaborated, checkpoint: &Checkpoint) -> &'static str {
+/// What keeps the dtype of a parameter. A tied one has its table's.
+fn kept(param: &Param, model: &Elaborated, checkpoint: &Checkpoint) -> Encoding {
     match &param.values {
-        Values::Tied(table) => kept_format(&model.graph.params()[table.index()], model, checkpoint),
+        Values::Tied(table) => kept(&model.graph.params()[table.index()], model, checkpoint),
         Values::Stored(view) => {
             let dtype = checkpoint.tensor(view.tensor).stored_dtype();
-            dtype.expect("elaboration refuses dtypes that cannot be read").format()
+            let dtype = dtype.expect("elaboration refuses dtypes that cannot be read");
+            Encoding { format: dtype.format(), fit: Fit::Absmax }
         }
     }
 }

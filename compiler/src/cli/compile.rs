@@ -15,7 +15,7 @@ use super::subject::{Subject, open_checkpoint};
 use super::texts::load_entry;
 use super::{Failure, bytes, print};
 use crate::compile::{rewrite, write};
-use crate::pack::{PackOptions, check_memory};
+use crate::pack::{Demand, PackOptions, check_memory};
 use crate::passes;
 
 /// Check a spec against a checkpoint, pack its weights and write a program.
@@ -97,7 +97,6 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
     let checkpoint = open_checkpoint(&arguments.checkpoint, &mut sources)?;
     let threads = arguments.threads.map_or_else(available, usize::from);
     let packing = PackOptions { memory: arguments.memory, threads, interrupted: &INTERRUPTED };
-    check_memory(&checkpoint, packing).map_err(|error| Failure::Run(error.to_string()))?;
     let options = passes::Options {
         stop_after: arguments.stop_after,
         dump_after: match &arguments.dump {
@@ -111,6 +110,10 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
         Err(error) => return Err(Failure::of(error, sources)),
     };
     messages.diagnostics(&sources, &rewritten.warnings);
+    if arguments.output.is_some() {
+        let demand = Demand::of_plan(&rewritten.plan, &rewritten.model, &checkpoint);
+        check_memory(demand, packing).map_err(|error| Failure::Run(error.to_string()))?;
+    }
     match &arguments.dump {
         None | Some(Dump::Program) => {}
         Some(Dump::Plan) => print(&rewritten.plan.listing(&rewritten.model))?,
@@ -128,7 +131,6 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
         print(&prepared.lowered.program.listing(Layers::All))?;
     }
     let Some(output) = arguments.output else { return Ok(()) };
-
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
         .map_err(|error| Failure::Run(format!("cannot listen for Ctrl-C: {error}")))?;
     let outcome = match write(&prepared, &checkpoint, &output, packing) {

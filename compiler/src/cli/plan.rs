@@ -17,7 +17,7 @@ use super::texts::{load_entry, write_file};
 use super::{Failure, bytes, print};
 use crate::compile::{Planned, plan};
 use crate::elaborate::ModuleId;
-use crate::pack::{PackOptions, peak_memory};
+use crate::pack::{Demand, PackOptions, peak_memory};
 use crate::picture::{ModuleNote, diagram, dot, svg};
 use crate::plan::{Finding, Folded, ReportedModule, ReportedPlace, ReportedPlan, fold};
 
@@ -60,7 +60,6 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     let threads = arguments.threads.map_or_else(available, usize::from);
     let never = AtomicBool::new(false);
     let packing = PackOptions { memory: arguments.memory, threads, interrupted: &never };
-    let memory = peak_memory(&checkpoint, packing).map_err(|error| Failure::Run(error.to_string()))?;
     let mut planned = match plan(arguments.subject.input(&spec, definition.as_ref(), &checkpoint), &mut sources) {
         Ok(planned) => planned,
         Err(diagnostics) => return Err(Failure::Input(sources, diagnostics)),
@@ -70,6 +69,8 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     {
         return Err(Failure::of(error, sources));
     }
+    let demand = Demand::of_plan(&planned.plan, &planned.model, &checkpoint);
+    let memory = peak_memory(demand, packing).map_err(|error| Failure::Run(error.to_string()))?;
     let report = ReportedPlan::new(&planned.plan, &planned.model, &checkpoint, &sources, memory);
     if arguments.json {
         let text = serde_json::to_string_pretty(&report);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use lathe_grammar::diag::{Diagnostic, nearest};
+use lathe_kernels::formats::Format;
 use lathe_runtime::files::read_regular;
 use safetensors::tensor::Dtype;
 use serde_json::Value;
@@ -27,11 +28,6 @@ pub enum StoredDtype {
 }
 
 impl StoredDtype {
-    /// The dtype that a weight format keeps.
-    pub fn of_format(format: &str) -> Option<StoredDtype> {
-        [StoredDtype::F32, StoredDtype::F16, StoredDtype::Bf16].into_iter().find(|dtype| dtype.format() == format)
-    }
-
     /// Bytes of an element.
     pub fn bytes(self) -> u64 {
         match self {
@@ -41,11 +37,11 @@ impl StoredDtype {
     }
 
     /// The weight format that keeps it.
-    pub fn format(self) -> &'static str {
+    pub fn format(self) -> Format {
         match self {
-            StoredDtype::F32 => "f32",
-            StoredDtype::F16 => "f16",
-            StoredDtype::Bf16 => "bf16",
+            StoredDtype::F32 => Format::F32,
+            StoredDtype::F16 => Format::F16,
+            StoredDtype::Bf16 => Format::BF16,
         }
     }
 }

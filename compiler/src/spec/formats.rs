@@ -9,7 +9,10 @@ mod tests;
 
 use std::fmt;
 
+use lathe_kernels::formats::{self as packed, Fit, ScaleDtype};
+
 use super::parameters::{Parameter, Type};
+use crate::plan::Encoding;
 
 pub(super) use check::format;
 
@@ -48,7 +51,7 @@ pub struct FormatKind {
     pub parameters: &'static [Parameter],
     /// The elements that it stores.
     element: Element,
-    /// Where this version of the compiler can build it.
+    /// Where this version of the compiler can build it; perhaps not with all that it takes, see [`Format::is_built`].
     pub built: &'static [Role],
 }
 
@@ -104,6 +107,12 @@ const SCALE: Parameter = Parameter {
     default: Some("dynamic"),
     summary: "scales found as the model runs, or by calibration; activations and caches only",
 };
+const SCALES: Parameter = Parameter {
+    name: "scales",
+    of: Type::Word(&["bf16", "f16", "f32"]),
+    default: Some("bf16"),
+    summary: "the dtype of stored scales; weights only",
+};
 const SPARSE: Parameter = Parameter {
     name: "sparse",
     of: Type::Word(&["2:4"]),
@@ -117,12 +126,13 @@ const EXACT: Parameter = Parameter {
     summary: "written `keep(exact)`: the very values, never rounded again in another frame; weights only",
 };
 
-const INTEGER: &[Parameter] = &[GROUP, PER, BLOCK, SYMMETRIC, FIT, SCALE, SPARSE];
+const INTEGER: &[Parameter] = &[GROUP, PER, BLOCK, SYMMETRIC, FIT, SCALE, SCALES, SPARSE];
 const SMALL_FLOAT: &[Parameter] = &[GROUP, PER, BLOCK, FIT, SCALE];
 
 const fn integer(name: &'static str, bits: u32, summary: &'static str) -> FormatKind {
     let element = Element::Integer { bits };
-    FormatKind { name, summary, roles: ANYWHERE, parameters: INTEGER, element, built: NOWHERE }
+    let built: &[Role] = if bits == 8 || bits == 4 { &[Role::Weight] } else { NOWHERE };
+    FormatKind { name, summary, roles: ANYWHERE, parameters: INTEGER, element, built }
 }
 
 const fn small_float(name: &'static str, summary: &'static str) -> FormatKind {
@@ -245,6 +255,7 @@ pub struct Format {
     sparse: bool,
     fit: Option<&'static str>,
     scale: Option<&'static str>,
+    scales: Option<&'static str>,
     values: Option<&'static str>,
 }
 
@@ -258,6 +269,7 @@ impl Format {
         sparse: false,
         fit: None,
         scale: None,
+        scales: None,
         values: None,
     };
 
@@ -274,6 +286,33 @@ impl Format {
     /// Whether the very values are asked for.
     pub fn is_exact(&self) -> bool {
         self.exact
+    }
+
+    /// How weights are written in it; `None` where the dtype is kept, and where this version cannot build it.
+    pub fn encoding(&self) -> Option<Encoding> {
+        let granularity = match self.granularity {
+            Granularity::Channel => packed::Granularity::Channel,
+            Granularity::Group(size) => packed::Granularity::Group(size.try_into().ok()?),
+            Granularity::Tensor if matches!(self.kind.element, Element::Float { .. }) => packed::Granularity::None,
+            _ => return None,
+        };
+        let fit = match self.fit {
+            None => Fit::Absmax,
+            Some("mse") => Fit::Mse,
+            Some(_) => return None,
+        };
+        if self.sparse || self.values.is_some() {
+            return None;
+        }
+        let scales = ScaleDtype::ALL.into_iter().find(|dtype| self.scales.is_none_or(|name| dtype.name() == name))?;
+        let parameters = packed::Parameters { granularity, symmetric: self.symmetric, scales };
+        Some(Encoding { format: packed::Format::new(self.kind.name, parameters)?, fit })
+    }
+
+    /// Whether this version can build it in a role.
+    pub fn is_built(&self, role: Role) -> bool {
+        let built = self.kind.built.contains(&role);
+        built && (role != Role::Weight || self.is_keep() || self.encoding().is_some())
     }
 
     /// What shares a scale.
@@ -321,9 +360,15 @@ impl Format {
         }
     }
 
-    /// Bytes of a weight `[rows, columns]`. Scales take 2 bytes (4 where there is one for many values, 1 in
-    /// microscaling formats), zero points 1. `None` for a kept one.
+    /// Bytes of a weight `[rows, columns]`; `None` for a kept one. Where it cannot be built yet, scales are taken for 2
+    /// bytes (4 where there is one for many values, 1 in microscaling formats), zero points for 1.
     pub fn bytes(&self, rows: u64, columns: u64) -> Option<u64> {
+        if let Some(Encoding { format, .. }) = self.encoding()
+            && let (Ok(rows), Ok(columns)) = (rows.try_into(), columns.try_into())
+            && format.constraints(rows, columns).is_ok()
+        {
+            return Some(format.bytes(rows, columns) as u64);
+        }
         let values = rows.saturating_mul(columns);
         let groups = match self.granularity {
             Granularity::Tensor => 1,
@@ -369,7 +414,7 @@ impl Format {
         if !self.symmetric {
             arguments.push("symmetric: false".into());
         }
-        let named = [("fit", self.fit), ("scale", self.scale), ("element", self.values)];
+        let named = [("fit", self.fit), ("scale", self.scale), ("scales", self.scales), ("element", self.values)];
         arguments.extend(named.into_iter().filter_map(|(name, word)| Some(format!("{name}: {}", word?))));
         if self.sparse {
             arguments.push("sparse: \"2:4\"".into());

@@ -81,8 +81,8 @@ pub static SETTINGS: &[Setting] = &[
         summary: "what becomes of tables that several modules read",
         values: &[
             ("share", "a table that several modules read is stored once", true),
-            ("split", "it is stored once for each of them", false),
-            ("auto", "whichever is cheaper", false),
+            ("split", "it is stored once for each of them", true),
+            ("auto", "it is stored once, and once more for each reader that rules give another format", true),
         ],
     },
     Setting {

@@ -37,9 +37,12 @@ impl Spec {
         };
         for (stated, role) in formats.chain([(self.kv_cache, Role::Cache)]) {
             if let Some(Stated { format: Some(format), span, .. }) = stated
-                && !format.kind().built.contains(&role)
+                && !format.is_built(role)
             {
-                add(format!("the format `{}` for {}", format.kind().name, role.name()), span);
+                // A kind of which something is built is shown with the arguments that make the difference.
+                let built = format.kind().built.contains(&role);
+                let name = if built { format.to_string() } else { format.kind().name.to_owned() };
+                add(format!("the format `{name}` for {}", role.name()), span);
             }
         }
         for (turn, span) in rotations {

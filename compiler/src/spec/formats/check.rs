@@ -118,6 +118,7 @@ fn typed(
         }
     };
     only("fit", role == Role::Weight, "weights", diagnostics);
+    only("scales", role == Role::Weight, "weights", diagnostics);
     only("sparse", role == Role::Weight, "weights", diagnostics);
     only("scale", role != Role::Weight, "activations and caches", diagnostics);
     if diagnostics.len() > before {
@@ -132,6 +133,7 @@ fn typed(
         sparse: arguments.word("sparse").is_some(),
         fit: unless("fit", "absmax"),
         scale: unless("scale", "dynamic"),
+        scales: unless("scales", "bf16"),
         values: arguments
             .word("element")
             .filter(|word| kind.parameters.iter().all(|known| known.default != Some(word))),
