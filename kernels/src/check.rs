@@ -30,9 +30,29 @@ use crate::formats::Format;
 use crate::ops::Accuracy;
 use cases::Unaligned;
 
-/// Formats that checks run on: of every kind, each parameter in each of its ways.
+/// Formats that checks run on, as in specs.
+const CHECKED_FORMATS: &[&str] = &[
+    "f32",
+    "f16",
+    "bf16",
+    "int8(per: channel)",
+    "int8(per: channel, symmetric: false, scales: f32)",
+    "int8(group: 6, symmetric: false)",
+    "int8(group: 32, scales: f16)",
+    "int8(group: 128, symmetric: false, scales: f16)",
+    "int4(per: channel, scales: f32)",
+    "int4(per: channel, symmetric: false, scales: f16)",
+    "int4(group: 2, symmetric: false)",
+    "int4(group: 3, scales: f32)",
+    "int4(group: 16, symmetric: false)",
+    "int4(group: 32)",
+    "int4(group: 32, symmetric: false, scales: f32)",
+    "int4(group: 128, symmetric: false)",
+];
+
+/// Formats that checks run on: of every kind, each parameter in each of its ways, groups that vectors divide and others.
 pub fn formats() -> Vec<Format> {
-    vec![Format::F32, Format::F16, Format::BF16]
+    CHECKED_FORMATS.iter().map(|text| text.parse().expect("the text of a format")).collect()
 }
 
 /// The check of one op.

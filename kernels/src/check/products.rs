@@ -2,13 +2,15 @@
 
 use super::cases::{Packed, Random, SPECIAL, Unaligned, sprinkled};
 use super::{Comparison, both};
-use crate::formats::Format;
+use crate::formats::{Format, Granularity};
 use crate::ops;
 
 pub(super) fn embed(comparison: &mut Comparison) {
     let mut random = Random::new(5);
     for format in super::formats() {
-        for (rows, cols, tokens) in [(1, 0, 1), (1, 1, 0), (3, 7, 5), (5, 16, 4), (9, 33, 20), (40, 1024, 50)] {
+        for (rows, cols, tokens) in
+            [(1, 0, 1), (1, 1, 0), (3, 7, 5), (5, 16, 4), (9, 33, 20), (7, 96, 9), (5, 384, 6), (40, 1024, 50)]
+        {
             if format.constraints(rows, cols).is_err() {
                 continue;
             }
@@ -24,7 +26,7 @@ pub(super) fn embed(comparison: &mut Comparison) {
 }
 
 /// Rows, outputs, inner: each around the blocks of all versions.
-const PRODUCTS: [(usize, usize, usize); 32] = [
+const PRODUCTS: [(usize, usize, usize); 44] = [
     (0, 3, 4),
     (3, 0, 4),
     (3, 4, 0),
@@ -57,6 +59,19 @@ const PRODUCTS: [(usize, usize, usize); 32] = [
     (511, 3, 20),
     (513, 13, 40),
     (1100, 30, 70),
+    // Groups of 2, 3, 6, 16, 32 and 128: one, some, many.
+    (1, 6, 2),
+    (2, 5, 6),
+    (1, 9, 32),
+    (3, 7, 96),
+    (4, 10, 48),
+    (6, 13, 128),
+    (1, 11, 640),
+    (16, 5, 384),
+    (1, 4, 2304),
+    (18, 100, 384),
+    (33, 9, 96),
+    (20, 7, 66),
 ];
 
 pub(super) fn matmul(comparison: &mut Comparison) {
@@ -108,6 +123,8 @@ pub(super) fn expert_matmul(comparison: &mut Comparison) {
             (3, 2, 4, 0, 7),
             (3, 2, 4, 7, 0),
             (40, 3, 5, 33, 20),
+            (1, 2, 4, 9, 384),
+            (20, 2, 4, 13, 96),
         ] {
             if format.constraints(outputs, inner).is_ok() {
                 for each in [false, true] {
@@ -156,11 +173,13 @@ fn special_product(comparison: &mut Comparison, format: Format, rows: usize) {
     if format.constraints(outputs, inner).is_err() {
         return;
     }
+    // A scale that reaches a special value says little of the others of its group.
+    let is_kept = format.parameters().granularity == Granularity::None;
     for (i, special) in SPECIAL.into_iter().enumerate() {
         let mut x = vec![0.5; rows * inner];
         let mut weight = vec![0.25; outputs * inner];
         x[(rows - 1) * inner + i] = special;
-        weight[(i % outputs) * inner + 40] = special;
+        weight[(i % outputs) * inner + 40] = if is_kept { special } else { -1.0 };
         let weight = Packed::new(format, outputs, inner, &weight);
         let (got, expected) = both(comparison, rows * outputs, |vectors, out| {
             ops::matmul_on(vectors, &x, &weight.matrix(), None, out);

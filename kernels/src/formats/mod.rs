@@ -9,8 +9,13 @@
 mod bf16;
 mod f16;
 mod f32;
+mod int4;
+mod int8;
+mod integers;
 mod matrix;
 mod parameters;
+mod scales;
+mod scaling;
 
 pub use matrix::{Matrix, MatrixError};
 pub use parameters::{Fit, FormatError, Granularity, Parameters, ScaleDtype};
@@ -19,7 +24,13 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
 /// Every kind of format, in the order in which listings show them. Names are unique.
-pub static FORMATS: &[&dyn Codec] = &[&f32::F32, &f16::F16, &bf16::Bf16];
+pub static FORMATS: &[&dyn Codec] = &[
+    &f32::F32,
+    &f16::F16,
+    &bf16::Bf16,
+    &integers::Integers::<int8::Int8>::NEW,
+    &integers::Integers::<int4::Int4>::NEW,
+];
 
 /// Most planes that any format has.
 pub const MAX_PLANES: usize = 4;
@@ -275,7 +286,11 @@ mod tests {
         for format in crate::check::formats() {
             assert!(format.constraints(usize::MAX, 2).is_err());
             assert!(format.constraints(1 << 40, 1 << 30).is_err());
-            assert!(format.constraints(0, usize::MAX).is_ok());
+            assert_eq!(format.constraints(0, 3 << 40), Ok(()));
+            // Rows without elements may still have scales.
+            let planes = format.planes(usize::MAX, 0);
+            let is_empty = planes.iter().all(|plane| plane.shape.contains(&0));
+            assert_eq!(format.constraints(usize::MAX, 0).is_ok(), is_empty, "{format}");
         }
     }
 }
