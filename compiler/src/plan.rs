@@ -14,7 +14,7 @@ use crate::ir::{NodeId, ParamId, Values};
 use crate::model::Checkpoint;
 use crate::spec::{Compute, Format, Rule, Site, Tied, Turn};
 
-pub use report::{Folded, ReportedModule, ReportedPlace, ReportedPlan, fold};
+pub use report::{Folded, ReportedModule, ReportedPlace, ReportedPlan, ReportedTie, fold};
 
 /// Index into [`Plan::rules`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -201,32 +201,36 @@ impl Plan {
     /// from another one's table has none of its own.
     pub fn bytes(&self, id: ModuleId, model: &Elaborated, checkpoint: &Checkpoint) -> (u64, u64) {
         let module = &model.modules[id.0 as usize];
-        let stored = |param: ParamId| {
-            let mut param = &model.graph.params()[param.index()];
-            let own = matches!(param.values, Values::Stored(_));
-            let elements = param.shape.iter().fold(1_u64, |product, size| product.saturating_mul(*size));
-            while let Values::Tied(table) = param.values {
-                param = &model.graph.params()[table.index()];
-            }
-            let Values::Stored(view) = &param.values else { return (own, 0) };
-            let width = checkpoint.tensor(view.tensor).stored_dtype().map_or(0, crate::model::StoredDtype::bytes);
-            (own, elements.saturating_mul(width))
-        };
+        let shares = self.tied_to(module, model).is_some();
         let (mut before, mut after) = (0_u64, 0_u64);
         for (index, &param) in module.params.iter().enumerate() {
-            let (own, bytes) = stored(param);
-            before = before.saturating_add(if own { bytes } else { 0 });
-            let shared = index == 0 && self.tied_to(module, model).is_some();
-            after = after.saturating_add(match (index, shared) {
-                (_, true) => 0,
-                (0, false) => {
-                    let (rows, columns) = matrix(&model.graph.params()[param.index()].shape);
-                    self.decision(id).format.format.bytes(rows, columns).unwrap_or(bytes)
-                }
-                _ => bytes,
+            let stored = stored_bytes(param, model, checkpoint);
+            let own = matches!(model.graph.params()[param.index()].values, Values::Stored(_));
+            before = before.saturating_add(if own { stored } else { 0 });
+            after = after.saturating_add(match index {
+                0 if shares => 0,
+                0 => self.packed_bytes(id, param, model, checkpoint),
+                _ => stored,
             });
         }
         (before, after)
+    }
+
+    /// Bytes of a module's weight when it is packed for this module.
+    fn packed_bytes(&self, id: ModuleId, weight: ParamId, model: &Elaborated, checkpoint: &Checkpoint) -> u64 {
+        let (rows, columns) = matrix(&model.graph.params()[weight.index()].shape);
+        let format = self.decision(id).format.format;
+        format.bytes(rows, columns).unwrap_or_else(|| stored_bytes(weight, model, checkpoint))
+    }
+
+    /// What a head and its table take as one packed tensor, and as two, in bytes.
+    pub fn tie_bytes(&self, tie: &Tie, model: &Elaborated, checkpoint: &Checkpoint) -> (u64, u64) {
+        let TieCandidate { head, table, .. } = tie.candidate;
+        let bytes = |param: ParamId| match model.module_of(param) {
+            Some(module) => self.packed_bytes(module, param, model, checkpoint),
+            None => stored_bytes(param, model, checkpoint),
+        };
+        (bytes(table), bytes(table).saturating_add(bytes(head)))
     }
 
     /// The plan as text, one line a module in the order of their paths, without spans, comments or files: what identifies
@@ -291,6 +295,18 @@ impl Plan {
         }
         lines
     }
+}
+
+/// Bytes of a parameter in the dtype of the checkpoint; those of its table when it is tied.
+fn stored_bytes(param: ParamId, model: &Elaborated, checkpoint: &Checkpoint) -> u64 {
+    let mut param = &model.graph.params()[param.index()];
+    let elements = param.shape.iter().fold(1_u64, |product, size| product.saturating_mul(*size));
+    while let Values::Tied(table) = param.values {
+        param = &model.graph.params()[table.index()];
+    }
+    let Values::Stored(view) = &param.values else { return 0 };
+    let width = checkpoint.tensor(view.tensor).stored_dtype().map_or(0, crate::model::StoredDtype::bytes);
+    elements.saturating_mul(width)
 }
 
 /// Rows and columns of a weight; a vector is one row.

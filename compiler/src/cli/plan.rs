@@ -19,7 +19,7 @@ use crate::compile::{Planned, plan};
 use crate::elaborate::ModuleId;
 use crate::pack::{Demand, PackOptions, peak_memory};
 use crate::picture::{ModuleNote, diagram, dot, svg};
-use crate::plan::{Finding, Folded, ReportedModule, ReportedPlace, ReportedPlan, fold};
+use crate::plan::{Finding, Folded, ReportedModule, ReportedPlace, ReportedPlan, ReportedTie, fold};
 
 /// Show what would become of each module, and what it would cost, without reading a weight.
 ///
@@ -147,18 +147,8 @@ fn listing(report: &ReportedPlan, all_layers: bool, width: Option<usize>) -> Str
         out.push('\n');
     }
     for tie in &report.ties {
-        let (head, table) = (&tie.head, &tie.table);
         // Writing to a string cannot fail.
-        let _ = match (tie.shared, tie.found) {
-            (true, Finding::Unprobed) => {
-                writeln!(out, "{head} shares {table} if they are equal: decided by probe (--probe)")
-            }
-            (false, Finding::Unprobed) => {
-                writeln!(out, "{head} and {table} are two tables unless they are equal: decided by probe (--probe)")
-            }
-            (true, found) => writeln!(out, "{head} shares {table} ({found})"),
-            (false, found) => writeln!(out, "{head} and {table} are two tables ({found})"),
-        };
+        let _ = writeln!(out, "{}", tie_line(tie));
     }
     for setting in &report.settings {
         let _ = writeln!(out, "{setting}");
@@ -177,6 +167,26 @@ fn listing(report: &ReportedPlan, all_layers: bool, width: Option<usize>) -> Str
         let _ = writeln!(out, "left out, as the terminal is narrow: {}", left_out.join(", "));
     }
     out
+}
+
+/// What becomes of a head that may be tied, and what each choice costs.
+fn tie_line(tie: &ReportedTie) -> String {
+    let ReportedTie { head, table, found, .. } = tie;
+    let (one, two) = (bytes(tie.bytes_shared), bytes(tie.bytes_split));
+    let costs = match (tie.shared, found) {
+        (false, Finding::Different) => return format!("{head} and {table} are two tables ({found}): {two}"),
+        (true, _) => format!("one takes {one}, two would take {two}"),
+        (false, _) => format!("two take {two}, one would take {one}"),
+    };
+    let becomes = match (tie.shared, found) {
+        (true, Finding::Unprobed) => format!("{head} shares {table} if they are equal: decided by probe (--probe)"),
+        (false, Finding::Unprobed) => {
+            format!("{head} and {table} are two tables unless they are equal: decided by probe (--probe)")
+        }
+        (true, found) => format!("{head} shares {table} ({found})"),
+        (false, found) => format!("{head} and {table} are two tables ({found})"),
+    };
+    format!("{becomes}; {costs}")
 }
 
 /// `1.20 GB → 0.60 GB (50 %)`

@@ -69,6 +69,10 @@ pub struct ReportedTie {
     pub found: Finding,
     /// Whether one table is packed for both.
     pub shared: bool,
+    /// Bytes of one packed table for both.
+    pub bytes_shared: u64,
+    /// Bytes of two, each in the format of its module.
+    pub bytes_split: u64,
 }
 
 /// A plan with its costs.
@@ -124,11 +128,16 @@ impl ReportedPlan {
         let modules: Vec<ReportedModule> = model.modules.iter().enumerate().map(row).collect();
         let total = |bytes: fn(&ReportedModule) -> u64| modules.iter().map(bytes).fold(0_u64, u64::saturating_add);
         let name = |param: crate::ir::ParamId| model.graph.params()[param.index()].name.clone();
-        let ties = plan.ties.iter().map(|tie| ReportedTie {
-            head: name(tie.candidate.head),
-            table: name(tie.candidate.table),
-            found: tie.finding,
-            shared: tie.shared,
+        let ties = plan.ties.iter().map(|tie| {
+            let (bytes_shared, bytes_split) = plan.tie_bytes(tie, model, checkpoint);
+            ReportedTie {
+                head: name(tie.candidate.head),
+                table: name(tie.candidate.table),
+                found: tie.finding,
+                shared: tie.shared,
+                bytes_shared,
+                bytes_split,
+            }
         });
         ReportedPlan {
             spec: plan.spec.clone(),
