@@ -47,6 +47,14 @@ impl Logits {
     }
 }
 
+/// Logarithm of `Σ exp(logit)` over the logits of a token, in f64: what to take off a logit for the logarithm of its
+/// probability. NaN where a logit is.
+pub fn log_sum_exp(logits: &[f32]) -> f64 {
+    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
+    largest + sum.ln()
+}
+
 /// Why a session cannot be made or a call not be answered. A call that fails leaves the session as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
@@ -201,6 +209,16 @@ mod tests {
 
     fn cut(tokens: usize, rows: usize, max_tokens: usize) -> Vec<(Range<usize>, usize, usize)> {
         passes(tokens, rows, max_tokens).map(|pass| (pass.tokens, pass.selected, pass.first_row)).collect()
+    }
+
+    #[test]
+    fn probabilities_add_up() {
+        let logits = [1.0, -2.0, 300.0, 299.0];
+        let normalizer = log_sum_exp(&logits);
+        let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - normalizer).exp()).sum();
+        assert!((sum - 1.0).abs() < 1e-12);
+        assert!((normalizer - 300.0 - (-1f64).exp().ln_1p()).abs() < 1e-12);
+        assert!(log_sum_exp(&[0.0, f32::NAN]).is_nan());
     }
 
     #[test]

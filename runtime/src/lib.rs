@@ -4,7 +4,7 @@
 //! be is of no interest here.
 //!
 //! Without features this crate is what a compiler needs: the types of programs and the writer of weight files. The
-//! feature `exec` adds what runs them, `cli` the pieces of the `lathe-run` binary.
+//! feature `exec` adds what runs them, `text` their tokenizer, `cli` the pieces of the `lathe-run` binary.
 
 #![deny(unsafe_code)]
 
@@ -21,7 +21,7 @@ pub mod memory;
 pub mod program;
 #[cfg(feature = "cli")]
 pub mod sample;
-#[cfg(feature = "cli")]
+#[cfg(feature = "text")]
 pub mod tokenizer;
 pub mod weights;
 

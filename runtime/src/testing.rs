@@ -327,7 +327,7 @@ pub(crate) fn expert_program(sizes: Sizes) -> Program {
 
 /// A `tokenizer.json` of the small program's vocabulary: one token for each of 35 bytes, spelt as byte-level tokenizers
 /// spell them, after `<s>` and `</s>`. It asks for truncation and padding, and puts `<s>` in front.
-#[cfg(feature = "cli")]
+#[cfg(feature = "text")]
 pub(crate) fn tokenizer_json() -> String {
     let bytes = ('a'..='z').chain(['Ġ', 'Ã', '©', 'ã', '¡', '¢', '.', ',', '1']);
     let vocabulary: serde_json::Map<String, serde_json::Value> = ["<s>".to_owned(), "</s>".to_owned()]

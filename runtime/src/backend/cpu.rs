@@ -1,5 +1,7 @@
 //! The processor: kernels on a pool of threads.
 
+mod steps;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,12 +12,12 @@ use lathe_kernels::formats::Matrix;
 use lathe_kernels::ops::{self, AttentionShape, Pairing};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::{Backend, DeviceError, DeviceInfo, Session};
+use super::{Backend, DeviceError, DeviceInfo, Session, Steps};
 use crate::exec::{ExecError, Limits, Logits, Pass, SessionOptions, passes};
 use crate::frequencies::{Frequencies, Text, can_switch};
 use crate::memory::{MemoryPlan, Region};
 use crate::program::{
-    Binary, BufferId, Index, Op, Program, RopePairing, RopeTable, Rows, Unary, Weight, WeightId, verify,
+    Binary, BufferId, Index, Op, Program, RopePairing, RopeTable, Rows, Step, Unary, Weight, WeightId, verify,
 };
 
 /// The processor.
@@ -93,23 +95,43 @@ struct CpuSession<'a> {
     memory_bytes: u64,
 }
 
-impl Session for CpuSession<'_> {
-    fn forward(&mut self, tokens: &[u32], logits: Logits) -> Result<&[f32], ExecError> {
+impl CpuSession<'_> {
+    /// Prepares for reading `tokens` next: rotary frequencies become those of the longer text, and what was read before is
+    /// read again where they switch. Gives the rows of logits that are asked for.
+    fn begin(&mut self, tokens: &[u32], logits: Logits) -> Result<usize, ExecError> {
         let rows = self.limits.check(tokens, logits, self.position)?;
-        let (machine, position, max_step_tokens) = (&mut self.machine, self.position, self.limits.max_step_tokens);
+        let (machine, position) = (&mut self.machine, self.position);
         let length = (position + tokens.len()).max(self.limits.min_positions);
         machine.frequencies.set_length(length);
         let again = self.text.as_mut().map_or(&[][..], |text| text.append(machine.program, position, tokens, length));
+        if !again.is_empty() {
+            self.pool.install(|| {
+                for pass in passes(again.len(), 0, self.limits.max_step_tokens) {
+                    machine.run(again, &pass, 0);
+                }
+            });
+        }
+        Ok(rows)
+    }
+}
+
+impl Session for CpuSession<'_> {
+    fn forward(&mut self, tokens: &[u32], logits: Logits) -> Result<&[f32], ExecError> {
+        let (rows, position, max_step_tokens) =
+            (self.begin(tokens, logits)?, self.position, self.limits.max_step_tokens);
+        let machine = &mut self.machine;
         self.pool.install(|| {
-            for pass in passes(again.len(), 0, max_step_tokens) {
-                machine.run(again, &pass, 0);
-            }
             for pass in passes(tokens.len(), rows, max_step_tokens) {
                 machine.run(tokens, &pass, position);
             }
         });
         self.position += tokens.len();
         Ok(self.machine.logits(rows))
+    }
+
+    fn steps<'s>(&'s mut self, tokens: &'s [u32], logits: Logits) -> Result<Box<dyn Steps + 's>, ExecError> {
+        let rows = self.begin(tokens, logits)?;
+        Ok(Box::new(steps::CpuSteps::new(self, tokens, rows)))
     }
 
     fn position(&self) -> usize {
@@ -198,17 +220,27 @@ impl<'a> Machine<'a> {
 
     /// Sends the tokens of a pass through the program. `position` is that of the first token of the call.
     fn run(&mut self, tokens: &[u32], pass: &Pass, position: usize) {
-        let past = position + pass.tokens.start;
-        for (offset, position) in self.positions[..pass.tokens.len()].iter_mut().enumerate() {
-            *position = (past + offset) as u32;
+        self.set_positions(pass, position);
+        for step in &self.program.steps {
+            self.step(step, tokens, pass, position);
         }
-        let program = self.program;
-        for step in &program.steps {
-            let out_rows = program.buffers[step.op.out().index()].rows;
-            if pass.selected > 0 || out_rows == Rows::Tokens {
-                self.call(&step.op, &tokens[pass.tokens.clone()], pass, past);
-            }
+    }
+
+    /// Prepares for the steps of a pass.
+    fn set_positions(&mut self, pass: &Pass, position: usize) {
+        for (offset, at) in self.positions[..pass.tokens.len()].iter_mut().enumerate() {
+            *at = (position + pass.tokens.start + offset) as u32;
         }
+    }
+
+    /// Runs a step of a pass, unless there is nothing to do for it, and says whether there was.
+    fn step(&mut self, step: &Step, tokens: &[u32], pass: &Pass, position: usize) -> bool {
+        let rows = self.program.buffers[step.op.out().index()].rows;
+        let runs = pass.selected > 0 || rows == Rows::Tokens;
+        if runs {
+            self.call(&step.op, &tokens[pass.tokens.clone()], pass, position + pass.tokens.start);
+        }
+        runs
     }
 
     /// The logits of the last call that asked for at least `rows` rows.

@@ -49,6 +49,10 @@ pub trait Session: Send {
     /// [`Session::truncate`].
     fn forward(&mut self, tokens: &[u32], logits: Logits) -> Result<&[f32], ExecError>;
 
+    /// As [`Session::forward`], but one step at a time, so that the caller can look at what each of them gives, and
+    /// change it. Slower than `forward`, and it may allocate.
+    fn steps<'s>(&'s mut self, tokens: &'s [u32], logits: Logits) -> Result<Box<dyn Steps + 's>, ExecError>;
+
     /// Tokens read so far.
     fn position(&self) -> usize;
 
@@ -57,6 +61,34 @@ pub trait Session: Send {
 
     /// Bytes allocated for activations, caches, decoded vectors and tokens.
     fn memory_bytes(&self) -> u64;
+}
+
+/// A call that runs step by step, see [`Session::steps`].
+pub trait Steps {
+    /// Runs the next step. `None` after the last: only then the session has read the tokens; a call that is dropped before
+    /// has read nothing.
+    ///
+    /// Steps come in the order of the program, once for each pass: see [`SessionOptions::max_step_tokens`]. Those on
+    /// selected rows do not come where no row is selected.
+    fn next(&mut self) -> Option<StepOutput<'_>>;
+}
+
+/// What a step has given.
+#[derive(Debug)]
+pub struct StepOutput<'a> {
+    /// Index into [`Program::steps`].
+    pub step: usize,
+    /// The values. Later steps read what the caller leaves here.
+    pub values: StepValues<'a>,
+}
+
+/// The buffer that a step writes: `[rows, width]` row-major, with a row for each token of the pass or for each selected one.
+#[derive(Debug)]
+pub enum StepValues<'a> {
+    /// Numbers.
+    Real(&'a mut [f32]),
+    /// Indices. Each must stay below the bound that the program states of the buffer, or later steps panic.
+    Index(&'a mut [u32]),
 }
 
 /// What a device is.

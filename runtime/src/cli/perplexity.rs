@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use clap::value_parser;
 use lathe_runtime::backend::Session;
-use lathe_runtime::exec::{Logits, SessionOptions};
+use lathe_runtime::exec::{Logits, SessionOptions, log_sum_exp};
 use serde_json::json;
 
 use super::failure::Failure;
@@ -98,29 +98,8 @@ fn window_loss(session: &mut dyn Session, ids: &[u32], chunk: usize) -> Result<f
         let vocabulary = logits.len() / read.len();
         // The last token of a window predicts nothing.
         for (logits, &token) in logits.chunks_exact(vocabulary).zip(&mut next) {
-            loss -= log_probability(logits, token);
+            loss += log_sum_exp(logits) - f64::from(logits[token as usize]);
         }
     }
     Ok(loss)
-}
-
-/// Logarithm of the softmax at `token`, in f64.
-fn log_probability(logits: &[f32], token: u32) -> f64 {
-    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
-    f64::from(logits[token as usize]) - largest - sum.ln()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn probabilities_add_up() {
-        let logits = [1.0, -2.0, 300.0, 299.0];
-        let sum: f64 = (0..4).map(|token| log_probability(&logits, token).exp()).sum();
-        assert!((sum - 1.0).abs() < 1e-12);
-        assert!((log_probability(&logits, 2) - log_probability(&logits, 3) - 1.0).abs() < 1e-12);
-        assert!(log_probability(&[0.0, f32::NAN], 0).is_nan());
-    }
 }

@@ -6,10 +6,14 @@
 
 mod header;
 #[cfg(feature = "exec")]
+mod mapped;
+#[cfg(feature = "exec")]
 mod read;
 mod write;
 
 pub use header::{HeaderEntry, HeaderError, header_json_bytes, parse_header};
+#[cfg(feature = "exec")]
+pub use mapped::MappedFile;
 #[cfg(feature = "exec")]
 pub use read::{Weights, WeightsError};
 pub use write::{Layout, WeightsWriter, WriteError};

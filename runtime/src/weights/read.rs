@@ -7,11 +7,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use lathe_kernels::formats::{Format, Matrix, MatrixError};
-use memmap2::Mmap;
 
 use super::header::{HeaderEntry, HeaderError, read_header};
-use super::{ALIGNMENT, PADDING_PREFIX, is_weight_file};
-use crate::files::open_regular;
+use super::{ALIGNMENT, MappedFile, PADDING_PREFIX, is_weight_file};
 use crate::program::{MatrixShape, Program, StoredTensor, Weight};
 
 /// Why the weights of a program cannot be had.
@@ -95,7 +93,7 @@ pub enum WeightsError {
         /// The weight.
         weight: String,
         /// What is wrong.
-        source: MatrixError,
+        source: Box<MatrixError>,
     },
 }
 
@@ -119,7 +117,7 @@ pub struct Weights {
 #[derive(Debug)]
 struct WeightFile {
     path: PathBuf,
-    bytes: Mmap,
+    mapped: MappedFile,
 }
 
 /// Where the planes of a weight lie.
@@ -159,9 +157,9 @@ impl Weights {
     pub fn matrices(&self) -> Result<Vec<Matrix<'_>>, WeightsError> {
         let matrix = |weight: &BoundWeight| {
             let planes: Vec<&[u8]> =
-                weight.planes.iter().map(|plane| &self.files[plane.file].bytes[plane.range.clone()]).collect();
+                weight.planes.iter().map(|plane| &self.files[plane.file].mapped.bytes()[plane.range.clone()]).collect();
             Matrix::new(weight.format, weight.shape.rows, weight.shape.cols, &planes)
-                .map_err(|source| WeightsError::Matrix { weight: weight.name.clone(), source })
+                .map_err(|source| WeightsError::Matrix { weight: weight.name.clone(), source: Box::new(source) })
         };
         self.bound.iter().map(matrix).collect()
     }
@@ -188,30 +186,19 @@ fn map_files(folder: &Path) -> Result<Vec<WeightFile>, WeightsError> {
     paths.sort();
     paths
         .into_iter()
-        .map(|path| match map_file(&path) {
-            Ok(bytes) => Ok(WeightFile { path, bytes }),
+        .map(|path| match MappedFile::open(&path) {
+            Ok(mapped) => Ok(WeightFile { path, mapped }),
             Err(source) => Err(WeightsError::Io { path, source }),
         })
         .collect()
-}
-
-fn map_file(path: &Path) -> io::Result<Mmap> {
-    let (file, _) = open_regular(path)?;
-    // SAFETY: a mapped file must not change. It is opened for reading only, nothing here writes to files of an
-    // artifact once they have their final name, and `Weights` asks its users to leave them alone; Rust cannot check
-    // what other processes do.
-    #[expect(unsafe_code, reason = "a file can only be mapped so; nothing else in this crate is unsafe")]
-    unsafe {
-        Mmap::map(&file)
-    }
 }
 
 /// Every tensor of every file with the index of its file.
 fn index_tensors(files: &[WeightFile]) -> Result<HashMap<String, (usize, HeaderEntry)>, WeightsError> {
     let mut tensors: HashMap<String, (usize, HeaderEntry)> = HashMap::new();
     for (index, file) in files.iter().enumerate() {
-        let entries =
-            read_header(&file.bytes).map_err(|source| WeightsError::Header { path: file.path.clone(), source })?;
+        let entries = read_header(file.mapped.bytes())
+            .map_err(|source| WeightsError::Header { path: file.path.clone(), source })?;
         for entry in entries.into_iter().filter(|entry| !is_padding(entry)) {
             if let Some((first, entry)) = tensors.insert(entry.name.clone(), (index, entry)) {
                 let (first, second) = (files[first].path.clone(), file.path.clone());

@@ -7,7 +7,7 @@ pub(crate) mod testing;
 
 use std::path::{Path, PathBuf};
 
-use lathe_kernels::formats::Matrix;
+use lathe_kernels::formats::{Fit, Matrix};
 use lathe_runtime::program::{PROGRAM_FILE, Program, StoredTensor, Weight};
 use lathe_runtime::weights::WeightsWriter;
 use tempfile::TempDir;
@@ -68,7 +68,12 @@ impl Encoded {
             if weight.shape.len() == 1 { (1.0, 0.3) } else { (0.0, 1.7 / (shape.cols as f32).sqrt()) };
         let drawn: Vec<f32> = (0..shape.rows * shape.cols).map(|_| centre + spread * random.next()).collect();
         let mut planes: Vec<Vec<u8>> = tensors.iter().map(|tensor| vec![0; tensor.bytes().unwrap()]).collect();
-        format.encode(&drawn, shape.cols, &mut planes.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+        format.encode(
+            Fit::Absmax,
+            &drawn,
+            shape.cols,
+            &mut planes.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>(),
+        );
         let slices: Vec<&[u8]> = planes.iter().map(Vec::as_slice).collect();
         let matrix = Matrix::new(format, shape.rows, shape.cols, &slices).unwrap();
         let mut values = drawn;

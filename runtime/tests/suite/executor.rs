@@ -1,7 +1,7 @@
 //! The executor computes what the interpreter computes, however a sequence is cut into calls and passes.
 
 use lathe_runtime::artifact::Artifact;
-use lathe_runtime::backend::{Backend, CpuBackend, Session};
+use lathe_runtime::backend::{Backend, CpuBackend, Session, StepValues};
 use lathe_runtime::exec::{ExecError, Logits, SessionOptions};
 use lathe_runtime::program::RopePairing;
 
@@ -181,4 +181,81 @@ fn sessions_that_cannot_be_made_are_errors() {
     assert_eq!(error, "weight `embed.weight` is f16[1, 24], expected bf16 [37, 24]");
     program.steps.swap(0, 1);
     assert!(matches!(backend.session(&program, &matrices, &good).err(), Some(ExecError::Program(_))));
+}
+
+/// Runs a call step by step and shows every output to `visit`, with the index of its step.
+fn run_steps(session: &mut dyn Session, tokens: &[u32], mut visit: impl FnMut(usize, StepValues<'_>)) {
+    let mut steps = session.steps(tokens, Logits::All).unwrap();
+    while let Some(output) = steps.next() {
+        visit(output.step, output.values);
+    }
+}
+
+#[test]
+fn steps_are_those_of_a_call() {
+    let model = small_model();
+    let last = model.program.steps.len() - 1;
+    assert_eq!(model.program.steps[last].op.out(), model.program.output);
+    let read = tokens(TOKENS);
+    for max_step_tokens in [5, 512] {
+        let (mut expected, mut found, mut order) = (Vec::new(), Vec::new(), Vec::new());
+        with_session(&model, &options(max_step_tokens), |session| {
+            session.forward(&read[..9], Logits::Last(0)).unwrap();
+            expected = session.forward(&read[9..], Logits::All).unwrap().to_vec();
+        });
+        with_session(&model, &options(max_step_tokens), |session| {
+            session.forward(&read[..9], Logits::Last(0)).unwrap();
+            run_steps(session, &read[9..], |step, values| {
+                order.push(step);
+                if let (true, StepValues::Real(logits)) = (step == last, values) {
+                    found.extend_from_slice(logits);
+                }
+            });
+            assert_eq!(session.position(), TOKENS);
+        });
+        assert_eq!(found, expected);
+        let passes = (TOKENS - 9).div_ceil(max_step_tokens);
+        assert_eq!(order, (0..passes).flat_map(|_| 0..=last).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_call_that_is_not_finished_has_read_nothing() {
+    let model = small_model();
+    let expected = interpreter::logits(&model.program, &model.values, &tokens(TOKENS));
+    with_session(&model, &options(8), |session| {
+        let mut steps = session.steps(&[3; 20], Logits::All).unwrap();
+        for _ in 0..50 {
+            assert!(steps.next().is_some());
+        }
+        drop(steps);
+        assert_eq!(session.position(), 0);
+        assert!(matches!(session.steps(&[], Logits::All), Err(ExecError::NoTokens)));
+        assert_close(session.forward(&tokens(TOKENS), Logits::All).unwrap(), &expected);
+    });
+}
+
+#[test]
+fn what_a_caller_leaves_is_what_later_steps_read() {
+    let model = small_model();
+    let mut outputs = Vec::new();
+    let mut expected = Vec::new();
+    with_session(&model, &options(512), |session| {
+        run_steps(session, &tokens(TOKENS), |_, values| match values {
+            StepValues::Real(values) => outputs.push(values.to_vec()),
+            StepValues::Index(_) => unreachable!("a model without experts"),
+        });
+        expected = session.forward(&tokens(3), Logits::All).unwrap().to_vec();
+    });
+    with_session(&model, &options(512), |session| {
+        run_steps(session, &[7; TOKENS], |step, values| {
+            if let StepValues::Real(values) = values {
+                if step > 0 {
+                    assert_eq!(values, outputs[step], "step {step} is given what the other session had");
+                }
+                values.copy_from_slice(&outputs[step]);
+            }
+        });
+        assert_eq!(session.forward(&tokens(3), Logits::All).unwrap(), expected);
+    });
 }

@@ -1,0 +1,65 @@
+//! A call that is looked at step by step.
+
+use bytemuck::cast_slice_mut;
+
+use super::CpuSession;
+use crate::backend::{StepOutput, StepValues, Steps};
+use crate::exec::{Pass, passes};
+use crate::program::Elements;
+
+/// The rest of a call.
+pub(super) struct CpuSteps<'s, 'a> {
+    session: &'s mut CpuSession<'a>,
+    tokens: &'s [u32],
+    /// Passes to come, the next one last.
+    passes: Vec<Pass>,
+    /// The pass that runs, and its next step.
+    current: Option<(Pass, usize)>,
+}
+
+impl<'s, 'a> CpuSteps<'s, 'a> {
+    /// A call on a session that is prepared for it and gives `rows` rows of logits.
+    pub(super) fn new(session: &'s mut CpuSession<'a>, tokens: &'s [u32], rows: usize) -> Self {
+        let mut passes: Vec<Pass> = passes(tokens.len(), rows, session.limits.max_step_tokens).collect();
+        passes.reverse();
+        let mut steps = CpuSteps { session, tokens, passes, current: None };
+        steps.next_pass();
+        steps
+    }
+
+    fn next_pass(&mut self) {
+        self.current = self.passes.pop().map(|pass| (pass, 0));
+        match &self.current {
+            Some((pass, _)) => self.session.machine.set_positions(pass, self.session.position),
+            None => self.session.position += self.tokens.len(),
+        }
+    }
+}
+
+impl Steps for CpuSteps<'_, '_> {
+    fn next(&mut self) -> Option<StepOutput<'_>> {
+        let program = self.session.machine.program;
+        loop {
+            let (pass, index) = self.current.as_mut()?;
+            let step = *index;
+            let Some(called) = program.steps.get(step) else {
+                self.next_pass();
+                continue;
+            };
+            *index += 1;
+            let (pass, machine) = (pass.clone(), &mut self.session.machine);
+            let (tokens, position) = (self.tokens, self.session.position);
+            if !self.session.pool.install(|| machine.step(called, tokens, &pass, position)) {
+                continue;
+            }
+            let out = called.op.out();
+            let range = machine.range(out, &pass);
+            let values = &mut self.session.machine.arena[range];
+            let values = match program.buffers[out.index()].elements {
+                Elements::Real => StepValues::Real(values),
+                Elements::Index { .. } => StepValues::Index(cast_slice_mut(values)),
+            };
+            return Some(StepOutput { step, values });
+        }
+    }
+}
