@@ -15,6 +15,7 @@ mod messages;
 mod outputs;
 mod plans;
 mod published;
+mod quantized;
 mod random_models;
 mod renaming;
 mod reproducible;

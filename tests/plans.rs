@@ -234,7 +234,7 @@ fn a_value_beyond_the_format_is_refused() {
 fn what_cannot_be_built_is_planned_and_refused() {
     let folder = tempfile::tempdir().unwrap();
     let text =
-        "lathe 1\nspec s {\n    rules {\n        :linear => int4(group: 32) with input int8(per: token)\n    }\n}\n";
+        "lathe 1\nspec s {\n    rules {\n        :linear => nf4(group: 32) with input int8(per: token)\n    }\n}\n";
     let spec = write(folder.path(), "s.lathe", text);
     let model = support::model("tiny-qwen3");
     let ended = run(lathe().arg("plan").arg(&spec).arg(&model).args(["--message-format", "short", "--threads", "2"]));
@@ -378,7 +378,7 @@ fn overrides_reach_what_a_base_was_written_with() {
 #[test]
 fn what_no_module_takes_need_not_be_built() {
     let folder = tempfile::tempdir().unwrap();
-    let text = "lathe 1\nspec base { rules {\n** => int4(group: 32)\n:router => int8(per: channel) optional\n} }\n\
+    let text = "lathe 1\nspec base { rules {\n** => mxfp4\n:router => mxfp8 optional\n} }\n\
         spec own extends base { rules {\n** => keep\n}\nrotate {\ninput of :router by hadamard optional\n}\n}\n";
     let spec = write(folder.path(), "spec.lathe", text);
     let own = format!("{spec}#own");

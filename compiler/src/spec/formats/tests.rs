@@ -106,8 +106,11 @@ fn bytes_of_a_weight() {
         ("int4(group: 64)", 12_288 + 768),
         ("int3(group: 64)", 9_216 + 768),
         ("int2(group: 64)", 6_144 + 768),
-        // A byte more for each zero point.
-        ("int4(group: 64, symmetric: false)", 12_288 + 768 + 384),
+        // Of 4 bits, the zero points of a row in whole bytes; of 8, a byte for each.
+        ("int4(group: 64, symmetric: false)", 12_288 + 768 + 192),
+        ("int4(per: channel, symmetric: false)", 12_288 + 192 + 96),
+        ("int8(group: 64, symmetric: false)", 24_576 + 768 + 384),
+        ("int8(per: channel, scales: f32)", 24_576 + 384),
         // Half of the values, 4 + 2 bits each.
         ("int4(group: 64, sparse: \"2:4\")", 9_216 + 768),
         ("fp8_e4m3(per: tensor)", 24_576 + 4),
