@@ -41,6 +41,14 @@ fn an_artifact_of_another_version() {
     said("A0001", 1, folder.path(), &["inspect", "out"]);
 }
 
+#[test]
+fn a_verification_that_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    Llama::new(Shape::tiny()).write(&folder.path().join("checkpoint"));
+    succeed(in_folder(folder.path()).args(["compile", "keep", "checkpoint", "-o", "out"]));
+    said("A0002", 1, folder.path(), &["report", "out", "--verify", "out/report.json"]);
+}
+
 /// A tiny checkpoint with other keys in its config.
 fn with_config(folder: &Path, key: &str, value: serde_json::Value) {
     let llama = Llama::new(Shape::tiny());

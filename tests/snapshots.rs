@@ -59,8 +59,20 @@ fn help_of_every_verb() {
             snapshot("help", &format!("{name}__{verb}"), &succeed(binary().args([verb, "--help"])));
         }
     };
-    let verbs =
-        ["check", "plan", "explain", "diff", "compile", "inspect", "fmt", "convert", "schema", "list", "completions"];
+    let verbs = [
+        "check",
+        "plan",
+        "explain",
+        "diff",
+        "compile",
+        "inspect",
+        "report",
+        "fmt",
+        "convert",
+        "schema",
+        "list",
+        "completions",
+    ];
     help(lathe, "lathe", &verbs);
     help(lathe_run, "lathe-run", &["generate", "perplexity", "logits", "bench"]);
 }

@@ -21,6 +21,7 @@ pub mod ir;
 pub mod lower;
 pub mod model;
 pub mod pack;
+pub mod page;
 pub mod passes;
 pub mod picture;
 pub mod plan;

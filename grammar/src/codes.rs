@@ -20,7 +20,15 @@ pub static CODES: &[Code] = &[
         code: "A0001",
         title: "a compiled model that is not valid",
         explanation: "program.json is not a program of the version that this binary reads, or one that breaks an \
-            invariant. The folder was damaged or edited, or is of another version: compile the checkpoint again.",
+            invariant; or a report is asked for, and report.json or lathe.lock is not what this version writes. The \
+            folder was damaged or edited, or is of another version: compile the checkpoint again.",
+    },
+    Code {
+        code: "A0002",
+        title: "a verification that cannot be shown",
+        explanation: "`lathe report --verify` takes the file that `lathe verify OUT CHECKPOINT --json` has written \
+            about the same compiled model. This one is something else, is of another version, or is about a model \
+            whose modules or formats are others: verify the model again.",
     },
     Code {
         code: "C0001",

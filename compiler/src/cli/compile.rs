@@ -11,6 +11,7 @@ use lathe_grammar::span::Sources;
 use lathe_runtime::program::Layers;
 
 use super::render::Messages;
+use super::report::{parse_page, write_page};
 use super::subject::{Subject, open_checkpoint};
 use super::texts::load_entry;
 use super::{Failure, bytes, print};
@@ -28,6 +29,9 @@ pub(super) struct Arguments {
     /// Write the compiled model to this folder; an older one in its place is replaced.
     #[arg(short, long, value_name = "OUT", required_unless_present = "dump")]
     output: Option<PathBuf>,
+    /// Write what became of the model to this file as a page, as `lathe report` does; it ends in .html.
+    #[arg(long, value_name = "PAGE", value_parser = parse_page, requires = "output")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     subject: Subject,
     /// Bound the memory of the whole process, as in 512M or 4G (powers of 1024) [default: unbounded, 4 MiB per thread].
@@ -145,7 +149,7 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
         prepared.plan.spec,
         output.display()
     ));
-    Ok(())
+    arguments.report.map_or(Ok(()), |page| write_page(&output, &page))
 }
 
 /// Set by Ctrl-C and its like once weights are being packed; what was written so far is then removed.

@@ -12,6 +12,7 @@ mod layout;
 mod list;
 mod plan;
 mod render;
+mod report;
 mod schema;
 mod subject;
 mod table;
@@ -69,6 +70,7 @@ enum Command {
     Diff(diff::Arguments),
     Compile(compile::Arguments),
     Inspect(inspect::Arguments),
+    Report(report::Arguments),
     Explain(explain::Arguments),
     Fmt(fmt::Arguments),
     Convert(convert::Arguments),
@@ -143,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Diff(arguments) => diff::run(&arguments, messages),
         Command::Compile(arguments) => compile::run(arguments, messages),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments, messages),
         Command::Fmt(arguments) => fmt::run(&arguments, messages),
         Command::Convert(arguments) => convert::run(&arguments, messages),

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 /// Colors of a box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Color {
+pub(crate) struct Color {
     /// Behind the text: light.
-    pub(super) fill: &'static str,
+    pub(crate) fill: &'static str,
     /// Of the border: dark enough for paper.
-    pub(super) line: &'static str,
+    pub(crate) line: &'static str,
 }
 
 /// Of what is as it was.
@@ -55,12 +55,12 @@ fn family(format: &str) -> &str {
 }
 
 /// The colors of a picture.
-pub(super) struct Colors<'a>(BTreeMap<&'a str, Color>);
+pub(crate) struct Colors<'a>(BTreeMap<&'a str, Color>);
 
 impl<'a> Colors<'a> {
     /// Gives each family a color: the one that it prefers, or the first that is free. Only when there are more families
     /// than hues, some have the same.
-    pub(super) fn new(formats: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn new(formats: impl IntoIterator<Item = &'a str>) -> Self {
         let mut families: Vec<&str> = formats.into_iter().map(family).collect();
         families.sort_unstable();
         families.dedup();
@@ -81,7 +81,7 @@ impl<'a> Colors<'a> {
     }
 
     /// The color of a format.
-    pub(super) fn of(&self, format: &str) -> Color {
+    pub(crate) fn of(&self, format: &str) -> Color {
         self.0.get(family(format)).copied().unwrap_or(NEUTRAL)
     }
 }

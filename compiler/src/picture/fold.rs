@@ -6,18 +6,18 @@ use lathe_grammar::pattern::parse_index;
 
 /// A path in a layer: `model.layers`, 3 and `mlp.up_proj` of `model.layers.3.mlp.up_proj`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LayerPath<'a> {
+pub(crate) struct LayerPath<'a> {
     /// What is before the index; not empty.
-    pub(super) container: &'a str,
+    pub(crate) container: &'a str,
     /// Which layer.
-    pub(super) index: u64,
+    pub(crate) index: u64,
     /// What is after it; empty for the layer itself.
-    pub(super) rest: &'a str,
+    pub(crate) rest: &'a str,
 }
 
 impl<'a> LayerPath<'a> {
     /// Splits a path at its first number. `None` when it has none.
-    pub(super) fn split(path: &'a str) -> Option<Self> {
+    pub(crate) fn split(path: &'a str) -> Option<Self> {
         let mut begin = 0;
         for segment in path.split('.') {
             let end = begin + segment.len();

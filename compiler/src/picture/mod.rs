@@ -9,15 +9,15 @@
 //! without parameters are small nodes, and layers that are the same but for their index are drawn once.
 
 mod collect;
-mod color;
+pub(crate) mod color;
 mod diagram;
 mod dot;
-mod fold;
+pub(crate) mod fold;
 mod layout;
 mod svg;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(crate) mod text;
 
 use std::ops::Range;
 

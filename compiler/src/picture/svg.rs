@@ -1,11 +1,11 @@
 //! A picture as SVG. It needs no font, script or file from elsewhere.
 
-use std::fmt::{self, Write};
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use super::color::Colors;
 use super::layout::{Band, Layout, Line, Point, Rect, Size, layout};
-use super::text::{printable, width};
+use super::text::{Escaped, width};
 use super::{Content, Diagram, Group, Node};
 use crate::units::bytes;
 
@@ -348,20 +348,5 @@ impl fmt::Display for Way<'_> {
             [_, .., last] => write!(f, "L{} {}", last.x, last.y),
             _ => Ok(()),
         }
-    }
-}
-
-/// Text of an element.
-struct Escaped<'a>(&'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().map(printable).try_for_each(|c| match c {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '"' => f.write_str("&quot;"),
-            c => f.write_char(c),
-        })
     }
 }

@@ -1,5 +1,7 @@
 //! Text in boxes: how wide it is at most, and how it is made to fit. There is no font here to measure with.
 
+use std::fmt::{self, Write as _};
+
 /// Most columns of a line in a box.
 const MOST_COLUMNS: usize = 32;
 
@@ -49,6 +51,21 @@ pub(super) fn wrap(text: &str) -> Vec<String> {
 /// What XML and DOT can hold: other control characters are replaced.
 pub(super) fn printable(c: char) -> char {
     if (c.is_control() && c != '\n') || matches!(c, '\u{fffe}' | '\u{ffff}') { '\u{fffd}' } else { c }
+}
+
+/// Text of an element of XML or HTML, or of an attribute in double quotes.
+pub(crate) struct Escaped<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().map(printable).try_for_each(|c| match c {
+            '&' => f.write_str("&amp;"),
+            '<' => f.write_str("&lt;"),
+            '>' => f.write_str("&gt;"),
+            '"' => f.write_str("&quot;"),
+            c => f.write_char(c),
+        })
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,44 @@
+//! Text of a page as it grows.
+
+use std::fmt::{self, Write as _};
+
+/// HTML. What comes from files is put in as [`crate::picture::text::Escaped`].
+#[derive(Debug, Default)]
+pub(super) struct Html(String);
+
+impl Html {
+    pub(super) fn put(&mut self, text: fmt::Arguments<'_>) {
+        // Writing to a string does not fail.
+        let _ = self.0.write_fmt(text);
+    }
+
+    /// Opens a section with a title.
+    pub(super) fn open(&mut self, id: &str, title: &str) {
+        self.put(format_args!(
+            "<section id=\"{id}\" aria-labelledby=\"{id}-title\">\n<h2 id=\"{id}-title\">{title}</h2>\n"
+        ));
+    }
+
+    pub(super) fn close(&mut self) {
+        self.put(format_args!("</section>\n"));
+    }
+
+    /// Opens a table that scrolls sideways where it is too wide.
+    pub(super) fn open_table(&mut self, class: &str, caption: &str, columns: &[&str]) {
+        self.put(format_args!(
+            "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{caption}\">\n<table class=\"{class}\">\n<caption>{caption}</caption>\n<thead><tr>"
+        ));
+        for column in columns {
+            self.put(format_args!("<th scope=\"col\">{column}</th>"));
+        }
+        self.put(format_args!("</tr></thead>\n<tbody>\n"));
+    }
+
+    pub(super) fn close_table(&mut self) {
+        self.put(format_args!("</tbody>\n</table>\n</div>\n"));
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
+}

@@ -1,0 +1,346 @@
+//! Signal-to-noise ratios by layer: a series for each role that modules have in a layer.
+
+use std::collections::BTreeMap;
+
+use super::chart::{Percent, Pixels, Scale, layer_ticks};
+use super::html::Html;
+use super::model::{Container, Entry, Model, role};
+use crate::picture::text::Escaped;
+
+/// Height of a plot, in pixels.
+const HEIGHT: f64 = 260.0;
+/// Height of the strip for what is exact, above the plot.
+const STRIP: f64 = 26.0;
+/// Space above the scale, for half of a tick's text.
+const MARGIN: f64 = 6.0;
+/// Colors of series, as classes of the style sheet.
+const COLORS: usize = 7;
+/// Marks of series, as data of paths around the origin: circle, square, triangle, diamond, triangle down.
+const MARKS: [&str; 5] = [
+    "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0 -4 0Z",
+    "M-3.6 -3.6H3.6V3.6H-3.6Z",
+    "M0 -4.8L4.6 3.4H-4.6Z",
+    "M0 -5L5 0L0 5L-5 0Z",
+    "M0 4.8L4.6 -3.4H-4.6Z",
+];
+
+/// What was measured of a module.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Measured {
+    /// Nothing was lost.
+    Exact,
+    Decibels(f64),
+}
+
+/// The weight of a module against the stored one.
+fn of_weight(entry: &Entry<'_>) -> Option<Measured> {
+    entry.module.packed.as_ref()?;
+    Some(entry.module.sqnr_db.map_or(Measured::Exact, Measured::Decibels))
+}
+
+pub(super) fn section(html: &mut Html, model: &Model<'_>) {
+    html.open("sqnr", "What the weights lost");
+    html.put(format_args!(
+        "<p>The signal-to-noise ratio of each packed weight against the stored one: 20 dB is an error of a tenth, 40 dB of a hundredth. Higher is better; where no value changed, a weight is exact.</p>\n"
+    ));
+    if model.report.modules.iter().all(|module| module.sqnr_db.is_none()) {
+        html.put(format_args!("<p class=\"exact\">Every weight is exact: no value changed.</p>\n"));
+        html.close();
+        return;
+    }
+    for container in &model.containers {
+        plot(html, model, container, "SQNR of the weight", &of_weight);
+    }
+    outside(html, model);
+    lowest(html, model);
+    html.close();
+}
+
+/// Modules of one role in one layer.
+#[derive(Default)]
+struct Cell {
+    decibels: Vec<f64>,
+    exact: usize,
+    /// Of those that are not exact, each once.
+    formats: Vec<usize>,
+}
+
+/// Modules of one role, layer by layer.
+struct Series<'a> {
+    role: String,
+    /// Of the role's first module.
+    kind: &'a str,
+    /// As many as there are layers.
+    cells: Vec<Cell>,
+}
+
+fn series<'a>(
+    model: &'a Model<'a>,
+    container: &Container<'a>,
+    measure: &dyn Fn(&Entry<'_>) -> Option<Measured>,
+) -> Vec<Series<'a>> {
+    let mut all: Vec<Series<'a>> = Vec::new();
+    let mut known: BTreeMap<String, usize> = BTreeMap::new();
+    for (at, modules) in container.layers.values().enumerate() {
+        for entry in modules.iter().map(|&index| &model.entries[index]) {
+            let (Some(place), Some(measured)) = (entry.place, measure(entry)) else { continue };
+            let role = role(place.rest);
+            let index = *known.entry(role.clone()).or_insert_with(|| {
+                let cells = container.layers.iter().map(|_| Cell::default()).collect();
+                all.push(Series { role, kind: &entry.module.kind, cells });
+                all.len() - 1
+            });
+            let cell = &mut all[index].cells[at];
+            match measured {
+                Measured::Exact => cell.exact += 1,
+                Measured::Decibels(decibels) => {
+                    cell.decibels.push(decibels);
+                    if !cell.formats.contains(&entry.format) {
+                        cell.formats.push(entry.format);
+                    }
+                }
+            }
+        }
+    }
+    for cell in all.iter_mut().flat_map(|series| &mut series.cells) {
+        cell.decibels.sort_by(f64::total_cmp);
+    }
+    all
+}
+
+impl Cell {
+    fn median(&self) -> Option<f64> {
+        self.decibels.get(self.decibels.len() / 2).copied()
+    }
+}
+
+impl Series<'_> {
+    fn decibels(&self) -> impl Iterator<Item = f64> {
+        self.cells.iter().flat_map(|cell| cell.decibels.iter().copied())
+    }
+
+    /// What the modules of the role are called: that of the layer itself has no name of its own.
+    fn name(&self) -> &str {
+        if self.role.is_empty() { self.kind } else { &self.role }
+    }
+}
+
+/// A chart over the layers of a container, unless nothing in it is other than exact. `what` is the vertical axis.
+pub(super) fn plot(
+    html: &mut Html,
+    model: &Model<'_>,
+    container: &Container<'_>,
+    what: &str,
+    measure: &dyn Fn(&Entry<'_>) -> Option<Measured>,
+) {
+    let all = series(model, container, measure);
+    let (shown, exact): (Vec<_>, Vec<_>) = all.into_iter().partition(|series| series.decibels().next().is_some());
+    let values = || shown.iter().flat_map(Series::decibels);
+    let (Some(low), Some(high)) = (values().reduce(f64::min), values().reduce(f64::max)) else { return };
+    let has_strip = shown.iter().flat_map(|series| &series.cells).any(|cell| cell.exact > 0);
+    let plot = Plot {
+        model,
+        container: container.name,
+        layers: container.layers.keys().copied().collect(),
+        scale: Scale::new(low, high, 5),
+        top: if has_strip { STRIP + MARGIN } else { MARGIN },
+    };
+    let name = Escaped(container.name);
+    html.put(format_args!("<figure>\n<figcaption>{what} in dB, by layer</figcaption>\n"));
+    legend(html, &shown);
+    html.put(format_args!(
+        "<div class=\"plot\"><svg class=\"chart series\" width=\"100%\" height=\"{}\" role=\"img\"><title>{what} by layer of {name}, in decibels</title><desc>{} series over {} layers, between {low:.1} and {high:.1} dB.</desc>\n",
+        plot.top + HEIGHT + 22.0,
+        shown.len(),
+        plot.layers.len()
+    ));
+    plot.scale.draw(html, plot.top, HEIGHT, |tick| format!("{tick} dB"));
+    layer_ticks(html, &plot.layers, plot.top + HEIGHT);
+    for (index, series) in shown.iter().enumerate() {
+        plot.curve(html, index, series);
+    }
+    for (index, series) in shown.iter().enumerate() {
+        plot.points(html, index, series);
+    }
+    if has_strip {
+        plot.strip(html, &shown);
+    }
+    html.put(format_args!("</svg><p class=\"axis\">layer of <code>{name}</code></p></div>\n"));
+    if !exact.is_empty() {
+        let names: Vec<&str> = exact.iter().map(Series::name).collect();
+        html.put(format_args!("<p class=\"exact\">Exact in every layer: {}.</p>\n", Escaped(&names.join(", "))));
+    }
+    html.put(format_args!("</figure>\n"));
+}
+
+fn legend(html: &mut Html, shown: &[Series<'_>]) {
+    html.put(format_args!("<ul class=\"legend\">\n"));
+    for (index, series) in shown.iter().enumerate() {
+        let (low, high) = (series.decibels().reduce(f64::min), series.decibels().reduce(f64::max));
+        html.put(format_args!(
+            "<li><svg class=\"swatch\" width=\"14\" height=\"14\" aria-hidden=\"true\"><path class=\"{}\" transform=\"translate(7 7)\" d=\"{}\"/></svg> <code>{}</code> <b>{}</b></li>\n",
+            color(index),
+            mark(index),
+            Escaped(series.name()),
+            range(low.unwrap_or_default(), high.unwrap_or_default())
+        ));
+    }
+    html.put(format_args!("</ul>\n"));
+}
+
+fn color(series: usize) -> String {
+    format!("s{}", series % COLORS)
+}
+
+/// Neighbours differ in color and mark; a pair of both comes again after 35 series.
+fn mark(series: usize) -> &'static str {
+    MARKS[series % MARKS.len()]
+}
+
+/// `21.40 dB`, or `21.40 to 33.10 dB`.
+pub(super) fn range(low: f64, high: f64) -> String {
+    if low == high { format!("{low:.2} dB") } else { format!("{low:.2} to {high:.2} dB") }
+}
+
+/// What the marks of a chart have in common.
+struct Plot<'a> {
+    model: &'a Model<'a>,
+    container: &'a str,
+    /// Indices of the layers, from left to right.
+    layers: Vec<u64>,
+    scale: Scale,
+    /// Where the scale begins, in pixels.
+    top: f64,
+}
+
+impl Plot<'_> {
+    fn x(&self, layer: usize) -> Percent {
+        Percent::middle(layer, self.layers.len())
+    }
+
+    fn y(&self, decibels: f64) -> Pixels {
+        Pixels(self.top + HEIGHT * (1.0 - self.scale.place(decibels)))
+    }
+
+    /// The line through the medians of a series; where a layer has none, it is interrupted.
+    fn curve(&self, html: &mut Html, index: usize, series: &Series<'_>) {
+        html.put(format_args!(
+            "<svg x=\"0\" y=\"{}\" width=\"100%\" height=\"{HEIGHT}\" viewBox=\"0 0 {} {HEIGHT}\" preserveAspectRatio=\"none\"><path class=\"curve {}\" d=\"",
+            Pixels(self.top),
+            2 * self.layers.len(),
+            color(index)
+        ));
+        let mut pen = 'M';
+        for (layer, cell) in series.cells.iter().enumerate() {
+            match cell.median() {
+                Some(median) => {
+                    let y = HEIGHT * (1.0 - self.scale.place(median));
+                    html.put(format_args!("{pen}{} {}", 2 * layer + 1, Pixels(y)));
+                    pen = 'L';
+                }
+                None => pen = 'M',
+            }
+        }
+        html.put(format_args!("\"/></svg>\n"));
+    }
+
+    /// A mark for each layer, and a line where modules of one layer differ.
+    fn points(&self, html: &mut Html, index: usize, series: &Series<'_>) {
+        let size = match self.layers.len() {
+            0..=48 => "",
+            49..=120 => " medium",
+            _ => " small",
+        };
+        for (layer, cell) in series.cells.iter().enumerate() {
+            let (Some(median), Some(&low), Some(&high)) = (cell.median(), cell.decibels.first(), cell.decibels.last())
+            else {
+                continue;
+            };
+            let x = self.x(layer);
+            if low < high {
+                html.put(format_args!(
+                    "<line class=\"range {}\" x1=\"{x}\" x2=\"{x}\" y1=\"{}\" y2=\"{}\"/>\n",
+                    color(index),
+                    self.y(low),
+                    self.y(high)
+                ));
+            }
+            let formats = cell.formats.iter().map(|&format| self.model.formats.get(format).name.as_str());
+            let many = match (cell.decibels.len(), cell.exact) {
+                (1, 0) => String::new(),
+                (modules, 0) => format!(", median of {modules} modules {median:.2} dB"),
+                (modules, exact) => format!(", median of {modules} modules {median:.2} dB, {exact} more exact"),
+            };
+            html.put(format_args!(
+                "<svg class=\"point{size}\" x=\"{x}\" y=\"{}\"><path class=\"{}\" d=\"{}\"><title>{}.{}.{}: {}{many}; {}</title></path></svg>\n",
+                self.y(median),
+                color(index),
+                mark(index),
+                Escaped(self.container),
+                self.layers[layer],
+                Escaped(series.name()),
+                range(low, high),
+                Escaped(&formats.collect::<Vec<_>>().join(", "))
+            ));
+        }
+    }
+
+    /// What is exact in some layers only, above the scale.
+    fn strip(&self, html: &mut Html, shown: &[Series<'_>]) {
+        html.put(format_args!(
+            "<rect class=\"strip\" x=\"0\" y=\"0\" width=\"100%\" height=\"20\"/><text class=\"tick y\" x=\"-8\" y=\"14\">exact</text>\n"
+        ));
+        for (layer, index) in self.layers.iter().enumerate() {
+            let exact = shown.iter().filter(|series| series.cells[layer].exact > 0).map(Series::name);
+            let exact: Vec<&str> = exact.collect();
+            if exact.is_empty() {
+                continue;
+            }
+            html.put(format_args!(
+                "<circle class=\"hollow\" cx=\"{}\" cy=\"10\" r=\"4\"><title>{}.{index}: exact are {}</title></circle>\n",
+                self.x(layer),
+                Escaped(self.container),
+                Escaped(&exact.join(", "))
+            ));
+        }
+    }
+}
+
+/// Modules outside of layers.
+fn outside(html: &mut Html, model: &Model<'_>) {
+    let measured = || model.outside().filter_map(|entry| Some((entry, of_weight(entry)?)));
+    if measured().next().is_none() {
+        return;
+    }
+    html.open_table("", "Weights outside of layers", &["module", "format", "SQNR"]);
+    for (entry, measured) in measured() {
+        row(html, model, entry, measured);
+    }
+    html.close_table();
+}
+
+/// Weights with a place in the table of those that lost most.
+const LOWEST: usize = 10;
+
+fn lowest(html: &mut Html, model: &Model<'_>) {
+    let own = model.entries.iter().filter(|entry| entry.module.shares.is_none());
+    let mut measured: Vec<_> = own.filter_map(|entry| Some((entry, entry.module.sqnr_db?))).collect();
+    measured.sort_by(|a, b| a.1.total_cmp(&b.1));
+    html.open_table("", "Weights that lost most", &["module", "format", "SQNR"]);
+    for (entry, decibels) in measured.into_iter().take(LOWEST) {
+        row(html, model, entry, Measured::Decibels(decibels));
+    }
+    html.close_table();
+}
+
+fn row(html: &mut Html, model: &Model<'_>, entry: &Entry<'_>, measured: Measured) {
+    let text = match measured {
+        Measured::Exact => "exact".to_owned(),
+        Measured::Decibels(decibels) => format!("{decibels:.2} dB"),
+    };
+    html.put(format_args!("<tr><th scope=\"row\"><code>{}</code>", Escaped(&entry.module.path)));
+    if let Some(table) = &entry.module.shares {
+        html.put(format_args!(" reads the table of <code>{}</code>", Escaped(table)));
+    }
+    html.put(format_args!("</th><td>{}</td><td>{text}</td></tr>\n", Escaped(&model.formats.get(entry.format).name)));
+}
