@@ -13,7 +13,7 @@ mod limits;
 
 use lathe_kernels::check::{Forced, Random};
 use lathe_kernels::cpu::Isa;
-use lathe_kernels::formats::{Format, Matrix};
+use lathe_kernels::formats::{Fit, Format, Matrix};
 use lathe_kernels::ops::{AttentionShape, Binary, Norm, Unary};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let Some(options) = options()? else { return Ok(()) };
     let arena = arena();
     let mut csv = String::from("name,threads,repeat,per_second,limit_per_second,share\n");
-    println!("{:<46} {:>7} {:>12} {:>12} {:>7} {:>15}", "name", "threads", "throughput", "limit", "share", "quartiles");
+    println!("{:<68} {:>7} {:>12} {:>12} {:>7} {:>15}", "name", "threads", "throughput", "limit", "share", "quartiles");
     for &threads in &options.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
         for mut bench in benches(&arena) {
@@ -90,7 +90,12 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let limit = pool.install(|| limit(bench.bound, &arena));
                 let achieved = bench.amount * pool.install(|| calls_per_second(&mut bench.call));
                 samples.push((achieved, limit, achieved / limit));
-                writeln!(csv, "{},{threads},{repeat},{achieved:.4e},{limit:.4e},{:.4}", bench.name, achieved / limit)?;
+                writeln!(
+                    csv,
+                    "\"{}\",{threads},{repeat},{achieved:.4e},{limit:.4e},{:.4}",
+                    bench.name,
+                    achieved / limit
+                )?;
             }
             let quantile = |q: usize, key: fn(&(f64, f64, f64)) -> f64| {
                 let mut values: Vec<_> = samples.iter().map(key).collect();
@@ -99,7 +104,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             };
             let unit = if bench.bound == Bound::Bytes { "GB/s" } else { "GFLOP/s" };
             println!(
-                "{:<46} {threads:>7} {:>7.1} {unit:<7} {:>7.1} {:>11.0}% {:>8.0}–{:.0}%",
+                "{:<68} {threads:>7} {:>7.1} {unit:<7} {:>7.1} {:>11.0}% {:>8.0}–{:.0}%",
                 bench.name,
                 quantile(2, |s| s.0) / 1e9,
                 quantile(2, |s| s.1) / 1e9,
@@ -147,18 +152,34 @@ fn calls_per_second(call: &mut (dyn FnMut() + Send)) -> f64 {
     }
 }
 
+/// Weight formats, as in specs.
+const FORMATS: [&str; 7] = [
+    "bf16",
+    "f16",
+    "f32",
+    "int8(per: channel)",
+    "int4(group: 32)",
+    "int4(group: 32, symmetric: false)",
+    "int4(per: channel)",
+];
+
 fn benches(arena: &[u8]) -> Vec<Bench<'_>> {
     let mut benches = Vec::new();
+    for format in FORMATS {
+        let fits = if format.starts_with("int") { &[Fit::Absmax, Fit::Mse][..] } else { &[Fit::Absmax] };
+        benches.extend(fits.iter().map(|&fit| encode(format, fit)));
+    }
     for (isa, ops) in Isa::ALL.into_iter().filter_map(|isa| Forced::on(isa).map(|ops| (isa, ops))) {
         for (outputs, inner) in [(2048, 2048), (5632, 2048), (2048, 5632), (4864, 896), (896, 4864), (256, 2048)] {
-            for format in ["bf16", "f16", "f32"] {
+            for format in FORMATS {
                 for rows in [1, 4, 8, 16, 32, 64, 512] {
-                    if isa != Isa::Scalar && (rows <= 4 || format == "bf16") {
+                    if isa != Isa::Scalar && (rows <= 4 || !["f16", "f32"].contains(&format)) {
                         benches.push(matmul(arena, ops, isa, format, [rows, outputs, inner]));
                     }
                 }
             }
         }
+        benches.extend(FORMATS.map(|format| embed(arena, ops, isa, format)));
         for rows in [1, 64] {
             benches.extend((isa != Isa::Scalar).then(|| experts(arena, ops, isa, rows)));
         }
@@ -183,8 +204,7 @@ fn matmul<'a>(
     let mut out = vec![0.0; rows * outputs];
     let mut weights = arena.chunks_exact(bytes).cycle();
     let call = move || {
-        let plane = weights.next().expect("an endless iterator");
-        let weight = Matrix::new(format, outputs, inner, &[plane]).expect("a plane of the right size");
+        let weight = matrix(format, outputs, inner, weights.next().expect("an endless iterator"));
         ops.matmul(&x, &weight, None, &mut out);
         black_box(&out);
     };
@@ -194,6 +214,50 @@ fn matmul<'a>(
         bound: if few { Bound::Bytes } else { Bound::Operations(isa) },
         amount: if few { bytes as f64 } else { 2.0 * (rows * outputs * inner) as f64 },
         call: Box::new(call),
+    }
+}
+
+/// The matrix whose planes `bytes` are, one after the other.
+fn matrix(format: Format, rows: usize, cols: usize, mut bytes: &[u8]) -> Matrix<'_> {
+    let planes = format.planes(rows, cols);
+    let sizes = planes.iter().map(|plane| plane.bytes().expect("a small plane"));
+    let planes: Vec<_> = sizes.map(|size| bytes.split_off(..size).expect("bytes of all planes")).collect();
+    Matrix::new(format, rows, cols, &planes).expect("planes of the right sizes")
+}
+
+/// Lookup of 512 rows of a large table.
+fn embed<'a>(arena: &'a [u8], ops: Forced, isa: Isa, format: &'static str) -> Bench<'a> {
+    let format: Format = format.parse().expect("a known format");
+    let (rows, cols, tokens) = (32_000, 2048, 512);
+    let table = matrix(format, rows, cols, arena);
+    let mut random = Random::new(6);
+    let index: Vec<_> = (0..tokens).map(|_| (random.bits() % rows as u64) as u32).collect();
+    let mut out = vec![0.0; tokens * cols];
+    Bench {
+        name: format!("embed/{format}/{tokens}of{rows}x{cols}/{isa}"),
+        bound: Bound::Bytes,
+        amount: (format.bytes(tokens, cols) + size_of_val(out.as_slice())) as f64,
+        call: Box::new(move || ops.embed(&table, &index, 0, black_box(&mut out))),
+    }
+}
+
+/// On one thread, whatever the pool; bytes are those of the f32 values.
+fn encode<'a>(format: &'static str, fit: Fit) -> Bench<'a> {
+    let format: Format = format.parse().expect("a known format");
+    let (rows, cols) = (256, 2048);
+    let mut random = Random::new(7);
+    // Sums of four are bell-shaped.
+    let values: Vec<f32> = (0..rows * cols).map(|_| random.values(4).iter().sum()).collect();
+    let mut planes: Vec<_> = format.planes(rows, cols).iter().map(|plane| vec![0; plane.bytes().unwrap()]).collect();
+    Bench {
+        name: format!("encode/{format}/{fit:?}/{rows}x{cols}").to_lowercase(),
+        bound: Bound::Bytes,
+        amount: size_of_val(values.as_slice()) as f64,
+        call: Box::new(move || {
+            let mut bytes: Vec<_> = planes.iter_mut().map(Vec::as_mut_slice).collect();
+            format.encode(fit, &values, cols, &mut bytes);
+            black_box(&planes);
+        }),
     }
 }
 

@@ -79,8 +79,8 @@ pub(super) fn matmul(comparison: &mut Comparison) {
     for format in super::formats() {
         for (rows, outputs, inner) in PRODUCTS {
             if format.constraints(outputs, inner).is_ok() {
-                product(comparison, &mut random, format, [rows, outputs, inner], false);
-                product(comparison, &mut random, format, [rows, outputs, inner], true);
+                let with_bias = random.bits().is_multiple_of(2);
+                product(comparison, &mut random, format, [rows, outputs, inner], with_bias);
             }
         }
         for rows in [1, 40] {

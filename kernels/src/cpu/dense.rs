@@ -1,7 +1,8 @@
 //! Formats whose elements stand for themselves, and the general way for all others.
 
+use super::dot::{self, DenseRows};
 use super::simd::{Kernel, Simd, padded, store_partial};
-use super::{FastFormat, Vectors, dot};
+use super::{FastFormat, Vectors};
 use crate::formats::Matrix;
 use crate::scratch::{self, Scratch};
 use crate::tiles::Tile;
@@ -109,8 +110,8 @@ impl<E: PlaneElement> FastFormat for Dense<E> {
 
     fn dot(&self, vectors: Vectors, x: &[f32], weight: &Matrix<'_>, tile: &mut Tile<'_>) {
         let (inner, columns) = (weight.cols(), tile.columns());
-        let rows = &E::elements(weight.plane(0))[columns.start * inner..columns.end * inner];
-        vectors.run(dot::DotTile::<E> { x, weight: rows, inner, first: 0, tile });
+        let elements = &E::elements(weight.plane(0))[columns.start * inner..columns.end * inner];
+        vectors.run(dot::DotTile { x, weight: DenseRows::<E> { elements, inner }, inner, first: 0, tile });
     }
 }
 
@@ -150,17 +151,28 @@ impl FastFormat for AnyFormat {
     }
 
     fn dot(&self, vectors: Vectors, x: &[f32], weight: &Matrix<'_>, tile: &mut Tile<'_>) {
-        let inner = weight.cols();
-        let columns = tile.columns();
-        scratch::with(&DECODED_ROWS, dot::WEIGHT_ROWS * inner, |decoded| {
-            for start in columns.clone().step_by(dot::WEIGHT_ROWS) {
-                let count = dot::WEIGHT_ROWS.min(columns.end - start);
-                for i in 0..count {
-                    weight.decode_row(start + i, &mut decoded[i * inner..(i + 1) * inner]);
-                }
-                let rows = &decoded[..count * inner];
-                vectors.run(dot::DotTile::<Decoded> { x, weight: rows, inner, first: start - columns.start, tile });
-            }
-        });
+        dot_decoded(self, vectors, x, weight, tile);
     }
+}
+
+/// [`FastFormat::dot`] of any format, by decoding a few rows at a time.
+pub(super) fn dot_decoded(
+    format: &impl FastFormat,
+    vectors: Vectors,
+    x: &[f32],
+    weight: &Matrix<'_>,
+    tile: &mut Tile<'_>,
+) {
+    let inner = weight.cols();
+    let columns = tile.columns();
+    scratch::with(&DECODED_ROWS, dot::WEIGHT_ROWS * inner, |decoded| {
+        for start in columns.clone().step_by(dot::WEIGHT_ROWS) {
+            let count = dot::WEIGHT_ROWS.min(columns.end - start);
+            for (row, decoded) in (start..start + count).zip(decoded.chunks_exact_mut(inner)) {
+                format.decode(vectors, weight, row, 0..inner, decoded);
+            }
+            let rows = DenseRows::<Decoded> { elements: &decoded[..count * inner], inner };
+            vectors.run(dot::DotTile { x, weight: rows, inner, first: start - columns.start, tile });
+        }
+    });
 }

@@ -11,12 +11,47 @@ pub(crate) const WEIGHT_ROWS: usize = 4;
 /// Activation rows that share a pass over the weight rows.
 const X_ROWS: usize = 4;
 
+/// Rows of a weight, as vectors read them.
+pub(crate) trait WeightRows {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// All dot products of `R` activation rows with the weight rows `rows`: `[R][W]`. Implementations are
+    /// `#[inline(always)]`.
+    fn dots<S: Simd, const R: usize, const W: usize>(&self, simd: S, x: [&[f32]; R], rows: [usize; W])
+    -> [[f32; W]; R];
+}
+
+/// Rows of elements that stand for themselves, `[count, inner]`.
+pub(crate) struct DenseRows<'a, E: Element> {
+    /// All of them.
+    pub(crate) elements: &'a [E::Stored],
+    /// Elements of a row, at least 1.
+    pub(crate) inner: usize,
+}
+
+impl<E: Element> WeightRows for DenseRows<'_, E> {
+    fn count(&self) -> usize {
+        self.elements.len() / self.inner
+    }
+
+    #[inline(always)]
+    fn dots<S: Simd, const R: usize, const W: usize>(
+        &self,
+        simd: S,
+        x: [&[f32]; R],
+        rows: [usize; W],
+    ) -> [[f32; W]; R] {
+        dots::<S, E, R, W>(simd, x, rows.map(|row| &self.elements[row * self.inner..(row + 1) * self.inner]))
+    }
+}
+
 /// `tile[t, first + i] = x[t] · weight[i]` for all rows of `weight`.
-pub(crate) struct DotTile<'a, 'b, E: Element> {
+pub(crate) struct DotTile<'a, 'b, M> {
     /// `[tile rows, inner]`
     pub(crate) x: &'a [f32],
     /// `[n, inner]`
-    pub(crate) weight: &'a [E::Stored],
+    pub(crate) weight: M,
     /// Elements of a row, at least 1.
     pub(crate) inner: usize,
     /// Column within the tile of the first weight row.
@@ -25,7 +60,7 @@ pub(crate) struct DotTile<'a, 'b, E: Element> {
     pub(crate) tile: &'a mut Tile<'b>,
 }
 
-impl<E: Element> Kernel for DotTile<'_, '_, E> {
+impl<M: WeightRows> Kernel for DotTile<'_, '_, M> {
     type Output = ();
 
     #[inline(always)]
@@ -33,13 +68,11 @@ impl<E: Element> Kernel for DotTile<'_, '_, E> {
         let DotTile { x, weight, inner, first, tile } = self;
         let rows = tile.rows();
         assert_eq!(x.len(), rows.len() * inner, "rows of x");
-        let count = weight.len() / inner;
+        let count = weight.count();
         let x_row = |t: usize| &x[t * inner..(t + 1) * inner];
-        let weight_row = |i: usize| &weight[i * inner..(i + 1) * inner];
         let stride = count / WEIGHT_ROWS;
         for i in 0..stride {
             let streams = [0, 1, 2, 3].map(|stream| i + stream * stride);
-            let group = streams.map(weight_row);
             let mut write = |t: usize, products: [f32; WEIGHT_ROWS]| {
                 let out = tile.row(rows.start + t);
                 for (stream, product) in streams.into_iter().zip(products) {
@@ -48,25 +81,26 @@ impl<E: Element> Kernel for DotTile<'_, '_, E> {
             };
             let mut t = 0;
             while t + X_ROWS <= rows.len() {
-                let products = dots::<S, E, X_ROWS, WEIGHT_ROWS>(simd, [0, 1, 2, 3].map(|i| x_row(t + i)), group);
+                let x = [0, 1, 2, 3].map(|i| x_row(t + i));
+                let products = weight.dots::<S, X_ROWS, WEIGHT_ROWS>(simd, x, streams);
                 for (i, products) in products.into_iter().enumerate() {
                     write(t + i, products);
                 }
                 t += X_ROWS;
             }
             if t + 2 <= rows.len() {
-                let products = dots::<S, E, 2, WEIGHT_ROWS>(simd, [x_row(t), x_row(t + 1)], group);
+                let products = weight.dots::<S, 2, WEIGHT_ROWS>(simd, [x_row(t), x_row(t + 1)], streams);
                 write(t, products[0]);
                 write(t + 1, products[1]);
                 t += 2;
             }
             if t < rows.len() {
-                write(t, dots::<S, E, 1, WEIGHT_ROWS>(simd, [x_row(t)], group)[0]);
+                write(t, weight.dots::<S, 1, WEIGHT_ROWS>(simd, [x_row(t)], streams)[0]);
             }
         }
         for i in stride * WEIGHT_ROWS..count {
             for t in 0..rows.len() {
-                tile.row(rows.start + t)[first + i] = dots::<S, E, 1, 1>(simd, [x_row(t)], [weight_row(i)])[0][0];
+                tile.row(rows.start + t)[first + i] = weight.dots::<S, 1, 1>(simd, [x_row(t)], [i])[0][0];
             }
         }
     }

@@ -16,6 +16,7 @@ pub(crate) mod dense;
 pub(crate) mod dot;
 pub(crate) mod elementwise;
 mod features;
+mod integers;
 mod math;
 pub(crate) mod norm;
 pub(crate) mod panels;
@@ -27,7 +28,7 @@ mod x86_64;
 
 pub use features::{Isa, IsaError, isa, isa_from_env};
 
-use crate::formats::{Format, Matrix};
+use crate::formats::{Format, Int4, Int8, Matrix};
 use crate::tiles::Tile;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -93,6 +94,8 @@ static FAST_FORMATS: &[(&str, &dyn FastFormat)] = &[
     ("f32", &dense::Dense::<dense::F32>::NEW),
     ("f16", &dense::Dense::<dense::F16>::NEW),
     ("bf16", &dense::Dense::<dense::Bf16>::NEW),
+    ("int8", &integers::Integers::<Int8>::NEW),
+    ("int4", &integers::Integers::<Int4>::NEW),
 ];
 
 /// The fast path of `format`; the general one where it has none of its own.

@@ -25,6 +25,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// A vector of `LANES` f32.
     type F32: Copy;
 
+    /// What each of the 16 nibbles stands for.
+    type Nibbles: Copy;
+
     /// `[T; LANES]`
     type Array<T: Copy>: Copy + AsRef<[T]> + AsMut<[T]>;
 
@@ -54,6 +57,21 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
     /// Little-endian binary32.
     fn load_f32(self, values: &Self::Array<[u8; 4]>) -> Self::F32;
+
+    /// Bytes in two's complement.
+    fn load_i8(self, values: &Self::Array<u8>) -> Self::F32;
+
+    /// Nibble n stands for `(n − zero) · scale`, both operations rounded.
+    fn nibbles(self, zero: f32, scale: f32) -> Self::Nibbles;
+
+    /// What the low nibbles of `values` stand for, and the high ones.
+    fn load_nibbles(self, nibbles: Self::Nibbles, values: &Self::Array<u8>) -> [Self::F32; 2];
+
+    /// Lanes in turn: `a[0], b[0], a[1], …`
+    fn interleave(self, vectors: [Self::F32; 2]) -> [Self::F32; 2];
+
+    /// Inverse of [`Simd::interleave`].
+    fn deinterleave(self, vectors: [Self::F32; 2]) -> [Self::F32; 2];
 
     /// `a + b`
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;

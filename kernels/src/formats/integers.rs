@@ -138,13 +138,33 @@ impl<P: Packing> Codec for Integers<P> {
         assert!(row < matrix.rows() && columns.end <= cols, "row {row}, columns {columns:?} of {matrix:?}");
         assert_eq!(out.len(), columns.len(), "elements of {columns:?}");
         let packed = plane_row(matrix.plane(0), row, P::row_bytes(cols));
-        let granularity = matrix.format().parameters().granularity;
-        let group = granularity.group(cols);
-        for (value, column) in out.iter_mut().zip(columns) {
-            let (scale, zero_point) = scaling::<P>(matrix, row, column / group);
-            *value = f32::from(i16::from(P::unpack(packed, column)) - i16::from(zero_point)) * scale;
+        let group = matrix.format().parameters().granularity.group(cols);
+        for (number, first, out) in by_group(group, columns, out) {
+            let (scale, zero_point) = scaling::<P>(matrix, row, number);
+            for (column, value) in (first..).zip(out) {
+                *value = decoded(P::unpack(packed, column), scale, zero_point);
+            }
         }
     }
+}
+
+/// The parts of `out`, elements `columns` of a row, that belong to one group: number of the group, first column, part.
+pub(crate) fn by_group(
+    group: usize,
+    columns: Range<usize>,
+    mut out: &mut [f32],
+) -> impl Iterator<Item = (usize, usize, &mut [f32])> {
+    let mut column = columns.start;
+    std::iter::from_fn(move || {
+        let (first, number) = (column, column.checked_div(group)?);
+        column = columns.end.min((number + 1) * group);
+        (first < column).then(|| out.split_off_mut(..column - first).map(|part| (number, first, part)))?
+    })
+}
+
+/// What an integer stands for.
+pub(crate) fn decoded(integer: i8, scale: f32, zero_point: i8) -> f32 {
+    f32::from(i16::from(integer) - i16::from(zero_point)) * scale
 }
 
 /// Scale and zero point of group `number` of a row.

@@ -17,6 +17,9 @@ mod parameters;
 mod scales;
 mod scaling;
 
+pub(crate) use int4::Int4;
+pub(crate) use int8::Int8;
+pub(crate) use integers::{Packing, by_group, decoded, plane_row, scaling};
 pub use matrix::{Matrix, MatrixError};
 pub use parameters::{Fit, FormatError, Granularity, Parameters, ScaleDtype};
 
@@ -24,13 +27,8 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
 /// Every kind of format, in the order in which listings show them. Names are unique.
-pub static FORMATS: &[&dyn Codec] = &[
-    &f32::F32,
-    &f16::F16,
-    &bf16::Bf16,
-    &integers::Integers::<int8::Int8>::NEW,
-    &integers::Integers::<int4::Int4>::NEW,
-];
+pub static FORMATS: &[&dyn Codec] =
+    &[&f32::F32, &f16::F16, &bf16::Bf16, &integers::Integers::<Int8>::NEW, &integers::Integers::<Int4>::NEW];
 
 /// Most planes that any format has.
 pub const MAX_PLANES: usize = 4;

@@ -34,6 +34,9 @@ impl Simd for Avx2 {
 
     type F32 = __m256;
 
+    /// Zero and scale.
+    type Nibbles = [__m256; 2];
+
     #[inline(always)]
     fn splat(self, value: f32) -> __m256 {
         intrinsics!(_mm256_set1_ps(value))
@@ -65,6 +68,47 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn load_f32(self, values: &[[u8; 4]; 8]) -> __m256 {
         intrinsics!(_mm256_loadu_ps(values.as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn load_i8(self, values: &[u8; 8]) -> __m256 {
+        intrinsics!(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(values.as_ptr().cast()))))
+    }
+
+    #[inline(always)]
+    fn nibbles(self, zero: f32, scale: f32) -> [__m256; 2] {
+        [self.splat(zero), self.splat(scale)]
+    }
+
+    #[inline(always)]
+    fn load_nibbles(self, [zero, scale]: [__m256; 2], values: &[u8; 8]) -> [__m256; 2] {
+        intrinsics!({
+            let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(values.as_ptr().cast()));
+            let low = _mm256_cvtepi32_ps(_mm256_and_si256(bytes, _mm256_set1_epi32(0xf)));
+            let high = _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(bytes));
+            [_mm256_mul_ps(_mm256_sub_ps(low, zero), scale), _mm256_mul_ps(_mm256_sub_ps(high, zero), scale)]
+        })
+    }
+
+    #[inline(always)]
+    fn interleave(self, [a, b]: [__m256; 2]) -> [__m256; 2] {
+        intrinsics!({
+            let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            [_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high)]
+        })
+    }
+
+    #[inline(always)]
+    fn deinterleave(self, [a, b]: [__m256; 2]) -> [__m256; 2] {
+        intrinsics!({
+            // Halves hold two elements of `a` and two of `b`; their pairs are put in order.
+            let even = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
+            let odd = _mm256_castps_pd(_mm256_shuffle_ps::<0b11_01_11_01>(a, b));
+            [
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(even)),
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(odd)),
+            ]
+        })
     }
 
     #[inline(always)]

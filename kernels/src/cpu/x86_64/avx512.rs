@@ -34,6 +34,9 @@ impl Simd for Avx512 {
 
     type F32 = __m512;
 
+    /// A table, for a permutation looks only at the low four bits of an index.
+    type Nibbles = __m512;
+
     #[inline(always)]
     fn splat(self, value: f32) -> __m512 {
         intrinsics!(_mm512_set1_ps(value))
@@ -65,6 +68,44 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn load_f32(self, values: &[[u8; 4]; 16]) -> __m512 {
         intrinsics!(_mm512_loadu_ps(values.as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn load_i8(self, values: &[u8; 16]) -> __m512 {
+        intrinsics!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(values.as_ptr().cast()))))
+    }
+
+    #[inline(always)]
+    fn nibbles(self, zero: f32, scale: f32) -> __m512 {
+        let numbers = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
+        self.mul(self.sub(self.load(&numbers), self.splat(zero)), self.splat(scale))
+    }
+
+    #[inline(always)]
+    fn load_nibbles(self, nibbles: __m512, values: &[u8; 16]) -> [__m512; 2] {
+        intrinsics!({
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(values.as_ptr().cast()));
+            let high = _mm512_srli_epi32::<4>(bytes);
+            [_mm512_permutexvar_ps(bytes, nibbles), _mm512_permutexvar_ps(high, nibbles)]
+        })
+    }
+
+    #[inline(always)]
+    fn interleave(self, [a, b]: [__m512; 2]) -> [__m512; 2] {
+        intrinsics!({
+            let first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let second = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            [_mm512_permutex2var_ps(a, first, b), _mm512_permutex2var_ps(a, second, b)]
+        })
+    }
+
+    #[inline(always)]
+    fn deinterleave(self, [a, b]: [__m512; 2]) -> [__m512; 2] {
+        intrinsics!({
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+            [_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b)]
+        })
     }
 
     #[inline(always)]

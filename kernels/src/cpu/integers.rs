@@ -1,0 +1,363 @@
+//! Integer formats: codes are decoded in registers, two vectors at a time.
+
+use super::dense::{self, PlaneElement};
+use super::dot::{DotTile, WeightRows};
+use super::simd::{Kernel, Simd, padded};
+use super::{FastFormat, Vectors};
+use crate::formats::{Int4, Int8, Matrix, Packing, ScaleDtype, by_group, decoded, plane_row, scaling};
+use crate::tiles::Tile;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Integers that vectors read, a *pair* of vectors at a time: `2 · LANES` of them.
+pub(crate) trait FastPacking: Packing {
+    /// The bytes of a pair.
+    type Pair<S: Simd>: Copy;
+
+    /// All whole pairs of a row.
+    fn pairs<S: Simd>(row: &[u8]) -> &[Self::Pair<S>];
+
+    /// Fewer bytes than those of a pair, followed by zeros.
+    fn padded<S: Simd>(bytes: &[u8]) -> Self::Pair<S>;
+
+    /// What integers of a group stand for.
+    type Values<S: Simd>: Copy;
+
+    /// Integer q stands for `(q − zero_point) · scale`.
+    fn values<S: Simd>(simd: S, scale: f32, zero_point: f32) -> Self::Values<S>;
+
+    /// What the integers of a pair stand for, in an order that suits the format.
+    fn load<S: Simd>(simd: S, values: Self::Values<S>, integers: &Self::Pair<S>) -> [S::F32; 2];
+
+    /// Elements in the order of columns to that of [`FastPacking::load`].
+    fn arrange<S: Simd>(simd: S, pair: [S::F32; 2]) -> [S::F32; 2];
+
+    /// Inverse of [`FastPacking::arrange`].
+    fn restore<S: Simd>(simd: S, pair: [S::F32; 2]) -> [S::F32; 2];
+}
+
+impl FastPacking for Int8 {
+    type Pair<S: Simd> = [S::Array<u8>; 2];
+
+    #[inline(always)]
+    fn pairs<S: Simd>(row: &[u8]) -> &[[S::Array<u8>; 2]] {
+        S::chunks(row).0.as_chunks().0
+    }
+
+    #[inline(always)]
+    fn padded<S: Simd>(bytes: &[u8]) -> [S::Array<u8>; 2] {
+        padded_pair::<S, _>(bytes)
+    }
+
+    /// Scale and zero point.
+    type Values<S: Simd> = [S::F32; 2];
+
+    #[inline(always)]
+    fn values<S: Simd>(simd: S, scale: f32, zero_point: f32) -> [S::F32; 2] {
+        [simd.splat(scale), simd.splat(zero_point)]
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, [scale, zero_point]: [S::F32; 2], integers: &[S::Array<u8>; 2]) -> [S::F32; 2] {
+        let first = simd.sub(simd.load_i8(&integers[0]), zero_point);
+        let second = simd.sub(simd.load_i8(&integers[1]), zero_point);
+        [simd.mul(first, scale), simd.mul(second, scale)]
+    }
+
+    #[inline(always)]
+    fn arrange<S: Simd>(_: S, pair: [S::F32; 2]) -> [S::F32; 2] {
+        pair
+    }
+
+    #[inline(always)]
+    fn restore<S: Simd>(_: S, pair: [S::F32; 2]) -> [S::F32; 2] {
+        pair
+    }
+}
+
+/// Even columns come first, then odd ones: so lie the nibbles.
+impl FastPacking for Int4 {
+    type Pair<S: Simd> = S::Array<u8>;
+
+    #[inline(always)]
+    fn pairs<S: Simd>(row: &[u8]) -> &[S::Array<u8>] {
+        S::chunks(row).0
+    }
+
+    #[inline(always)]
+    fn padded<S: Simd>(bytes: &[u8]) -> S::Array<u8> {
+        padded::<S, _>(bytes)
+    }
+
+    type Values<S: Simd> = S::Nibbles;
+
+    #[inline(always)]
+    fn values<S: Simd>(simd: S, scale: f32, zero_point: f32) -> S::Nibbles {
+        simd.nibbles(zero_point + 8.0, scale)
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, nibbles: S::Nibbles, integers: &S::Array<u8>) -> [S::F32; 2] {
+        simd.load_nibbles(nibbles, integers)
+    }
+
+    #[inline(always)]
+    fn arrange<S: Simd>(simd: S, pair: [S::F32; 2]) -> [S::F32; 2] {
+        simd.deinterleave(pair)
+    }
+
+    #[inline(always)]
+    fn restore<S: Simd>(simd: S, pair: [S::F32; 2]) -> [S::F32; 2] {
+        simd.interleave(pair)
+    }
+}
+
+/// The format of integers that are packed in such a way.
+pub(crate) struct Integers<P>(PhantomData<P>);
+
+impl<P> Integers<P> {
+    /// The only value.
+    pub(crate) const NEW: Integers<P> = Integers(PhantomData);
+}
+
+impl<P: FastPacking> FastFormat for Integers<P> {
+    fn decode(&self, vectors: Vectors, weight: &Matrix<'_>, row: usize, columns: Range<usize>, out: &mut [f32]) {
+        assert_eq!(columns.len(), out.len(), "as many elements as asked for");
+        let codes = plane_row(weight.plane(0), row, P::row_bytes(weight.cols()));
+        let group = weight.format().parameters().granularity.group(weight.cols());
+        for (number, first, out) in by_group(group, columns, out) {
+            let (scale, zero_point) = scaling::<P>(weight, row, number);
+            vectors.run(DecodeGroup::<P> { codes, first, scale, zero_point, out, packing: PhantomData });
+        }
+    }
+
+    fn dot(&self, vectors: Vectors, x: &[f32], weight: &Matrix<'_>, tile: &mut Tile<'_>) {
+        let inner = weight.cols();
+        let rows = Rows::<P>::new(weight, tile.columns());
+        if rows.group == inner || vectors.run(DividesGroup(rows.group)) {
+            vectors.run(DotTile { x, weight: rows, inner, first: 0, tile });
+        } else {
+            dense::dot_decoded(self, vectors, x, weight, tile);
+        }
+    }
+}
+
+/// Decodes elements of one group from column `first` on.
+struct DecodeGroup<'a, P> {
+    /// Codes of the row.
+    codes: &'a [u8],
+    first: usize,
+    scale: f32,
+    zero_point: i8,
+    out: &'a mut [f32],
+    packing: PhantomData<P>,
+}
+
+impl<P: FastPacking> Kernel for DecodeGroup<'_, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let DecodeGroup { codes, mut first, scale, zero_point, mut out, .. } = self;
+        // The first whole byte.
+        while P::row_bytes(first) != (first * P::BITS as usize) / 8 {
+            let Some(value) = out.split_off_first_mut() else { return };
+            *value = decoded(P::unpack(codes, first), scale, zero_point);
+            first += 1;
+        }
+        let values = P::values(simd, scale, f32::from(zero_point));
+        let codes = &codes[P::row_bytes(first)..][..P::row_bytes(out.len())];
+        let whole = out.len() / (2 * S::LANES);
+        let (out, out_rest) = out.split_at_mut(whole * 2 * S::LANES);
+        for (integers, out) in P::pairs::<S>(codes).iter().zip(S::chunks_mut(out).0.as_chunks_mut::<2>().0) {
+            store_pair(simd, P::restore(simd, P::load(simd, values, integers)), out);
+        }
+        if !out_rest.is_empty() {
+            let rest = P::padded::<S>(&codes[whole * P::row_bytes(2 * S::LANES)..]);
+            let mut decoded = [S::array(0.0); 2];
+            store_pair(simd, P::restore(simd, P::load(simd, values, &rest)), &mut decoded);
+            let (first, second) = out_rest.split_at_mut(out_rest.len().min(S::LANES));
+            first.copy_from_slice(&decoded[0].as_ref()[..first.len()]);
+            second.copy_from_slice(&decoded[1].as_ref()[..second.len()]);
+        }
+    }
+}
+
+/// Asks whether groups of so many elements are whole pairs of vectors.
+struct DividesGroup(usize);
+
+impl Kernel for DividesGroup {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> bool {
+        self.0.is_multiple_of(2 * S::LANES)
+    }
+}
+
+/// Some rows of a weight whose groups are whole pairs of vectors, or whole rows.
+struct Rows<'a, P> {
+    /// Codes, `[count, P::row_bytes(inner)]`.
+    codes: &'a [u8],
+    /// `[count, groups]` of `scale_dtype`.
+    scales: &'a [u8],
+    /// `[count, P::row_bytes(groups)]`, or nothing where formats are symmetric.
+    zero_points: Option<&'a [u8]>,
+    scale_dtype: ScaleDtype,
+    inner: usize,
+    group: usize,
+    groups: usize,
+    count: usize,
+    packing: PhantomData<P>,
+}
+
+impl<'a, P: FastPacking> Rows<'a, P> {
+    fn new(weight: &Matrix<'a>, rows: Range<usize>) -> Rows<'a, P> {
+        let (inner, parameters) = (weight.cols(), weight.format().parameters());
+        let (group, groups) = (parameters.granularity.group(inner), parameters.granularity.groups(inner));
+        let part = |plane: usize, bytes: usize| &weight.plane(plane)[rows.start * bytes..rows.end * bytes];
+        Rows {
+            codes: part(0, P::row_bytes(inner)),
+            scales: part(1, groups * parameters.scales.bytes()),
+            zero_points: (!parameters.symmetric).then(|| part(2, P::row_bytes(groups))),
+            scale_dtype: parameters.scales,
+            inner,
+            group,
+            groups,
+            count: rows.len(),
+            packing: PhantomData,
+        }
+    }
+
+    /// Scales and zero points of a row, of a pair of vectors of groups from `first` on, which is even. What follows the
+    /// last group is 0.
+    #[inline(always)]
+    fn scalings<S: Simd>(&self, simd: S, row: usize, first: usize) -> Scalings<S> {
+        let mut scales = [S::array(0.0); 2];
+        let stored = plane_row(self.scales, row, self.groups * self.scale_dtype.bytes());
+        let stored = &stored[first * self.scale_dtype.bytes()..];
+        match self.scale_dtype {
+            ScaleDtype::Bf16 => load_scales::<S, dense::Bf16>(simd, stored, &mut scales),
+            ScaleDtype::F16 => load_scales::<S, dense::F16>(simd, stored, &mut scales),
+            ScaleDtype::F32 => load_scales::<S, dense::F32>(simd, stored, &mut scales),
+        }
+        let mut zero_points = [S::array(0.0); 2];
+        if let Some(stored) = self.zero_points {
+            let stored = &plane_row(stored, row, P::row_bytes(self.groups))[P::row_bytes(first)..];
+            let integers = match P::pairs::<S>(stored) {
+                [whole, ..] => *whole,
+                [] => P::padded::<S>(stored),
+            };
+            let pair = P::load(simd, P::values(simd, 1.0, 0.0), &integers);
+            store_pair(simd, P::restore(simd, pair), &mut zero_points);
+        }
+        Scalings { scales, zero_points }
+    }
+}
+
+/// Scales and zero points of as many groups as a pair of vectors has lanes.
+#[derive(Clone, Copy)]
+struct Scalings<S: Simd> {
+    scales: [S::Array<f32>; 2],
+    zero_points: [S::Array<f32>; 2],
+}
+
+/// Scales of the first groups of `stored`, up to two vectors of them.
+#[inline(always)]
+fn load_scales<S: Simd, E: PlaneElement>(simd: S, stored: &[u8], scales: &mut [S::Array<f32>; 2]) {
+    let (vectors, rest) = S::chunks(E::elements(stored));
+    for (i, out) in scales.iter_mut().enumerate() {
+        if i < vectors.len() {
+            simd.store(E::load(simd, &vectors[i]), out);
+        } else if i == vectors.len() {
+            simd.store(E::load(simd, &padded::<S, _>(rest)), out);
+        }
+    }
+}
+
+impl<P: FastPacking> WeightRows for Rows<'_, P> {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Lane `l` of a vector sums elements of column `l`, `l + LANES`, … of both vectors of a pair, as they are arranged.
+    #[inline(always)]
+    fn dots<S: Simd, const R: usize, const W: usize>(
+        &self,
+        simd: S,
+        x: [&[f32]; R],
+        rows: [usize; W],
+    ) -> [[f32; W]; R] {
+        let pair = 2 * S::LANES;
+        let codes = rows.map(|row| plane_row(self.codes, row, P::row_bytes(self.inner)));
+        let pairs = codes.map(P::pairs::<S>);
+        let x_pairs = x.map(|row| S::chunks(row).0.as_chunks::<2>().0);
+        let mut sums = [[simd.splat(0.0); W]; R];
+        let mut values = [P::values(simd, 0.0, 0.0); W];
+        for block in (0..self.groups).step_by(pair) {
+            let mut scalings = [Scalings { scales: [S::array(0.0); 2], zero_points: [S::array(0.0); 2] }; W];
+            for w in 0..W {
+                scalings[w] = self.scalings(simd, rows[w], block);
+            }
+            for number in block..self.groups.min(block + pair) {
+                let (vector, lane) = ((number - block) / S::LANES, (number - block) % S::LANES);
+                for w in 0..W {
+                    let Scalings { scales, zero_points } = &scalings[w];
+                    values[w] = P::values(simd, scales[vector].as_ref()[lane], zero_points[vector].as_ref()[lane]);
+                }
+                for i in number * self.group / pair..(number + 1) * self.group / pair {
+                    let mut arranged = [[simd.splat(0.0); 2]; R];
+                    for r in 0..R {
+                        arranged[r] = P::arrange(simd, load_pair(simd, &x_pairs[r][i]));
+                    }
+                    for w in 0..W {
+                        let weight = P::load(simd, values[w], &pairs[w][i]);
+                        for r in 0..R {
+                            sums[r][w] = simd.mul_add(arranged[r][0], weight[0], sums[r][w]);
+                            sums[r][w] = simd.mul_add(arranged[r][1], weight[1], sums[r][w]);
+                        }
+                    }
+                }
+            }
+        }
+        let whole = self.inner / pair;
+        if whole * pair < self.inner {
+            for w in 0..W {
+                let rest = P::padded::<S>(&codes[w][whole * P::row_bytes(pair)..]);
+                let weight = P::load(simd, values[w], &rest);
+                for r in 0..R {
+                    let x = P::arrange(simd, load_pair(simd, &padded_pair::<S, _>(&x[r][whole * pair..])));
+                    sums[r][w] = simd.mul_add(x[0], weight[0], sums[r][w]);
+                    sums[r][w] = simd.mul_add(x[1], weight[1], sums[r][w]);
+                }
+            }
+        }
+        let mut products = [[0.0; W]; R];
+        for r in 0..R {
+            for w in 0..W {
+                products[r][w] = simd.sum(sums[r][w]);
+            }
+        }
+        products
+    }
+}
+
+/// Loads both vectors of a pair.
+#[inline(always)]
+fn load_pair<S: Simd>(simd: S, [first, second]: &[S::Array<f32>; 2]) -> [S::F32; 2] {
+    [simd.load(first), simd.load(second)]
+}
+
+/// Inverse of [`load_pair`].
+#[inline(always)]
+fn store_pair<S: Simd>(simd: S, pair: [S::F32; 2], [first, second]: &mut [S::Array<f32>; 2]) {
+    simd.store(pair[0], first);
+    simd.store(pair[1], second);
+}
+
+/// Fewer elements than those of a pair, followed by zeros.
+#[inline(always)]
+fn padded_pair<S: Simd, T: Copy + Default>(values: &[T]) -> [S::Array<T>; 2] {
+    let (first, second) = values.split_at(values.len().min(S::LANES));
+    [padded::<S, _>(first), padded::<S, _>(second)]
+}
