@@ -18,6 +18,7 @@ mod published;
 mod quantized;
 mod random_models;
 mod renaming;
+mod report;
 mod reproducible;
 mod rope;
 mod schema;

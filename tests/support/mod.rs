@@ -1,5 +1,6 @@
 //! What the tests share: the binaries, the shipped models, checkpoints made on the spot.
 
+pub(crate) mod browser;
 pub(crate) mod command;
 pub(crate) mod compiler;
 pub(crate) mod files;

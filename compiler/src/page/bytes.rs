@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::chart::{Percent, Pixels, Scale, byte_tick, layer_ticks};
-use super::html::Html;
+use super::html::{Column, Html};
 use super::model::{Container, Entry, Model, Totals, count};
 use crate::picture::text::Escaped;
 use crate::units::bytes;
@@ -104,12 +104,14 @@ fn bar(html: &mut Html, model: &Model<'_>, part: &Part<'_>, widest: u64) {
     let Totals { stored, packed, .. } = part.totals;
     let share = |size: u64| size as f64 / widest.max(1) as f64;
     html.put(format_args!(
-        "<div class=\"part\"><div class=\"name\"><code>{}</code> {}</div><div class=\"sizes\">{} → {}</div>\n",
+        "<div class=\"part\"><div class=\"name\"><code>{}</code> {}</div>",
         Escaped(part.name),
-        Escaped(&part.note),
-        bytes(stored),
-        bytes(packed)
+        Escaped(&part.note)
     ));
+    if (stored, packed) == (0, 0) {
+        return html.put(format_args!("<div class=\"sizes\">nothing of its own</div></div>\n"));
+    }
+    html.put(format_args!("<div class=\"sizes\">{} → {}</div>\n", bytes(stored), bytes(packed)));
     html.put(format_args!(
         "<svg class=\"bar\" width=\"100%\" height=\"24\" role=\"img\"><title>{}: {} in the checkpoint, {} compiled</title>\n<rect class=\"stored\" x=\"0\" y=\"0\" width=\"{}\" height=\"5\"/>\n",
         Escaped(part.name),
@@ -159,14 +161,14 @@ fn layers(html: &mut Html, model: &Model<'_>, container: &Container<'_>) {
     let highest = layers.iter().map(|(totals, _)| totals.stored.max(totals.packed)).max().unwrap_or_default();
     let scale = Scale::new(0.0, highest as f64, 4);
     let count = indices.len();
+    // Columns of many layers touch: a gap would be thinner than a pixel.
+    let (gap, dense) = if count > 60 { (0.0, " dense") } else { (0.12, "") };
     html.put(format_args!(
-        "<figure>\n<figcaption>Bytes of each layer; a line shows what it takes in the checkpoint</figcaption>\n<div class=\"plot\"><svg class=\"chart columns\" width=\"100%\" height=\"{}\" role=\"img\"><title>Bytes of each layer of {name}</title><desc>A column for each of {count} layers, stacked by format. The exact numbers are in the table of modules.</desc>\n",
+        "<figure>\n<figcaption>Bytes of each layer; a line shows what it takes in the checkpoint</figcaption>\n<div class=\"plot\"><svg class=\"chart columns{dense}\" width=\"100%\" height=\"{}\" role=\"img\"><title>Bytes of each layer of {name}</title><desc>A column for each of {count} layers, stacked by format. The exact numbers are in the table of modules.</desc>\n",
         HEIGHT + 28.0
     ));
     scale.draw(html, 6.0, HEIGHT, |tick| byte_tick(tick, scale.high));
     layer_ticks(html, &indices, HEIGHT + 6.0);
-    // Columns of many layers touch: a gap would be thinner than a pixel.
-    let gap = if count > 60 { 0.0 } else { 0.12 };
     let height = |size: u64| HEIGHT * scale.place(size as f64);
     let bottom = HEIGHT + 6.0;
     for (at, (totals, formats)) in layers.iter().enumerate() {
@@ -208,14 +210,22 @@ fn kinds(html: &mut Html, model: &Model<'_>) {
     let mut rows: Vec<_> = rows.into_iter().collect();
     rows.sort_by_key(|(key, totals)| (std::cmp::Reverse(totals.packed), *key));
     let widest = rows.iter().map(|(_, totals)| totals.packed).max().unwrap_or_default();
-    let columns =
-        ["kind", "format", "modules", "parameters", "in the checkpoint", "compiled", "bits per weight", "share"];
+    let columns = [
+        Column::Text("kind"),
+        Column::Text("format"),
+        Column::Number("modules"),
+        Column::Number("parameters"),
+        Column::Number("in the checkpoint"),
+        Column::Number("compiled"),
+        Column::Number("bits per weight"),
+        Column::Text("share"),
+    ];
     html.open_table("sortable", "Bytes by kind and format", &columns);
     for ((kind, format), totals) in rows {
         let share = totals.packed as f64 / model.totals.packed.max(1) as f64;
         let bits = 8.0 * totals.packed as f64 / totals.parameters.max(1) as f64;
         html.put(format_args!(
-            "<tr><th scope=\"row\">{}</th><td>{}</td><td data-v=\"{2}\">{2}</td><td data-v=\"{3}\">{4}</td><td data-v=\"{5}\">{6}</td><td data-v=\"{7}\">{8}</td>",
+            "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\" data-v=\"{2}\">{2}</td><td class=\"n\" data-v=\"{3}\">{4}</td><td class=\"n\" data-v=\"{5}\">{6}</td><td class=\"n\" data-v=\"{7}\">{8}</td>",
             Escaped(kind),
             Escaped(&model.formats.get(format).name),
             totals.modules,
@@ -228,7 +238,7 @@ fn kinds(html: &mut Html, model: &Model<'_>) {
         ));
         let bits = if totals.parameters == 0 { String::new() } else { format!("{bits:.2}") };
         html.put(format_args!(
-            "<td data-v=\"{bits}\">{bits}</td><td data-v=\"{share:.6}\"><svg class=\"share\" width=\"60\" height=\"12\" aria-hidden=\"true\"><rect class=\"f{format}\" width=\"{}\" height=\"12\"/></svg> {:.1} %</td></tr>\n",
+            "<td class=\"n\" data-v=\"{bits}\">{bits}</td><td data-v=\"{share:.6}\"><svg class=\"share\" width=\"60\" height=\"12\" aria-hidden=\"true\"><rect class=\"f{format}\" width=\"{}\" height=\"12\"/></svg> {:.1} %</td></tr>\n",
             Percent(totals.packed as f64 / widest.max(1) as f64),
             100.0 * share
         ));

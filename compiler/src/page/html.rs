@@ -2,6 +2,13 @@
 
 use std::fmt::{self, Write as _};
 
+/// The name of a column.
+pub(super) enum Column {
+    Text(&'static str),
+    /// Of numbers: set flush right.
+    Number(&'static str),
+}
+
 /// HTML. What comes from files is put in as [`crate::picture::text::Escaped`].
 #[derive(Debug, Default)]
 pub(super) struct Html(String);
@@ -24,12 +31,15 @@ impl Html {
     }
 
     /// Opens a table that scrolls sideways where it is too wide.
-    pub(super) fn open_table(&mut self, class: &str, caption: &str, columns: &[&str]) {
+    pub(super) fn open_table(&mut self, class: &str, caption: &str, columns: &[Column]) {
         self.put(format_args!(
             "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{caption}\">\n<table class=\"{class}\">\n<caption>{caption}</caption>\n<thead><tr>"
         ));
         for column in columns {
-            self.put(format_args!("<th scope=\"col\">{column}</th>"));
+            match column {
+                Column::Text(name) => self.put(format_args!("<th scope=\"col\">{name}</th>")),
+                Column::Number(name) => self.put(format_args!("<th scope=\"col\" class=\"n\">{name}</th>")),
+            }
         }
         self.put(format_args!("</tr></thead>\n<tbody>\n"));
     }

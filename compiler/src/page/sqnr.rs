@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::chart::{Percent, Pixels, Scale, layer_ticks};
-use super::html::Html;
+use super::html::{Column, Html};
 use super::model::{Container, Entry, Model, role};
 use crate::picture::text::Escaped;
 
@@ -157,6 +157,7 @@ pub(super) fn plot(
     plot.scale.draw(html, plot.top, HEIGHT, |tick| format!("{tick} dB"));
     layer_ticks(html, &plot.layers, plot.top + HEIGHT);
     for (index, series) in shown.iter().enumerate() {
+        plot.ranges(html, index, shown.len(), series);
         plot.curve(html, index, series);
     }
     for (index, series) in shown.iter().enumerate() {
@@ -244,27 +245,41 @@ impl Plot<'_> {
         html.put(format_args!("\"/></svg>\n"));
     }
 
-    /// A mark for each layer, and a line where modules of one layer differ.
-    fn points(&self, html: &mut Html, index: usize, series: &Series<'_>) {
-        let size = match self.layers.len() {
+    /// Marks of many layers are smaller.
+    fn size(&self) -> &'static str {
+        match self.layers.len() {
             0..=48 => "",
             49..=120 => " medium",
             _ => " small",
-        };
+        }
+    }
+
+    /// A line for each layer whose modules differ, side by side with those of the `count` other series.
+    fn ranges(&self, html: &mut Html, index: usize, count: usize, series: &Series<'_>) {
+        for (layer, cell) in series.cells.iter().enumerate() {
+            if let [low, .., high] = cell.decibels[..]
+                && low < high
+            {
+                html.put(format_args!(
+                    "<line class=\"range {}{}\" x1=\"{3}\" x2=\"{3}\" y1=\"{4}\" y2=\"{5}\" transform=\"translate({2} 0)\"/>\n",
+                    color(index),
+                    self.size(),
+                    Pixels(index as f64 - (count as f64 - 1.0) / 2.0),
+                    self.x(layer),
+                    self.y(low),
+                    self.y(high)
+                ));
+            }
+        }
+    }
+
+    /// A mark for each layer.
+    fn points(&self, html: &mut Html, index: usize, series: &Series<'_>) {
         for (layer, cell) in series.cells.iter().enumerate() {
             let (Some(median), Some(&low), Some(&high)) = (cell.median(), cell.decibels.first(), cell.decibels.last())
             else {
                 continue;
             };
-            let x = self.x(layer);
-            if low < high {
-                html.put(format_args!(
-                    "<line class=\"range {}\" x1=\"{x}\" x2=\"{x}\" y1=\"{}\" y2=\"{}\"/>\n",
-                    color(index),
-                    self.y(low),
-                    self.y(high)
-                ));
-            }
             let formats = cell.formats.iter().map(|&format| self.model.formats.get(format).name.as_str());
             let many = match (cell.decibels.len(), cell.exact) {
                 (1, 0) => String::new(),
@@ -272,7 +287,9 @@ impl Plot<'_> {
                 (modules, exact) => format!(", median of {modules} modules {median:.2} dB, {exact} more exact"),
             };
             html.put(format_args!(
-                "<svg class=\"point{size}\" x=\"{x}\" y=\"{}\"><path class=\"{}\" d=\"{}\"><title>{}.{}.{}: {}{many}; {}</title></path></svg>\n",
+                "<svg class=\"point{}\" x=\"{}\" y=\"{}\"><path class=\"{}\" d=\"{}\"><title>{}.{}.{}: {}{many}; {}</title></path></svg>\n",
+                self.size(),
+                self.x(layer),
                 self.y(median),
                 color(index),
                 mark(index),
@@ -312,7 +329,11 @@ fn outside(html: &mut Html, model: &Model<'_>) {
     if measured().next().is_none() {
         return;
     }
-    html.open_table("", "Weights outside of layers", &["module", "format", "SQNR"]);
+    html.open_table(
+        "",
+        "Weights outside of layers",
+        &[Column::Text("module"), Column::Text("format"), Column::Number("SQNR")],
+    );
     for (entry, measured) in measured() {
         row(html, model, entry, measured);
     }
@@ -326,7 +347,11 @@ fn lowest(html: &mut Html, model: &Model<'_>) {
     let own = model.entries.iter().filter(|entry| entry.module.shares.is_none());
     let mut measured: Vec<_> = own.filter_map(|entry| Some((entry, entry.module.sqnr_db?))).collect();
     measured.sort_by(|a, b| a.1.total_cmp(&b.1));
-    html.open_table("", "Weights that lost most", &["module", "format", "SQNR"]);
+    html.open_table(
+        "",
+        "Weights that lost most",
+        &[Column::Text("module"), Column::Text("format"), Column::Number("SQNR")],
+    );
     for (entry, decibels) in measured.into_iter().take(LOWEST) {
         row(html, model, entry, Measured::Decibels(decibels));
     }
@@ -342,5 +367,8 @@ fn row(html: &mut Html, model: &Model<'_>, entry: &Entry<'_>, measured: Measured
     if let Some(table) = &entry.module.shares {
         html.put(format_args!(" reads the table of <code>{}</code>", Escaped(table)));
     }
-    html.put(format_args!("</th><td>{}</td><td>{text}</td></tr>\n", Escaped(&model.formats.get(entry.format).name)));
+    html.put(format_args!(
+        "</th><td>{}</td><td class=\"n\">{text}</td></tr>\n",
+        Escaped(&model.formats.get(entry.format).name)
+    ));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::html::Html;
+use super::html::{Column, Html};
 use super::model::{Entry, Model, Totals, count, role};
 use super::sqnr::range;
 use crate::artifact::Report;
@@ -35,7 +35,7 @@ pub(super) fn ties(html: &mut Html, model: &Model<'_>) {
     html.open_table(
         "",
         "Modules that are stored as the table of another",
-        &["module", "in the checkpoint", "compiled", "bytes"],
+        &[Column::Text("module"), Column::Text("in the checkpoint"), Column::Text("compiled"), Column::Text("bytes")],
     );
     for entry in tied {
         let module = entry.module;
@@ -82,12 +82,22 @@ pub(super) fn kept(html: &mut Html, model: &Model<'_>) {
         bytes(totals.packed),
         bytes(model.totals.packed)
     ));
-    html.open_table("sortable", "Modules that were kept", &["modules", "kind", "format", "number", "compiled"]);
+    html.open_table(
+        "sortable",
+        "Modules that were kept",
+        &[
+            Column::Text("modules"),
+            Column::Text("kind"),
+            Column::Text("format"),
+            Column::Number("number"),
+            Column::Number("compiled"),
+        ],
+    );
     for group in groups(kept.into_iter()) {
         let totals = group.totals();
         html.put(format_args!("<tr><th scope=\"row\"><code>{}</code></th>", Escaped(&group.pattern())));
         html.put(format_args!(
-            "<td>{}</td><td>{}</td><td data-v=\"{2}\">{2}</td><td data-v=\"{3}\">{4}</td></tr>\n",
+            "<td>{}</td><td>{}</td><td class=\"n\" data-v=\"{2}\">{2}</td><td class=\"n\" data-v=\"{3}\">{4}</td></tr>\n",
             Escaped(&group.first().module.kind),
             Escaped(&model.formats.get(group.first().format).name),
             totals.modules,
@@ -120,8 +130,17 @@ pub(super) fn modules(html: &mut Html, model: &Model<'_>) {
     let all = model.entries.iter();
     let folded = model.entries.len() > MOST_ROWS;
     let rows: Vec<Group<'_>> = if folded { groups(all) } else { all.map(|entry| Group(vec![entry])).collect() };
-    let columns =
-        ["module", "kind", "format", "shape", "parameters", "in the checkpoint", "compiled", "bits per weight", "SQNR"];
+    let columns = [
+        Column::Text("module"),
+        Column::Text("kind"),
+        Column::Text("format"),
+        Column::Text("shape"),
+        Column::Number("parameters"),
+        Column::Number("in the checkpoint"),
+        Column::Number("compiled"),
+        Column::Number("bits per weight"),
+        Column::Number("SQNR"),
+    ];
     let caption = if folded { "Modules; those that are alike have one row" } else { "Modules" };
     html.open_table("sortable filterable", caption, &columns);
     for row in &rows {
@@ -143,7 +162,7 @@ fn module_row(html: &mut Html, model: &Model<'_>, group: &Group<'_>) {
     }
     let shape: Vec<String> = module.shape.iter().map(u64::to_string).collect();
     html.put(format_args!(
-        "</td><td data-v=\"{}\">{}</td><td data-v=\"{}\">{}</td><td data-v=\"{}\">{}</td><td data-v=\"{}\">{}</td>",
+        "</td><td data-v=\"{}\">{}</td><td class=\"n\" data-v=\"{}\">{}</td><td class=\"n\" data-v=\"{}\">{}</td><td class=\"n\" data-v=\"{}\">{}</td>",
         module.parameters,
         shape.join(" × "),
         totals.parameters,
@@ -157,13 +176,14 @@ fn module_row(html: &mut Html, model: &Model<'_>, group: &Group<'_>) {
         html.put(format_args!("<td></td>"));
     } else {
         let bits = 8.0 * totals.packed as f64 / totals.parameters as f64;
-        html.put(format_args!("<td data-v=\"{bits:.4}\">{bits:.2}</td>"));
+        html.put(format_args!("<td class=\"n\" data-v=\"{bits:.4}\">{bits:.2}</td>"));
     }
-    match group.decibels() {
-        _ if module.packed.is_none() => html.put(format_args!("<td></td></tr>\n")),
-        None => html.put(format_args!("<td data-v=\"Infinity\">exact</td></tr>\n")),
-        Some((low, high)) => html.put(format_args!("<td data-v=\"{low}\">{}</td></tr>\n", range(low, high))),
-    }
+    let sqnr = match group.decibels() {
+        _ if module.packed.is_none() => "<td></td>".to_owned(),
+        None => "<td class=\"n\" data-v=\"Infinity\">exact</td>".to_owned(),
+        Some((low, high)) => format!("<td class=\"n\" data-v=\"{low}\">{}</td>", range(low, high)),
+    };
+    html.put(format_args!("{sqnr}</tr>\n"));
 }
 
 /// The name of a module; of several, a pattern, and what each of them lost.

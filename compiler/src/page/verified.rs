@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::html::Html;
+use super::html::{Column, Html};
 use super::model::{Entry, Model};
 use super::sqnr::{Measured, plot};
 use crate::picture::text::Escaped;
@@ -105,12 +105,20 @@ fn outputs(html: &mut Html, model: &Model<'_>, verification: &Verification) {
 }
 
 fn groups(html: &mut Html, verification: &Verification) {
-    let columns = ["kind", "format", "modules", "equal", "median", "lowest", "which"];
+    let columns = [
+        Column::Text("kind"),
+        Column::Text("format"),
+        Column::Number("modules"),
+        Column::Number("equal"),
+        Column::Number("median"),
+        Column::Number("lowest"),
+        Column::Text("which"),
+    ];
     html.open_table("", "Outputs alone, by kind and format", &columns);
     for group in &verification.groups {
         let decibels = |value: Option<f64>| value.map(|value| format!("{value:.2} dB")).unwrap_or_default();
         html.put(format_args!(
-            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td><code>{}</code></td></tr>\n",
+            "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td><code>{}</code></td></tr>\n",
             Escaped(&group.kind),
             Escaped(&group.format),
             group.modules,
@@ -131,25 +139,32 @@ fn worst(html: &mut Html, verification: &Verification) {
             output.alone.state != State::Equal || output.in_model.is_some_and(|found| found.state != State::Equal)
         })
     };
-    let columns = ["module", "format", "weight", "output alone", "output in the model", "largest error alone"];
+    let columns = [
+        Column::Text("module"),
+        Column::Text("format"),
+        Column::Number("weight"),
+        Column::Number("output alone"),
+        Column::Number("output in the model"),
+        Column::Number("largest error alone"),
+    ];
     html.open_table("sortable", "Modules that do most harm", &columns);
     for module in verification.modules.iter().filter(harmful).take(WORST) {
         let weight = module.weight.map(agreement).unwrap_or_default();
         html.put(format_args!(
-            "<tr><th scope=\"row\"><code>{}</code></th><td>{}</td><td>{weight}</td>",
+            "<tr><th scope=\"row\"><code>{}</code></th><td>{}</td><td class=\"n\">{weight}</td>",
             Escaped(&module.path),
             Escaped(&module.format)
         ));
         for found in [module.output.map(|output| output.alone), module.output.and_then(|output| output.in_model)] {
             let decibels = found.and_then(|found| found.sqnr_db).map(|decibels| decibels.to_string());
             html.put(format_args!(
-                "<td data-v=\"{}\">{}</td>",
+                "<td class=\"n\" data-v=\"{}\">{}</td>",
                 decibels.as_deref().unwrap_or("Infinity"),
                 found.map(agreement).unwrap_or_default()
             ));
         }
         let error = module.output.and_then(|output| output.alone.max_error).map(figure).unwrap_or_default();
-        html.put(format_args!("<td>{error}</td></tr>\n"));
+        html.put(format_args!("<td class=\"n\">{error}</td></tr>\n"));
     }
     html.close_table();
     let unseen = verification.modules.iter().filter(|module| module.output.is_none()).count();
@@ -164,7 +179,11 @@ fn not_comparable(html: &mut Html, verification: &Verification) {
     if verification.not_comparable.is_empty() {
         return;
     }
-    html.open_table("", "Steps that only one of the models has", &["step", "kernel", "model"]);
+    html.open_table(
+        "",
+        "Steps that only one of the models has",
+        &[Column::Text("step"), Column::Text("kernel"), Column::Text("model")],
+    );
     for step in &verification.not_comparable {
         let side = match step.only_in {
             Side::Original => "checkpoint",

@@ -1,0 +1,365 @@
+//! The page about a compiled model, parsed and in a browser.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use roxmltree::{Document, Node};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::browser::Browser;
+use crate::support::command::{compile, lathe, run, succeed};
+use crate::support::{files, model, skipped};
+
+/// Formats of two families, in two variants each, and a layer that is exact but for one module.
+const MIXED: &str = "lathe 1
+spec mixed {
+    rules {
+        **:linear               => int4(group: 32, symmetric: false)
+        **.down_proj            => int8(group: 32)
+        model.layers[0].**      => keep
+        **.o_proj               => int4(group: 64)
+        {**:embedding, **:head} => int8(per: channel)
+    }
+}
+";
+
+/// A compiled model and the page that was written beside it.
+struct Compiled {
+    folder: TempDir,
+}
+
+impl Compiled {
+    #[track_caller]
+    fn new(spec: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("spec.lathe");
+        fs::write(&file, spec).unwrap();
+        let mut command = compile(file.to_str().unwrap(), &model("tiny-qwen3"), &folder.path().join("out"));
+        succeed(command.arg("--report").arg(folder.path().join("page.html")));
+        Compiled { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn page(&self) -> String {
+        files::read_text(&self.path("page.html"))
+    }
+
+    fn report(&self) -> Value {
+        files::read_json(&self.path("out/report.json"))
+    }
+}
+
+/// A folder with the files of an artifact that a page is made of.
+fn artifact(folder: &Path, report: &Value) -> String {
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("report.json"), report.to_string()).unwrap();
+    fs::write(folder.join("lathe.lock"), json!({ "compiler": "lathe 0.0.0" }).to_string()).unwrap();
+    succeed(lathe().arg("report").arg(folder))
+}
+
+fn packed(path: &str, kind: &str, format: &str, bytes: u64, decibels: Option<f64>) -> Value {
+    let mut module = json!({
+        "path": path, "kind": kind, "shape": [64, bytes / 64], "format": format, "packed": format,
+        "parameters": bytes, "stored_bytes": 2 * bytes, "bytes": bytes
+    });
+    if let Some(decibels) = decibels {
+        module["sqnr_db"] = decibels.into();
+    }
+    module
+}
+
+fn report(modules: &[Value]) -> Value {
+    json!({
+        "spec": "spec", "model": "model", "modules": modules, "tied": [], "bytes_read": 0, "bytes_written": 0,
+        "warnings": []
+    })
+}
+
+/// A page without its scripts, as XML: what is not well-formed fails.
+fn markup(page: &str) -> String {
+    let page = page.strip_prefix("<!doctype html>").expect("a page begins with its type");
+    let (before, script) = page.split_once("<script>").expect("a page has a script");
+    let (script, after) = script.split_once("</script>").expect("a script ends");
+    assert!(!after.contains("<script") && !script.contains("innerHTML"));
+    format!("{before}{after}")
+}
+
+fn parse(markup: &str) -> Document<'_> {
+    Document::parse(markup).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn of_class<'a>(document: &'a Document<'a>, class: &str) -> Vec<Node<'a, 'a>> {
+    let has = |node: &Node<'_, '_>| node.attribute("class").is_some_and(|all| all.split(' ').any(|one| one == class));
+    document.descendants().filter(has).collect()
+}
+
+fn text(node: Node<'_, '_>) -> String {
+    node.descendants().filter(Node::is_text).filter_map(|node| node.text()).collect()
+}
+
+/// The text of a section.
+fn section(document: &Document<'_>, id: &str) -> String {
+    let found = document.descendants().find(|node| node.attribute("id") == Some(id));
+    text(found.unwrap_or_else(|| panic!("no section {id}")))
+}
+
+#[test]
+fn the_page_says_what_the_report_says() {
+    let compiled = Compiled::new(MIXED);
+    let page = compiled.page();
+    assert_eq!(succeed(lathe().arg("report").arg(compiled.path("out"))), page);
+    let markup = markup(&page);
+    let document = parse(&markup);
+    let report = compiled.report();
+    let modules = report["modules"].as_array().unwrap();
+    let in_layers = |module: &&Value| module["path"].as_str().unwrap().contains(".layers.");
+    let lossy = modules.iter().filter(in_layers).filter(|module| module["sqnr_db"].is_f64()).count();
+    assert_eq!((lossy, of_class(&document, "point").len()), (29, 29));
+    assert_eq!(of_class(&document, "hollow").len(), 1);
+    // Of the whole model, of the table, of all layers, of the last norm; the head has nothing of its own.
+    assert_eq!(of_class(&document, "bar").len(), 4);
+    let columns = of_class(&document, "columns")[0];
+    let segments =
+        columns.descendants().filter(|node| node.attribute("class").is_some_and(|c| c.starts_with("segment")));
+    assert_eq!(segments.count(), 2 + 4 * 4);
+    let rows = |id: &str| {
+        let section = document.descendants().find(|node| node.attribute("id") == Some(id)).unwrap();
+        let body = section.descendants().filter(|node| node.has_tag_name("tbody")).next_back().unwrap();
+        body.children().filter(Node::is_element).map(text).collect::<Vec<String>>()
+    };
+    assert_eq!(rows("modules").len(), modules.len());
+    for (row, module) in rows("modules").iter().zip(modules) {
+        let sqnr = module["sqnr_db"].as_f64().map_or("exact".to_owned(), |decibels| format!("{decibels:.2} dB"));
+        assert!(row.starts_with(module["path"].as_str().unwrap()) && row.ends_with(&sqnr), "{row}");
+    }
+    assert_eq!(rows("ties").len(), 1);
+    let saved = "lm_headnot stored: it is the tablereads the table of model.embed_tokens794.62 kB less than";
+    assert!(rows("ties")[0].starts_with(saved), "{}", rows("ties")[0]);
+    assert!(section(&document, "kept").contains("27 of 58 modules hold exactly the values of the checkpoint"));
+    assert!(section(&document, "verified").contains("lathe verify OUT CHECKPOINT --json"));
+    assert!(section(&document, "warnings").contains("None."));
+}
+
+#[test]
+fn what_is_exact_has_no_distance() {
+    let compiled = Compiled::new("lathe 1\nspec kept { rules { ** => keep } }\n");
+    let markup = markup(&compiled.page());
+    let document = parse(&markup);
+    assert!(section(&document, "sqnr").contains("Every weight is exact: no value changed."));
+    assert!(of_class(&document, "point").is_empty());
+    assert!(section(&document, "kept").contains("57 of 58 modules"));
+}
+
+const HOSTILE: &str =
+    "</title></script><script>faults.push(1)</script><img src=x onerror='faults.push(2)'> \" & 語\u{202e}";
+
+fn hostile_report() -> Value {
+    let module = |path: String, decibels| packed(&path, HOSTILE, &format!("int8{HOSTILE}"), 64, decibels);
+    let mut modules = vec![module(HOSTILE.to_owned(), Some(30.0)), module(format!("{HOSTILE}x"), None)];
+    modules.extend((0..300).map(|layer| module(format!("{HOSTILE}.{layer}.{HOSTILE}"), Some(20.0))));
+    modules[1]["shares"] = HOSTILE.into();
+    let mut report = report(&modules);
+    for key in ["spec", "model"] {
+        report[key] = HOSTILE.into();
+    }
+    report["warnings"] = json!([HOSTILE]);
+    report
+}
+
+#[test]
+fn names_are_text_whatever_is_in_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = artifact(folder.path(), &hostile_report());
+    assert_eq!(page.matches("<script").count(), 1);
+    let markup = markup(&page);
+    let document = parse(&markup);
+    assert!(document.descendants().all(|node| !node.has_tag_name("img")));
+    for section_of in ["bytes", "sqnr", "ties", "warnings", "modules"] {
+        assert!(section(&document, section_of).contains(HOSTILE), "{section_of}");
+    }
+}
+
+/// 400 layers with 24 experts each.
+fn large_report() -> Value {
+    let mut modules = vec![packed("model.embed_tokens", "embedding", "int8(per: channel)", 1 << 28, Some(41.5))];
+    for layer in 0..400 {
+        let path = |name: &str| format!("model.layers.{layer}.{name}");
+        let decibels = |salt: usize| Some(20.0 + (layer * 7 + salt * 13 % 100) as f64 / 100.0);
+        for (salt, name) in ["q", "k", "v", "o"].into_iter().enumerate() {
+            let path = path(&format!("self_attn.{name}_proj"));
+            modules.push(packed(&path, "linear", "int8(group: 128)", 1 << 20, decibels(salt)));
+        }
+        modules.push(packed(&path("input_layernorm"), "norm", "keep", 4096, None));
+        for expert in 0..24 {
+            for name in ["gate", "up", "down"] {
+                let path = path(&format!("mlp.experts.{expert}.{name}_proj"));
+                modules.push(packed(&path, "linear", "int4(group: 32)", 1 << 20, decibels(expert)));
+            }
+        }
+    }
+    report(&modules)
+}
+
+#[test]
+fn pages_of_large_models_are_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = large_report();
+    assert!(report["modules"].as_array().unwrap().len() > 30_000);
+    let page = artifact(folder.path(), &report);
+    assert!(page.len() < 5_000_000, "{} bytes", page.len());
+    let markup = markup(&page);
+    let document = parse(&markup);
+    assert_eq!(of_class(&document, "point").len(), 400 * 7);
+    let members: usize = document.descendants().filter(|node| node.has_tag_name("li")).count();
+    assert!(members > 400 * 76, "every module that lost something is on the page");
+    let folded = "model.layers[0..400].mlp.experts[0..24].up_proj ×9600";
+    assert!(section(&document, "modules").contains(folded));
+}
+
+/// What `lathe verify --json` writes about a model with these modules.
+fn verification(modules: &[Value]) -> Value {
+    let differs = |decibels: f64| json!({ "state": "differs", "sqnr_db": decibels, "max_error": 0.5 });
+    let modules: Vec<Value> = modules
+        .iter()
+        .map(|module| {
+            json!({
+                "path": module["path"], "kind": module["kind"], "format": module["packed"], "elements": 64,
+                "output": { "tokens": 512, "elsewhere": 0, "alone": differs(25.0), "in_model": differs(15.0) }
+            })
+        })
+        .collect();
+    json!({
+        "version": 1, "model": "model",
+        "text": { "source": "built-in", "tokens": 512, "window": 512 },
+        "predictions": {
+            "kl_mean": 0.0213, "kl_max": 0.9, "same_choice": 0.9571,
+            "perplexity_original": 8.5, "perplexity_compiled": 8.75, "perplexity_ratio": 1.0294,
+            "logits": differs(31.0), "logits_range": 40.0
+        },
+        "groups": [], "modules": modules, "not_comparable": []
+    })
+}
+
+#[test]
+fn the_page_shows_a_verification_of_the_same_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let modules: Vec<Value> = (0..4)
+        .map(|layer| packed(&format!("layers.{layer}.up"), "linear", "int8(per: channel)", 64, Some(30.0)))
+        .collect();
+    artifact(folder.path(), &report(&modules));
+    let file = folder.path().join("verify.json");
+    let with = |value: &Value| {
+        fs::write(&file, value.to_string()).unwrap();
+        run(lathe().arg("report").arg(folder.path()).arg("--verify").arg(&file))
+    };
+    let found = verification(&modules);
+    let ended = with(&found);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let markup = markup(&ended.stdout);
+    let document = parse(&markup);
+    let said = section(&document, "verified");
+    for part in ["8.7500", "8.5000 of the checkpoint", "0.0213 nats", "95.71 %", "31.00 dB", "25.00 dB", "15.00 dB"] {
+        assert!(said.contains(part), "expected {part} in {said}");
+    }
+    assert_eq!(of_class(&document, "point").len(), 3 * 4);
+
+    let refused = |key: &str, value: Value, reason: &str| {
+        let mut other = found.clone();
+        *other.pointer_mut(key).unwrap() = value;
+        let ended = with(&other);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{key}");
+        assert!(ended.stderr.contains("A0002") && ended.stderr.contains(reason), "{}", ended.stderr);
+    };
+    refused("/version", json!(2), "expected a verification of version 1, found version 2");
+    refused("/model", json!("other"), "it verifies `other`, and this is `model`");
+    refused("/modules/0/path", json!("layers.9.up"), "this one has no weight of `layers.9.up`");
+    refused("/modules/0/format", json!("bf16"), "it has `layers.0.up` in bf16, and this one in int8(per: channel)");
+    refused("/modules/3/output/alone/sqnr_db", json!(1e300), "at most 10000 dB, found 1e300 of `layers.3.up`");
+}
+
+#[test]
+fn a_page_that_cannot_be_made_says_why() {
+    let compiled = Compiled::new(MIXED);
+    let ends = |arguments: &[&str], code: i32, said: &str| {
+        let ended = run(lathe().current_dir(compiled.folder.path()).args(arguments));
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(said), "expected {said} in {}", ended.stderr);
+    };
+    let before = compiled.page();
+    ends(&["report", "nowhere"], 2, "cannot read nowhere/report.json");
+    ends(&["report", "out", "--verify", "nowhere.json"], 2, "cannot read nowhere.json");
+    ends(&["report", "out", "-o", "page.txt"], 2, "expected a file that ends in .html");
+    ends(&["report", "out", "-o", "nowhere/page.html"], 2, "cannot write nowhere/page.html");
+    ends(&["compile", "keep", "checkpoint", "--report", "page.html"], 2, "--output");
+    assert_eq!(compiled.page(), before);
+    let mut report = compiled.report();
+    report["modules"][0]["sqnr_db"] = json!(-1e300);
+    fs::write(compiled.path("out/report.json"), report.to_string()).unwrap();
+    ends(&["report", "out", "-o", "page.html"], 1, "A0001");
+    fs::write(compiled.path("out/report.json"), "{\"spec\": \"s\"}").unwrap();
+    ends(&["report", "out", "-o", "page.html"], 1, "out/report.json: expected the report of a compilation");
+    assert_eq!(compiled.page(), before);
+}
+
+/// The model is whole before its page is written.
+#[test]
+fn a_page_that_cannot_be_written_leaves_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let page = folder.path().join("nowhere/page.html");
+    let ended = run(compile("keep", &model("micro-llama"), &out).arg("--report").arg(&page));
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains(&format!("cannot write {}", page.display())), "{}", ended.stderr);
+    succeed(lathe().arg("inspect").arg(&out));
+}
+
+/// What a browser measures: charts, text on text, what is out of the window, how readable text is, how tables sort.
+const MEASURE: &str = include_str!("report/measure.js");
+
+#[track_caller]
+fn is_sound(found: &Value) {
+    assert_eq!(found["faults"], json!([]), "{found:#}");
+    assert!(found["texts"].as_f64() >= Some(4.5) && found["marks"].as_f64() >= Some(3.0), "{found:#}");
+    for size in ["wide", "narrow"] {
+        let found = &found[size];
+        for chart in found["charts"].as_array().unwrap() {
+            assert!(chart["width"].as_f64() > Some(200.0) && chart["height"].as_f64() > Some(20.0), "{size}: {chart}");
+        }
+        assert_eq!(found["overlaps"], json!([]), "{size}");
+        assert_eq!(found["outside"], json!([]), "{size}");
+        assert_eq!(found["strayed"], json!(0), "{size}");
+    }
+}
+
+#[test]
+fn a_browser_shows_every_chart() {
+    let Some(browser) = Browser::find() else { return skipped("no browser: the page was only parsed") };
+    let compiled = Compiled::new(MIXED);
+    let page = compiled.page();
+    let light = browser.evaluate(&page, false, MEASURE);
+    let dark = browser.evaluate(&page, true, MEASURE);
+    for found in [&light, &dark] {
+        is_sound(found);
+        let counts = |key: &str| found["wide"]["charts"].as_array().unwrap().iter().map(|c| c[key].clone()).collect();
+        assert_eq!(Value::Array(counts("segments")), json!([5, 1, 4, 1, 18, 0]), "{found:#}");
+        assert_eq!(Value::Array(counts("points")), json!([0, 0, 0, 0, 0, 29]));
+        assert_eq!((&found["lowest"], &found["highest"]), (&json!("19.69 dB"), &json!("exact")));
+        assert_eq!((&found["sorted"], &found["shown"]), (&json!("descending"), &json!(5)));
+        assert!(found["tip"].as_str().unwrap().starts_with("model.layers.1.self_attn.q_proj: 2"), "{found:#}");
+    }
+    assert!(light["paper"].as_f64() > Some(0.9) && dark["paper"].as_f64() < Some(0.05));
+}
+
+#[test]
+fn a_browser_shows_hostile_names_and_large_models() {
+    let Some(browser) = Browser::find() else { return skipped("no browser: the pages were only parsed") };
+    let folder = tempfile::tempdir().unwrap();
+    is_sound(&browser.evaluate(&artifact(folder.path(), &hostile_report()), false, MEASURE));
+    let found = browser.evaluate(&artifact(folder.path(), &large_report()), false, MEASURE);
+    is_sound(&found);
+    assert_eq!(found["wide"]["charts"].as_array().unwrap().last().unwrap()["points"], json!(2800));
+}
