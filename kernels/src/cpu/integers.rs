@@ -9,8 +9,14 @@ use crate::tiles::Tile;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+/// Groups whose scales and zero points are read at a time.
+const BLOCK: usize = 32;
+
 /// Integers that vectors read, a *pair* of vectors at a time: `2 · LANES` of them.
 pub(crate) trait FastPacking: Packing {
+    /// The integer 0 as it is stored.
+    const ZERO: f32;
+
     /// The bytes of a pair.
     type Pair<S: Simd>: Copy;
 
@@ -23,7 +29,8 @@ pub(crate) trait FastPacking: Packing {
     /// What integers of a group stand for.
     type Values<S: Simd>: Copy;
 
-    /// Integer q stands for `(q − zero_point) · scale`.
+    /// An integer that is stored as n stands for `(n − zero_point) · scale`: the zero point is that of the group as it is
+    /// stored.
     fn values<S: Simd>(simd: S, scale: f32, zero_point: f32) -> Self::Values<S>;
 
     /// What the integers of a pair stand for, in an order that suits the format.
@@ -37,6 +44,8 @@ pub(crate) trait FastPacking: Packing {
 }
 
 impl FastPacking for Int8 {
+    const ZERO: f32 = 0.0;
+
     type Pair<S: Simd> = [S::Array<u8>; 2];
 
     #[inline(always)]
@@ -77,6 +86,8 @@ impl FastPacking for Int8 {
 
 /// Even columns come first, then odd ones: so lie the nibbles.
 impl FastPacking for Int4 {
+    const ZERO: f32 = 8.0;
+
     type Pair<S: Simd> = S::Array<u8>;
 
     #[inline(always)]
@@ -93,7 +104,7 @@ impl FastPacking for Int4 {
 
     #[inline(always)]
     fn values<S: Simd>(simd: S, scale: f32, zero_point: f32) -> S::Nibbles {
-        simd.nibbles(zero_point + 8.0, scale)
+        simd.nibbles(zero_point, scale)
     }
 
     #[inline(always)]
@@ -165,7 +176,7 @@ impl<P: FastPacking> Kernel for DecodeGroup<'_, P> {
             *value = decoded(P::unpack(codes, first), scale, zero_point);
             first += 1;
         }
-        let values = P::values(simd, scale, f32::from(zero_point));
+        let values = P::values(simd, scale, P::ZERO + f32::from(zero_point));
         let codes = &codes[P::row_bytes(first)..][..P::row_bytes(out.len())];
         let whole = out.len() / (2 * S::LANES);
         let (out, out_rest) = out.split_at_mut(whole * 2 * S::LANES);
@@ -229,48 +240,52 @@ impl<'a, P: FastPacking> Rows<'a, P> {
         }
     }
 
-    /// Scales and zero points of a row, of a pair of vectors of groups from `first` on, which is even. What follows the
-    /// last group is 0.
+    /// Scales and zero points of a block of groups of a row from `first` on, a multiple of [`BLOCK`]. What follows the last
+    /// group is of no use.
     #[inline(always)]
-    fn scalings<S: Simd>(&self, simd: S, row: usize, first: usize) -> Scalings<S> {
-        let mut scales = [S::array(0.0); 2];
-        let stored = plane_row(self.scales, row, self.groups * self.scale_dtype.bytes());
-        let stored = &stored[first * self.scale_dtype.bytes()..];
+    fn scalings<S: Simd>(&self, simd: S, row: usize, first: usize) -> Scalings {
+        let mut scalings = Scalings { scales: [0.0; BLOCK], zero_points: [P::ZERO; BLOCK] };
+        let bytes = self.scale_dtype.bytes();
+        let stored = &plane_row(self.scales, row, self.groups * bytes)[first * bytes..];
         match self.scale_dtype {
-            ScaleDtype::Bf16 => load_scales::<S, dense::Bf16>(simd, stored, &mut scales),
-            ScaleDtype::F16 => load_scales::<S, dense::F16>(simd, stored, &mut scales),
-            ScaleDtype::F32 => load_scales::<S, dense::F32>(simd, stored, &mut scales),
+            ScaleDtype::Bf16 => load_scales::<S, dense::Bf16>(simd, stored, &mut scalings.scales),
+            ScaleDtype::F16 => load_scales::<S, dense::F16>(simd, stored, &mut scalings.scales),
+            ScaleDtype::F32 => load_scales::<S, dense::F32>(simd, stored, &mut scalings.scales),
         }
-        let mut zero_points = [S::array(0.0); 2];
         if let Some(stored) = self.zero_points {
             let stored = &plane_row(stored, row, P::row_bytes(self.groups))[P::row_bytes(first)..];
-            let integers = match P::pairs::<S>(stored) {
-                [whole, ..] => *whole,
-                [] => P::padded::<S>(stored),
-            };
-            let pair = P::load(simd, P::values(simd, 1.0, 0.0), &integers);
-            store_pair(simd, P::restore(simd, pair), &mut zero_points);
+            let values = P::values(simd, 1.0, 0.0);
+            let pairs = P::pairs::<S>(stored);
+            let (out, _) = S::chunks_mut(&mut scalings.zero_points).0.as_chunks_mut::<2>();
+            for (i, out) in out.iter_mut().enumerate() {
+                let integers = match pairs.get(i) {
+                    Some(whole) => *whole,
+                    None if i == pairs.len() => P::padded::<S>(&stored[i * P::row_bytes(2 * S::LANES)..]),
+                    None => break,
+                };
+                store_pair(simd, P::restore(simd, P::load(simd, values, &integers)), out);
+            }
         }
-        Scalings { scales, zero_points }
+        scalings
     }
 }
 
-/// Scales and zero points of as many groups as a pair of vectors has lanes.
+/// Scales and stored zero points of a block of groups.
 #[derive(Clone, Copy)]
-struct Scalings<S: Simd> {
-    scales: [S::Array<f32>; 2],
-    zero_points: [S::Array<f32>; 2],
+struct Scalings {
+    scales: [f32; BLOCK],
+    zero_points: [f32; BLOCK],
 }
 
-/// Scales of the first groups of `stored`, up to two vectors of them.
+/// The first scales of `stored`.
 #[inline(always)]
-fn load_scales<S: Simd, E: PlaneElement>(simd: S, stored: &[u8], scales: &mut [S::Array<f32>; 2]) {
+fn load_scales<S: Simd, E: PlaneElement>(simd: S, stored: &[u8], scales: &mut [f32; BLOCK]) {
     let (vectors, rest) = S::chunks(E::elements(stored));
-    for (i, out) in scales.iter_mut().enumerate() {
-        if i < vectors.len() {
-            simd.store(E::load(simd, &vectors[i]), out);
-        } else if i == vectors.len() {
-            simd.store(E::load(simd, &padded::<S, _>(rest)), out);
+    for (i, out) in S::chunks_mut(scales).0.iter_mut().enumerate() {
+        match vectors.get(i) {
+            Some(whole) => simd.store(E::load(simd, whole), out),
+            None if i == vectors.len() => simd.store(E::load(simd, &padded::<S, _>(rest)), out),
+            None => break,
         }
     }
 }
@@ -294,18 +309,18 @@ impl<P: FastPacking> WeightRows for Rows<'_, P> {
         let x_pairs = x.map(|row| S::chunks(row).0.as_chunks::<2>().0);
         let mut sums = [[simd.splat(0.0); W]; R];
         let mut values = [P::values(simd, 0.0, 0.0); W];
-        for block in (0..self.groups).step_by(pair) {
-            let mut scalings = [Scalings { scales: [S::array(0.0); 2], zero_points: [S::array(0.0); 2] }; W];
+        let pairs_per_group = self.group / pair;
+        for block in (0..self.groups).step_by(BLOCK) {
+            let mut scalings = [Scalings { scales: [0.0; BLOCK], zero_points: [0.0; BLOCK] }; W];
             for w in 0..W {
                 scalings[w] = self.scalings(simd, rows[w], block);
             }
-            for number in block..self.groups.min(block + pair) {
-                let (vector, lane) = ((number - block) / S::LANES, (number - block) % S::LANES);
+            for number in 0..BLOCK.min(self.groups - block) {
                 for w in 0..W {
-                    let Scalings { scales, zero_points } = &scalings[w];
-                    values[w] = P::values(simd, scales[vector].as_ref()[lane], zero_points[vector].as_ref()[lane]);
+                    values[w] = P::values(simd, scalings[w].scales[number], scalings[w].zero_points[number]);
                 }
-                for i in number * self.group / pair..(number + 1) * self.group / pair {
+                let first = (block + number) * pairs_per_group;
+                for i in first..first + pairs_per_group {
                     let mut arranged = [[simd.splat(0.0); 2]; R];
                     for r in 0..R {
                         arranged[r] = P::arrange(simd, load_pair(simd, &x_pairs[r][i]));

@@ -1,5 +1,7 @@
 //! Ops on every instruction set against what torch and transformers computed; `record.py` recorded it.
 
+mod integers;
+
 use lathe_kernels::check::Forced;
 use lathe_kernels::cpu::Isa;
 use lathe_kernels::formats::{Format, Matrix};
