@@ -65,7 +65,7 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> ArtifactError + '_ {
 }
 
 /// What identifies a compilation: hashes of the plan, of what went in, of what came out.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Lock {
     /// Version of this file.
     pub version: u32,

@@ -110,7 +110,7 @@ pub enum PackError {
 }
 
 /// A tensor and the BLAKE3 hash of its bytes, in hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Digest {
     /// The tensor.
     pub name: String,

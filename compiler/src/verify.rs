@@ -10,7 +10,27 @@
 //! A distance is a signal-to-noise ratio, `10 log10(Σ x² / Σ (x − y)²)` decibels for the original's x and y in its place:
 //! 20 dB is an error of a tenth, 40 dB of a hundredth.
 
+mod distance;
+mod error;
+mod modules;
+mod outputs;
+mod pairs;
+mod predictions;
+mod stored;
+mod weights;
+
+use lathe_runtime::artifact::Artifact;
+use lathe_runtime::backend::Backend;
 use serde::{Deserialize, Serialize};
+
+use crate::artifact::Lock;
+use crate::compile::Prepared;
+use crate::model::Checkpoint;
+
+pub use error::VerifyError;
+
+/// Tokens of a window, where the text has so many: as many as `lathe-run perplexity` takes.
+pub const WINDOW: usize = 256;
 
 /// Version of [`Verification`] as JSON.
 pub const VERIFICATION_VERSION: u32 = 1;
@@ -176,4 +196,66 @@ pub enum Side {
     Original,
     /// The compiled one.
     Compiled,
+}
+
+/// What is compared.
+#[derive(Clone, Copy)]
+pub struct Comparison<'a> {
+    /// The checkpoint.
+    pub checkpoint: &'a Checkpoint,
+    /// The checkpoint, prepared with the spec that keeps everything.
+    pub original: &'a Prepared,
+    /// The compiled model.
+    pub artifact: &'a Artifact,
+    /// What the compiled model was made from.
+    pub lock: &'a Lock,
+    /// Where both run.
+    pub backend: &'a dyn Backend,
+    /// What both read: windows of `window` tokens, each from an empty cache. Tokens after the last whole window are not read.
+    pub tokens: &'a [u32],
+    /// Tokens of a window, at least 2.
+    pub window: usize,
+    /// Where the tokens come from, see [`ReadText::source`].
+    pub source: &'a str,
+}
+
+/// Compares a compiled model with its checkpoint.
+///
+/// Weights are decoded row by row, and the models run in lockstep, 64 tokens at a time: what is held beside the mapped
+/// files are the caches and activations of three sessions, and copies of those stored tensors whose elements have to be put
+/// in another order.
+///
+/// # Errors
+/// When the compiled model was not made from this checkpoint, there is less than one window of tokens, or something cannot
+/// be read or run.
+pub fn verify(comparison: &Comparison<'_>) -> Result<Verification, VerifyError> {
+    let Comparison { checkpoint, original, artifact, lock, tokens, window, source, .. } = *comparison;
+    if window < 2 || tokens.len() < window {
+        return Err(VerifyError::TooShort { tokens: tokens.len(), window });
+    }
+    let stored = stored::Stored::open(checkpoint, &original.reader)?;
+    let origins = weights::origins(&artifact.program.weights, &original.model)?;
+    let distances = weights::distances(comparison, &origins, &stored, lock)?;
+
+    let bytes = stored.weights(&original.lowered.recipes)?;
+    let program = &original.lowered.program;
+    let (pairs, not_comparable) = pairs::pair(program, &artifact.program);
+    let modules = modules::Modules::new(&original.model, &artifact.program, &origins);
+    let subjects = outputs::Subjects {
+        original: (program, stored::matrices(program, &bytes)),
+        compiled: (&artifact.program, artifact.weights.matrices()?),
+        pairs: pairs.into_iter().map(|pair| (pair, modules.role(&artifact.program.steps[pair.compiled]))).collect(),
+    };
+    let seen = outputs::observe(comparison, &subjects)?;
+    let tokens = (tokens.len() / window * window) as u64;
+    let modules = modules.by_harm(&distances, &seen.given, tokens);
+    Ok(Verification {
+        version: VERIFICATION_VERSION,
+        model: original.model.name.clone(),
+        text: ReadText { source: source.to_owned(), tokens, window: window as u64 },
+        predictions: seen.tally.predictions(),
+        groups: modules::groups(&modules),
+        modules,
+        not_comparable,
+    })
 }

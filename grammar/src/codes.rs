@@ -31,6 +31,13 @@ pub static CODES: &[Code] = &[
             whose modules or formats are others: verify the model again.",
     },
     Code {
+        code: "A0003",
+        title: "a compiled model and a checkpoint that do not belong together",
+        explanation: "The compiled model was made from another checkpoint, from another version of it, or with another \
+            model definition: a weight has another name, another shape or other values than its lock file states. \
+            Compare it with the checkpoint that it was compiled from, and give the same --model-def; or compile again.",
+    },
+    Code {
         code: "C0001",
         title: "the checkpoint folder cannot be read",
         explanation: "A checkpoint is a folder with config.json and either model.safetensors or \

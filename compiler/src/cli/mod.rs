@@ -17,6 +17,7 @@ mod schema;
 mod subject;
 mod table;
 mod texts;
+mod verify;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -70,6 +71,7 @@ enum Command {
     Diff(diff::Arguments),
     Compile(compile::Arguments),
     Inspect(inspect::Arguments),
+    Verify(verify::Arguments),
     Report(report::Arguments),
     Explain(explain::Arguments),
     Fmt(fmt::Arguments),
@@ -146,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Compile(arguments) => compile::run(arguments, messages),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments, messages),
         Command::Explain(arguments) => explain::run(&arguments, messages),
         Command::Fmt(arguments) => fmt::run(&arguments, messages),
         Command::Convert(arguments) => convert::run(&arguments, messages),

@@ -78,12 +78,12 @@ fn page_of(artifact: &Path, verification: Option<&Path>) -> Result<String, Failu
 }
 
 /// Code of a compiled model that is not valid.
-const DAMAGED: &str = "A0001";
+pub(super) const DAMAGED: &str = "A0001";
 /// Code of a verification that cannot be shown.
 const UNSUITED: &str = "A0002";
 
 /// A file that this program wrote. When it is not `expected`, that is a fault of this code.
-fn read<T: DeserializeOwned>(path: &Path, code: &'static str, expected: &str) -> Result<T, Failure> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path, code: &'static str, expected: &str) -> Result<T, Failure> {
     let invalid = |reason: String| fault(path, code, &format!("expected {expected}: {reason}"));
     let bytes = read_regular(path, MOST_BYTES).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => invalid(error.to_string()),

@@ -43,6 +43,13 @@ pub(super) fn load_entry(name: &str, sources: &mut Sources) -> Result<Entry, Fai
     Ok(Entry { source, place, name: spec })
 }
 
+/// The shipped spec that keeps everything, whatever files there are.
+pub(super) fn load_keep(sources: &mut Sources) -> Entry {
+    let keep = lathe_specs::spec("keep").expect("invariant: the spec that keeps everything ships");
+    let source = sources.add(format!("{LIBRARY}{}", keep.path), keep.text);
+    Entry { source, place: Place::Library(keep.path.to_owned()), name: None }
+}
+
 /// A model definition by file; `FILE#NAME` is one of several in a file.
 pub(super) fn load_definition(written: &Path, sources: &mut Sources) -> Result<Entry, Failure> {
     let (path, name) = match written.to_str().map(split_name) {

@@ -83,7 +83,8 @@ impl Noise {
         (1000.0 * libm::log10(self.signal / self.noise)).round() / 100.0
     }
 
-    fn add(&mut self, stored: &[f32], packed: &[f32]) {
+    /// Adds values as stored and as packed; as many of both.
+    pub(crate) fn add(&mut self, stored: &[f32], packed: &[f32]) {
         /// Partial sums: added one by one, each would wait for the one before.
         const LANES: usize = 8;
         let (mut signal, mut noise) = ([0.0; LANES], [0.0; LANES]);

@@ -1,0 +1,156 @@
+//! What was measured, by modules, and in the order of the harm that they do.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use lathe_runtime::program::{Op, Program, Step};
+
+use super::distance::Distance;
+use super::outputs::{Given, Role};
+use super::weights::Origin;
+use super::{Agreement, Group, Module, Output, State};
+use crate::elaborate::{Elaborated, ModuleId};
+use crate::ir::ParamId;
+
+/// The modules of a model and the weights of a compiled program.
+pub(super) struct Modules<'a> {
+    model: &'a Elaborated,
+    origins: &'a [Origin<'a>],
+    by_path: BTreeMap<&'a str, ModuleId>,
+    /// Each parameter's module, and whether it is the weight of that.
+    owners: BTreeMap<ParamId, (ModuleId, bool)>,
+    /// The weight that a module reads in its step, by index in the program.
+    read: BTreeMap<ModuleId, usize>,
+}
+
+impl<'a> Modules<'a> {
+    pub(super) fn new(model: &'a Elaborated, program: &Program, origins: &'a [Origin<'a>]) -> Self {
+        let ids = || (0..).map(ModuleId).zip(&model.modules);
+        let by_path = ids().map(|(id, module)| (module.path.as_str(), id)).collect();
+        let owners = ids()
+            .flat_map(|(id, module)| module.params.iter().enumerate().map(move |(at, &param)| (param, (id, at == 0))))
+            .collect();
+        let mut modules = Modules { model, origins, by_path, owners, read: BTreeMap::new() };
+        for (at, origin) in origins.iter().enumerate() {
+            if let Some(&(module, true)) = modules.owners.get(&origin.param) {
+                modules.read.insert(module, at);
+            }
+        }
+        // A module without a weight of its own reads that of another.
+        for step in &program.steps {
+            if let (Some(&module), Some(weight)) = (modules.by_path.get(step.label.as_str()), step.op.weights().next())
+            {
+                modules.read.entry(module).or_insert(weight.index());
+            }
+        }
+        modules
+    }
+
+    /// Whose output a step of the compiled program gives: that of the module that it is labelled with, else of those whose
+    /// parameters it reads.
+    pub(super) fn role(&self, step: &Step) -> Role {
+        let owner = |weight: usize| self.owners.get(&self.origins[weight].param).map(|(module, _)| *module);
+        if let Op::ExpertMatMul { weights, .. } = &step.op {
+            return Role::Experts(weights.iter().map(|weight| owner(weight.index())).collect());
+        }
+        let mut weights = step.op.weights().map(|weight| owner(weight.index())).peekable();
+        let labelled = self.by_path.get(step.label.as_str()).filter(|_| weights.peek().is_some());
+        Role::Modules(match labelled {
+            Some(&module) => BTreeSet::from([module]),
+            None => weights.flatten().collect(),
+        })
+    }
+
+    /// The modules that the compiled model has, by harm. `distances` are those of the weights, `tokens` how many were read.
+    pub(super) fn by_harm(
+        &self,
+        distances: &[Distance],
+        given: &BTreeMap<ModuleId, Given>,
+        tokens: u64,
+    ) -> Vec<Module> {
+        let mut others: BTreeMap<ModuleId, Distance> = BTreeMap::new();
+        for (origin, distance) in self.origins.iter().zip(distances) {
+            if let Some(&(module, false)) = self.owners.get(&origin.param) {
+                others.entry(module).or_default().merge(distance);
+            }
+        }
+        let module = |(&id, &read): (&ModuleId, &usize)| {
+            let Origin { weight, param, .. } = &self.origins[read];
+            let table = self.owners.get(param).map(|(owner, _)| *owner).filter(|owner| *owner != id);
+            let output = |given: &Given| Output {
+                tokens: if given.chosen > 0 { given.chosen } else { tokens },
+                elsewhere: given.elsewhere,
+                alone: given.alone.agreement(),
+                in_model: (given.chosen == 0 || given.chosen > given.elsewhere).then(|| given.in_model.agreement()),
+            };
+            let of = |id: ModuleId| &self.model.modules[id.0 as usize];
+            Module {
+                path: of(id).path.clone(),
+                kind: of(id).kind.name().to_owned(),
+                format: weight.format.clone(),
+                elements: weight.shape.iter().product(),
+                shares: table.map(|table| of(table).path.clone()),
+                weight: table.is_none().then(|| distances[read].agreement()),
+                others: others.get(&id).map(Distance::agreement),
+                output: given.get(&id).map(output),
+            }
+        };
+        let mut modules: Vec<Module> = self.read.iter().map(module).collect();
+        modules.sort_by(|a, b| harm(a).partial_cmp(&harm(b)).unwrap_or(Ordering::Equal));
+        modules
+    }
+}
+
+impl Module {
+    /// Whether its parameters and its output alone are the original's.
+    pub fn is_equal(&self) -> bool {
+        let parts = [self.weight, self.others, self.output.map(|output| output.alone)];
+        parts.iter().flatten().all(|agreement| agreement.state == State::Equal)
+    }
+}
+
+/// Sorts by harm, the largest first: by the output alone, then by the parameters.
+fn harm(module: &Module) -> [(u8, f64); 3] {
+    let rank = |agreement: Option<Agreement>| match agreement {
+        Some(Agreement { state: State::NotFinite, .. }) => (0, 0.0),
+        Some(Agreement { state: State::Differs, sqnr_db, .. }) => (1, sqnr_db.unwrap_or(f64::NEG_INFINITY)),
+        None => (2, 0.0),
+        Some(Agreement { state: State::Equal, .. }) => (3, 0.0),
+    };
+    // An expert that no token has chosen does harm only elsewhere.
+    let output = if module.output.is_none() && module.is_equal() {
+        (3, 0.0)
+    } else {
+        rank(module.output.map(|output| output.alone))
+    };
+    [output, rank(module.weight), rank(module.others)]
+}
+
+/// Modules of one kind and format together.
+pub(super) fn groups(modules: &[Module]) -> Vec<Group> {
+    let mut groups: Vec<(Group, Vec<f64>)> = Vec::new();
+    for module in modules {
+        let (kind, format) = (&module.kind, &module.format);
+        let at = groups.iter().position(|(group, _)| group.kind == *kind && group.format == *format);
+        let at = at.unwrap_or_else(|| {
+            let (kind, format) = (kind.clone(), format.clone());
+            let group = Group { kind, format, modules: 0, equal: 0, median_db: None, worst: None, worst_db: None };
+            groups.push((group, Vec::new()));
+            groups.len() - 1
+        });
+        let (group, decibels) = &mut groups[at];
+        let found = module.output.and_then(|output| output.alone.sqnr_db);
+        group.modules += 1;
+        group.equal += u64::from(module.is_equal());
+        if group.modules == 1 && !module.is_equal() {
+            // They come by harm.
+            (group.worst, group.worst_db) = (Some(module.path.clone()), found);
+        }
+        decibels.extend(found);
+    }
+    let median = |(group, mut decibels): (Group, Vec<f64>)| {
+        decibels.sort_by(f64::total_cmp);
+        Group { median_db: decibels.get(decibels.len().saturating_sub(1) / 2).copied(), ..group }
+    };
+    groups.into_iter().map(median).collect()
+}
