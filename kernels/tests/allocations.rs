@@ -77,11 +77,20 @@ fn step(
 
 #[test]
 fn decode_steps_allocate_nothing() {
-    let planes = vec![0x3c; 512 * 512 * 4];
-    let weights = ["f32", "f16", "bf16"].map(|name| {
-        let format = name.parse::<Format>().unwrap();
-        let bytes = format.planes(512, 512)[0].bytes().unwrap();
-        Matrix::new(format, 512, 512, &[&planes[..bytes]]).unwrap()
+    let bytes = vec![0x3c; 512 * 512 * 4];
+    let formats = [
+        "f32",
+        "f16",
+        "bf16",
+        "int8(per: channel)",
+        "int8(group: 16, symmetric: false)",
+        "int4(group: 32, symmetric: false)",
+        "int4(group: 128, scales: f16)",
+    ];
+    let weights = formats.map(|text| {
+        let format: Format = text.parse().unwrap();
+        let planes: Vec<_> = format.planes(512, 512).iter().map(|plane| &bytes[..plane.bytes().unwrap()]).collect();
+        Matrix::new(format, 512, 512, &planes).unwrap()
     });
     let frequencies = vec![0.5; 32];
     let mut cache = [vec![0.25; 2 * 300 * 64], vec![0.25; 2 * 300 * 64]];

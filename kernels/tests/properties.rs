@@ -109,18 +109,26 @@ fn on_one_and_five_threads(len: usize, op: impl Fn(&mut [f32]) + Sync) -> [Vec<u
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
-    let format = Format::BF16;
     let mut random = Random::new(1);
     let (outputs, inner, experts, k) = (500, 1000, 6, 3);
-    let planes: Vec<_> =
-        (0..experts).map(|_| encode(format, outputs, inner, &random.values(outputs * inner)).remove(0)).collect();
-    let weights: Vec<_> = planes.iter().map(|plane| Matrix::new(format, outputs, inner, &[plane]).unwrap()).collect();
+    // Experts may differ in format.
+    let formats =
+        ["bf16", "int8(per: channel)", "int4(group: 40, symmetric: false)"].map(|text| text.parse::<Format>().unwrap());
+    let packed: Vec<_> = (0..experts as usize)
+        .map(|number| encode(formats[number % 3], outputs, inner, &random.values(outputs * inner)))
+        .collect();
+    let borrowed: Vec<Vec<_>> = packed.iter().map(|planes| planes.iter().map(Vec::as_slice).collect()).collect();
+    let weights: Vec<_> = (0..experts as usize)
+        .map(|number| Matrix::new(formats[number % 3], outputs, inner, &borrowed[number]).unwrap())
+        .collect();
     for isa in Isa::ALL {
         let Some(ops) = Forced::on(isa) else { continue };
         for rows in [1, 3, 40] {
             let x = random.values(rows * inner);
-            let [one, five] = on_one_and_five_threads(rows * outputs, |out| ops.matmul(&x, &weights[0], None, out));
-            assert_eq!(one, five, "{rows} rows on {isa}");
+            for weight in &weights[..3] {
+                let [one, five] = on_one_and_five_threads(rows * outputs, |out| ops.matmul(&x, weight, None, out));
+                assert_eq!(one, five, "{rows} rows times {weight:?} on {isa}");
+            }
 
             let choice: Vec<_> = (0..rows * k).map(|_| (random.bits() % experts) as u32).collect();
             let [one, five] = on_one_and_five_threads(rows * k * outputs, |out| {

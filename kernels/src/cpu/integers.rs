@@ -12,6 +12,9 @@ use std::ops::Range;
 /// Groups whose scales and zero points are read at a time.
 const BLOCK: usize = 32;
 
+/// Groups of fewer elements are decoded one by one.
+const SMALL_GROUP: usize = 8;
+
 /// Integers that vectors read, a *pair* of vectors at a time: `2 · LANES` of them.
 pub(crate) trait FastPacking: Packing {
     /// The integer 0 as it is stored.
@@ -136,6 +139,9 @@ impl<P: FastPacking> FastFormat for Integers<P> {
         assert_eq!(columns.len(), out.len(), "as many elements as asked for");
         let codes = plane_row(weight.plane(0), row, P::row_bytes(weight.cols()));
         let group = weight.format().parameters().granularity.group(weight.cols());
+        if group < SMALL_GROUP {
+            return weight.decode(row, columns, out);
+        }
         for (number, first, out) in by_group(group, columns, out) {
             let (scale, zero_point) = scaling::<P>(weight, row, number);
             vectors.run(DecodeGroup::<P> { codes, first, scale, zero_point, out, packing: PhantomData });
@@ -295,7 +301,8 @@ impl<P: FastPacking> WeightRows for Rows<'_, P> {
         self.count
     }
 
-    /// Lane `l` of a vector sums elements of column `l`, `l + LANES`, … of both vectors of a pair, as they are arranged.
+    /// Lane `l` sums elements `l` of both vectors of each pair, as they are arranged, in order; the lanes are added at the
+    /// end. Only rows of one group end in a part of a pair.
     #[inline(always)]
     fn dots<S: Simd, const R: usize, const W: usize>(
         &self,

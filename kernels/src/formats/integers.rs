@@ -112,6 +112,7 @@ impl<P: Packing> Codec for Integers<P> {
         }
 
         let codes = Codes::of(P::BITS);
+        let mut buffer = [0; STRETCH];
         for row in 0..rows {
             let packed = &mut codes_plane[row * P::row_bytes(cols)..][..P::row_bytes(cols)];
             for number in 0..groups {
@@ -123,7 +124,6 @@ impl<P: Packing> Codec for Integers<P> {
                     let zero_points = &mut zero_points[row * P::row_bytes(groups)..][..P::row_bytes(groups)];
                     P::pack(&[scaling.zero_point as i8 as u8], number, zero_points);
                 }
-                let mut buffer = [0; STRETCH];
                 for (i, values) in values.chunks(STRETCH).enumerate() {
                     let integers = &mut buffer[..values.len()];
                     scaling.quantize(codes, values, integers);

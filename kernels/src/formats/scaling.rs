@@ -16,9 +16,18 @@
 //!
 //! where `round` is to the dtype of the scales, and a scale of 0 becomes the epsilon of that dtype.
 //!
-//! **Mse.** Ranges are tried in the order of [`Fit::Mse`]'s search below; of each, scale and zero point are those of
-//! absmax for its ends. The one with the least `Σ (w − (q − z) s)²` is taken, the first of equals. The first range is
-//! that of absmax, so the error is never larger.
+//! **Mse.** Of several ranges, each with the scale and zero point that absmax has for its ends, the one with the least
+//! `Σ (w − (q − z) s)²` is taken, the first of equals. They are
+//!
+//! ```text
+//! 1    [min, max]
+//! 2    [min, max] times each of NARROWER
+//! 3    the best so far, times each of NEAR
+//! 4    the best so far, times each of NEAREST
+//! ```
+//!
+//! Steps 3 and 4 move both ends where the format is symmetric, else first the lower one, then the upper one of what was best
+//! until then. As the first range is that of absmax, the error is never larger.
 //!
 //! All of it is f32 in the order written here, so the bytes are the same on every machine. NaN does not count
 //! for the range and gets the lowest code; infinities make the scale the largest of its dtype.
@@ -70,12 +79,14 @@ struct Range {
     max: f32,
 }
 
-/// Factors of both ends that [`Fit::Mse`] tries first, of the ends of the values.
-const BOTH_ENDS: [f32; 13] = [1.05, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4];
+/// Factors of both ends of the values: the first ranges that [`Fit::Mse`] tries.
+const NARROWER: [f32; 6] = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4];
 
-/// Factors that it tries then, of the best range so far: of both ends where they are symmetric, else first of the lower
-/// one, then of the upper one.
-const ONE_END: [f32; 6] = [1.06, 1.04, 1.02, 0.98, 0.96, 0.94];
+/// Factors of an end of the best range so far. Some are wider: where codes fall matters as much as how far they reach.
+const NEAR: [f32; 4] = [1.08, 1.04, 0.96, 0.92];
+
+/// Factors of an end of the best range at last.
+const NEAREST: [f32; 2] = [1.02, 0.98];
 
 /// Adding and subtracting it rounds to the nearest integer, ties to even, below a magnitude of 2²²; in between, the low
 /// bits are the integer in two's complement.
@@ -161,12 +172,14 @@ fn least_error(codes: Codes, parameters: &Parameters, values: &[f32], range: Ran
             }
         }
     };
-    sweep(&mut best, &BOTH_ENDS, [true, true]);
-    if parameters.symmetric {
-        sweep(&mut best, &ONE_END, [true, true]);
-    } else {
-        sweep(&mut best, &ONE_END, [true, false]);
-        sweep(&mut best, &ONE_END, [false, true]);
+    sweep(&mut best, &NARROWER, [true, true]);
+    for factors in [&NEAR[..], &NEAREST] {
+        if parameters.symmetric {
+            sweep(&mut best, factors, [true, true]);
+        } else {
+            sweep(&mut best, factors, [true, false]);
+            sweep(&mut best, factors, [false, true]);
+        }
     }
     best.scaling
 }
@@ -189,10 +202,17 @@ impl Range {
                 max[lane] = larger(vector[lane], max[lane]);
             }
         }
-        let both =
-            |range: Range, (min, max): (f32, f32)| Range { min: smaller(min, range.min), max: larger(max, range.max) };
-        let range = min.into_iter().zip(max).fold(Range { min: 0.0, max: 0.0 }, both);
-        rest.iter().map(|&value| (value, value)).fold(range, both)
+        for half in [4, 2, 1] {
+            for lane in 0..half {
+                min[lane] = smaller(min[lane], min[lane + half]);
+                max[lane] = larger(max[lane], max[lane + half]);
+            }
+        }
+        let mut range = Range { min: min[0], max: max[0] };
+        for &value in rest {
+            range = Range { min: smaller(value, range.min), max: larger(value, range.max) };
+        }
+        range
     }
 }
 
