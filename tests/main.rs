@@ -1,5 +1,6 @@
 //! Tests that cross crates: from spec and checkpoint to logits, through the real binaries.
 
+mod chat;
 mod checkpoint_faults;
 mod codes;
 mod definitions;

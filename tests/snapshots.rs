@@ -74,7 +74,7 @@ fn help_of_every_verb() {
         "completions",
     ];
     help(lathe, "lathe", &verbs);
-    help(lathe_run, "lathe-run", &["generate", "perplexity", "logits", "bench"]);
+    help(lathe_run, "lathe-run", &["generate", "chat", "perplexity", "logits", "bench"]);
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub mod memory;
 pub mod program;
 #[cfg(feature = "cli")]
 pub mod sample;
+#[cfg(feature = "cli")]
+pub mod template;
 #[cfg(feature = "text")]
 pub mod tokenizer;
 pub mod weights;

@@ -51,6 +51,11 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// The token that reads exactly so, special or not.
+    pub fn token(&self, text: &str) -> Option<u32> {
+        self.inner.token_to_id(text)
+    }
+
     /// The text of tokens, without special ones.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
         let text = self.inner.decode(tokens, true);
@@ -137,6 +142,7 @@ mod tests {
         assert_eq!(tokenizer.encode("abc abc", false).unwrap(), [2, 3, 4, 28, 2, 3, 4]);
         assert_eq!(tokenizer.encode("abc", true).unwrap(), [0, 2, 3, 4]);
         assert_eq!(tokenizer.decode(&[0, 2, 3, 28, 29, 30, 1]).unwrap(), "ab é");
+        assert_eq!((tokenizer.token("b"), tokenizer.token("no such token")), (Some(3), None));
     }
 
     #[test]

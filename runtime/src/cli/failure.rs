@@ -6,6 +6,7 @@ use lathe_runtime::artifact::ArtifactError;
 use lathe_runtime::backend::DeviceError;
 use lathe_runtime::exec::ExecError;
 use lathe_runtime::sample::SampleError;
+use lathe_runtime::template::TemplateError;
 use lathe_runtime::tokenizer::TokenizerError;
 use lathe_runtime::weights::{WeightsError, WriteError};
 
@@ -69,6 +70,12 @@ impl From<DeviceError> for Failure {
 impl From<TokenizerError> for Failure {
     fn from(error: TokenizerError) -> Self {
         Failure::new(true, &error)
+    }
+}
+
+impl From<TemplateError> for Failure {
+    fn from(error: TemplateError) -> Self {
+        Failure::new(error.is_input_fault(), &error)
     }
 }
 

@@ -1,16 +1,16 @@
 //! `lathe-run generate`
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use clap::Args;
-use lathe_runtime::backend::Session;
-use lathe_runtime::exec::{Logits, SessionOptions};
-use lathe_runtime::sample::{Sampler, SamplerOptions};
-use lathe_runtime::tokenizer::{TextStream, Tokenizer};
+use lathe_runtime::exec::SessionOptions;
+use lathe_runtime::sample::Sampler;
+use lathe_runtime::tokenizer::Tokenizer;
 use serde_json::json;
 
+use super::decode::{self, End, Limits, SamplingArgs};
 use super::failure::Failure;
 use super::model::{MachineOptions, Model, rate};
 use super::{files, note};
@@ -32,21 +32,8 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_new_tokens: usize,
 
-    /// Divide logits by this; 0 always takes the likeliest token
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
-    temperature: f32,
-
-    /// Choose among the K likeliest tokens [default: all]
-    #[arg(long, value_name = "K")]
-    top_k: Option<usize>,
-
-    /// Choose among the likeliest tokens whose probabilities add up to P [default: 1]
-    #[arg(long, value_name = "P")]
-    top_p: Option<f32>,
-
-    /// Seed the random choice; equal seeds give equal texts
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    sampling: SamplingArgs,
 
     /// Go on after the end-of-text token
     #[arg(long)]
@@ -88,8 +75,8 @@ struct GenerateOptions {
 }
 
 fn resolve(args: GenerateArgs) -> Result<GenerateOptions, Failure> {
-    let GenerateArgs { prompt, max_new_tokens, temperature, top_k, top_p, seed, ignore_eos, json, model: _ } = args;
-    let sampler = Sampler::new(SamplerOptions { temperature, top_k, top_p, seed })?;
+    let GenerateArgs { prompt, max_new_tokens, sampling, ignore_eos, json, model: _ } = args;
+    let sampler = sampling.sampler()?;
     let prompt = match (prompt.prompt, prompt.prompt_file, prompt.ids) {
         (Some(text), _, _) => Prompt::Text(text),
         (_, Some(path), _) => Prompt::Text(files::read_text(&path)?),
@@ -113,94 +100,44 @@ pub(crate) fn run(args: GenerateArgs, machine: &MachineOptions, out: &mut (dyn W
         Prompt::Ids(ids) if options.json && model.artifact.tokenizer_path().is_none() => (None, ids),
         Prompt::Ids(ids) => (Some(model.tokenizer("text (see --json)")?), ids),
     };
-    let stream = match &tokenizer {
+    let mut stream = match &tokenizer {
         Some(tokenizer) if !options.json => Some(tokenizer.stream(&prompt)?),
         _ => None,
     };
     let end_of_text: &[u32] = if options.ignore_eos { &[] } else { &model.artifact.generation.end_of_text };
+    let (mut ids, mut sampler, max_new_tokens) = (prompt, options.sampler, options.max_new_tokens);
     // The last token that is made is never read.
-    let wanted = prompt.len().saturating_add(options.max_new_tokens.max(1) - 1);
-    let capacity = wanted.min(model.max_positions()).max(prompt.len()).max(1);
-    let mut generation = Generation {
-        prompt_tokens: prompt.len(),
-        ids: prompt,
-        max_new_tokens: options.max_new_tokens,
-        end_of_text,
-        sampler: options.sampler,
-        stream,
-        out: &mut *out,
-        prefill_seconds: 0.0,
-        decode_seconds: 0.0,
-    };
-    model.with_session(&SessionOptions::with_capacity(capacity), |session| generation.run(session, capacity))?;
-    let Generation { ids, prompt_tokens, prefill_seconds, decode_seconds, .. } = generation;
+    let wanted = ids.len().saturating_add(max_new_tokens.max(1) - 1);
+    let capacity = wanted.min(model.max_positions()).max(ids.len()).max(1);
+    let limits = Limits { max_new_tokens, capacity, end_of_text };
+    let made = model.with_session(&SessionOptions::with_capacity(capacity), |session| {
+        decode::extend(session, &mut ids, &mut sampler, limits, |token| {
+            if let Some(stream) = &mut stream {
+                out.write_all(stream.push(token)?.as_bytes())?;
+                out.flush()?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    })?;
+    if made.end == End::Full {
+        note(&format!("stopped after {} tokens: the model was made for {capacity} positions", made.tokens));
+    }
+    if let Some(stream) = stream {
+        out.write_all(stream.finish()?.as_bytes())?;
+    }
 
     if options.json {
         let text = tokenizer.as_ref().map(|tokenizer: &Tokenizer| tokenizer.decode(&ids)).transpose()?;
-        // The first new token comes out of the prefill.
-        let decoded = (ids.len() - prompt_tokens).saturating_sub(1);
         let result = json!({
             "ids": ids,
             "text": text,
-            "prefill_tok_s": rate(prompt_tokens, prefill_seconds),
-            "decode_tok_s": rate(decoded, decode_seconds),
+            "prefill_tok_s": rate(ids.len() - made.tokens, made.prefill_seconds),
+            // The first new token comes out of the prefill.
+            "decode_tok_s": rate(made.tokens.saturating_sub(1), made.decode_seconds),
         });
         writeln!(out, "{result}")?;
     } else {
         writeln!(out)?;
     }
     Ok(())
-}
-
-/// A text in the making.
-struct Generation<'a> {
-    /// The prompt and what has been made.
-    ids: Vec<u32>,
-    prompt_tokens: usize,
-    max_new_tokens: usize,
-    end_of_text: &'a [u32],
-    sampler: Sampler,
-    /// Where text is shown as it is made.
-    stream: Option<TextStream<'a>>,
-    out: &'a mut (dyn Write + Send),
-    prefill_seconds: f64,
-    decode_seconds: f64,
-}
-
-impl Generation<'_> {
-    fn run(&mut self, session: &mut dyn Session, capacity: usize) -> Result<(), Failure> {
-        let start = Instant::now();
-        let mut logits = session.forward(&self.ids, Logits::Last(1))?;
-        self.prefill_seconds = start.elapsed().as_secs_f64();
-        for made in 1..=self.max_new_tokens {
-            let token = self.sampler.sample(logits)?;
-            self.ids.push(token);
-            if self.end_of_text.contains(&token) {
-                break;
-            }
-            self.show(token)?;
-            if made == self.max_new_tokens {
-                break;
-            }
-            if self.ids.len() > capacity {
-                note(&format!("stopped after {made} tokens: the model was made for {capacity} positions"));
-                break;
-            }
-            let start = Instant::now();
-            logits = session.forward(&[token], Logits::Last(1))?;
-            self.decode_seconds += start.elapsed().as_secs_f64();
-        }
-        if let Some(stream) = self.stream.take() {
-            self.out.write_all(stream.finish()?.as_bytes())?;
-        }
-        Ok(())
-    }
-
-    fn show(&mut self, token: u32) -> Result<(), Failure> {
-        if let Some(stream) = &mut self.stream {
-            self.out.write_all(stream.push(token)?.as_bytes())?;
-            self.out.flush()?;
-        }
-        Ok(())
-    }
 }

@@ -1,6 +1,8 @@
 //! The command line: one file for each verb, and what they share.
 
 mod bench;
+mod chat;
+mod decode;
 mod failure;
 mod files;
 mod generate;
@@ -49,6 +51,7 @@ Environment:
 #[derive(Debug, Subcommand)]
 enum Command {
     Generate(generate::GenerateArgs),
+    Chat(chat::ChatArgs),
     Perplexity(perplexity::PerplexityArgs),
     Logits(logits::LogitsArgs),
     Bench(bench::BenchArgs),
@@ -76,6 +79,7 @@ pub(crate) fn main() -> ExitCode {
     let mut out = io::stdout();
     let result = match command {
         Command::Generate(args) => generate::run(args, &machine, &mut out),
+        Command::Chat(args) => chat::run(&args, &machine, &mut out),
         Command::Perplexity(args) => perplexity::run(&args, &machine, &mut out),
         Command::Logits(args) => logits::run(&args, &machine, &mut out),
         Command::Bench(args) => bench::run(&args, &machine, &mut out),
