@@ -11,7 +11,7 @@ use lathe_grammar::span::Sources;
 use lathe_runtime::program::Layers;
 
 use super::render::Messages;
-use super::report::{parse_page, write_page};
+use super::report::{parse_page, refuse_inside, write_page};
 use super::subject::{Subject, open_checkpoint};
 use super::texts::load_entry;
 use super::{Failure, bytes, print};
@@ -95,6 +95,9 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
 
 pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failure> {
     let started = Instant::now();
+    if let Some(output) = &arguments.output {
+        refuse_inside(output, arguments.report.as_ref())?;
+    }
     let mut sources = Sources::new();
     let spec = load_entry(&arguments.spec, &mut sources)?;
     let model = arguments.subject.definition(&mut sources)?;

@@ -41,7 +41,19 @@ pub(super) fn parse_page(text: &str) -> Result<PathBuf, String> {
     if is_page { Ok(path) } else { Err("expected a file that ends in .html".into()) }
 }
 
+/// A compiled model with a page in its folder would not be taken for one, and never be replaced by a newer one.
+pub(super) fn refuse_inside(artifact: &Path, page: Option<&PathBuf>) -> Result<(), Failure> {
+    match page {
+        Some(page) if page.starts_with(artifact) => {
+            let (page, artifact) = (page.display(), artifact.display());
+            Err(Failure::Run(format!("{page} is in {artifact}, which holds the compiled model and nothing else")))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    refuse_inside(&arguments.artifact, arguments.output.as_ref())?;
     let text = page_of(&arguments.artifact, arguments.verify.as_deref())?;
     match &arguments.output {
         Some(output) => write_file(output, &text),
