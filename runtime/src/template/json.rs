@@ -16,6 +16,7 @@ const MAX_DEPTH: usize = 100;
 const MAX_INDENT: usize = 64;
 
 /// `value | tojson(ensure_ascii=false, indent=none, separators=none, sort_keys=false)`
+#[expect(clippy::needless_pass_by_value, reason = "a filter is given its options, not lent them")]
 pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let failed = |message: String| Error::new(ErrorKind::InvalidOperation, message);
     let indent: Option<usize> = options.get("indent")?;
