@@ -42,7 +42,7 @@ const CHECKED_FORMATS: &[&str] = &[
     "int8(group: 128, symmetric: false, scales: f16)",
     "int4(per: channel, scales: f32)",
     "int4(per: channel, symmetric: false, scales: f16)",
-    "int4(group: 2, symmetric: false)",
+    "int4(group: 9, symmetric: false)",
     "int4(group: 3, scales: f32)",
     "int4(group: 16, symmetric: false)",
     "int4(group: 32)",

@@ -8,9 +8,17 @@ use crate::ops;
 pub(super) fn embed(comparison: &mut Comparison) {
     let mut random = Random::new(5);
     for format in super::formats() {
-        for (rows, cols, tokens) in
-            [(1, 0, 1), (1, 1, 0), (3, 7, 5), (5, 16, 4), (9, 33, 20), (7, 96, 9), (5, 384, 6), (40, 1024, 50)]
-        {
+        for (rows, cols, tokens) in [
+            (1, 0, 1),
+            (1, 1, 0),
+            (3, 7, 5),
+            (5, 16, 4),
+            (9, 33, 20),
+            (7, 96, 9),
+            (6, 198, 8),
+            (5, 384, 6),
+            (40, 1024, 50),
+        ] {
             if format.constraints(rows, cols).is_err() {
                 continue;
             }
@@ -59,8 +67,8 @@ const PRODUCTS: [(usize, usize, usize); 44] = [
     (511, 3, 20),
     (513, 13, 40),
     (1100, 30, 70),
-    // Groups of 2, 3, 6, 16, 32 and 128: one, some, many.
-    (1, 6, 2),
+    // Groups of 3, 6, 9, 16, 32 and 128: one, some, many.
+    (1, 6, 18),
     (2, 5, 6),
     (1, 9, 32),
     (3, 7, 96),
@@ -71,7 +79,7 @@ const PRODUCTS: [(usize, usize, usize); 44] = [
     (1, 4, 2304),
     (18, 100, 384),
     (33, 9, 96),
-    (20, 7, 66),
+    (20, 7, 198),
 ];
 
 pub(super) fn matmul(comparison: &mut Comparison) {
