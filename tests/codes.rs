@@ -49,6 +49,16 @@ fn a_verification_that_is_none() {
     said("A0002", 1, folder.path(), &["report", "out", "--verify", "out/report.json"]);
 }
 
+#[test]
+fn a_compiled_model_of_another_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, seed) in [("checkpoint", 1), ("other", 2)] {
+        Llama::new(Shape { seed, ..Shape::tiny() }).write(&folder.path().join(name));
+    }
+    succeed(in_folder(folder.path()).args(["compile", "keep", "checkpoint", "-o", "out"]));
+    said("A0003", 1, folder.path(), &["verify", "out", "other", "--ids", "1,2,3"]);
+}
+
 /// A tiny checkpoint with other keys in its config.
 fn with_config(folder: &Path, key: &str, value: serde_json::Value) {
     let llama = Llama::new(Shape::tiny());

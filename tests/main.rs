@@ -31,4 +31,5 @@ mod support;
 mod ties;
 mod tutorial;
 mod verbs;
+mod verify;
 mod views;

@@ -66,6 +66,7 @@ fn help_of_every_verb() {
         "diff",
         "compile",
         "inspect",
+        "verify",
         "report",
         "fmt",
         "convert",
