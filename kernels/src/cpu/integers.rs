@@ -12,6 +12,9 @@ use std::ops::Range;
 /// Groups whose scales and zero points are read at a time.
 const BLOCK: usize = 32;
 
+/// Bytes of codes that are asked for before they are used, in each stream.
+const AHEAD: usize = 1024;
+
 /// Groups of fewer elements are decoded one by one.
 const SMALL_GROUP: usize = 8;
 
@@ -251,25 +254,29 @@ impl<'a, P: FastPacking> Rows<'a, P> {
     #[inline(always)]
     fn scalings<S: Simd>(&self, simd: S, row: usize, first: usize) -> Scalings {
         let mut scalings = Scalings { scales: [0.0; BLOCK], zero_points: [P::ZERO; BLOCK] };
+        let count = BLOCK.min(self.groups - first);
         let bytes = self.scale_dtype.bytes();
         let stored = &plane_row(self.scales, row, self.groups * bytes)[first * bytes..];
+        // The same block of the next row; its first two lines.
+        simd.prefetch(&stored[0], self.groups * bytes);
+        simd.prefetch(&stored[0], self.groups * bytes + 64);
         match self.scale_dtype {
             ScaleDtype::Bf16 => load_scales::<S, dense::Bf16>(simd, stored, &mut scalings.scales),
             ScaleDtype::F16 => load_scales::<S, dense::F16>(simd, stored, &mut scalings.scales),
             ScaleDtype::F32 => load_scales::<S, dense::F32>(simd, stored, &mut scalings.scales),
         }
+        for i in count - count % S::LANES..count {
+            scalings.scales[i] = self.scale_dtype.read(stored, i);
+        }
         if let Some(stored) = self.zero_points {
             let stored = &plane_row(stored, row, P::row_bytes(self.groups))[P::row_bytes(first)..];
             let values = P::values(simd, 1.0, 0.0);
-            let pairs = P::pairs::<S>(stored);
             let (out, _) = S::chunks_mut(&mut scalings.zero_points).0.as_chunks_mut::<2>();
-            for (i, out) in out.iter_mut().enumerate() {
-                let integers = match pairs.get(i) {
-                    Some(whole) => *whole,
-                    None if i == pairs.len() => P::padded::<S>(&stored[i * P::row_bytes(2 * S::LANES)..]),
-                    None => break,
-                };
-                store_pair(simd, P::restore(simd, P::load(simd, values, &integers)), out);
+            for (integers, out) in P::pairs::<S>(stored).iter().zip(out) {
+                store_pair(simd, P::restore(simd, P::load(simd, values, integers)), out);
+            }
+            for i in count - count % (2 * S::LANES)..count {
+                scalings.zero_points[i] = P::ZERO + f32::from(P::unpack(stored, i));
             }
         }
         scalings
@@ -283,16 +290,11 @@ struct Scalings {
     zero_points: [f32; BLOCK],
 }
 
-/// The first scales of `stored`.
+/// The first scales of `stored`, as far as they are whole vectors.
 #[inline(always)]
 fn load_scales<S: Simd, E: PlaneElement>(simd: S, stored: &[u8], scales: &mut [f32; BLOCK]) {
-    let (vectors, rest) = S::chunks(E::elements(stored));
-    for (i, out) in S::chunks_mut(scales).0.iter_mut().enumerate() {
-        match vectors.get(i) {
-            Some(whole) => simd.store(E::load(simd, whole), out),
-            None if i == vectors.len() => simd.store(E::load(simd, &padded::<S, _>(rest)), out),
-            None => break,
-        }
+    for (stored, out) in S::chunks(E::elements(stored)).0.iter().zip(S::chunks_mut(scales).0) {
+        simd.store(E::load(simd, stored), out);
     }
 }
 
@@ -333,6 +335,7 @@ impl<P: FastPacking> WeightRows for Rows<'_, P> {
                         arranged[r] = P::arrange(simd, load_pair(simd, &x_pairs[r][i]));
                     }
                     for w in 0..W {
+                        simd.prefetch(&pairs[w][i], AHEAD);
                         let weight = P::load(simd, values[w], &pairs[w][i]);
                         for r in 0..R {
                             sums[r][w] = simd.mul_add(arranged[r][0], weight[0], sums[r][w]);

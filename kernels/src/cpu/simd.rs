@@ -73,6 +73,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// Inverse of [`Simd::interleave`].
     fn deinterleave(self, vectors: [Self::F32; 2]) -> [Self::F32; 2];
 
+    /// Asks for the cache line `distance` bytes behind the start of `value`, which may be past all data.
+    fn prefetch<T>(self, value: &T, distance: usize);
+
     /// `a + b`
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
 

@@ -112,6 +112,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, value: &T, distance: usize) {
+        let line = std::ptr::from_ref(value).cast::<i8>().wrapping_add(distance);
+        intrinsics!(_mm_prefetch::<_MM_HINT_T0>(line));
+    }
+
+    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         intrinsics!(_mm256_add_ps(a, b))
     }

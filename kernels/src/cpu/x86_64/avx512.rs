@@ -109,6 +109,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, value: &T, distance: usize) {
+        let line = std::ptr::from_ref(value).cast::<i8>().wrapping_add(distance);
+        intrinsics!(_mm_prefetch::<_MM_HINT_T0>(line));
+    }
+
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         intrinsics!(_mm512_add_ps(a, b))
     }

@@ -36,7 +36,8 @@ use arrays;
 macro_rules! intrinsics {
     ($body:expr) => {{
         // SAFETY: `self` is made by `detect` only, which checks that the processor has the instructions. Pointers
-        // come from references to whole arrays of the vector's size; unaligned loads and stores are used.
+        // come from references to whole arrays of the vector's size; unaligned loads and stores are used. Prefetches may
+        // name any address.
         unsafe { $body }
     }};
 }
