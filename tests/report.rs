@@ -128,7 +128,7 @@ fn the_page_says_what_the_report_says() {
     assert_eq!(segments.count(), 2 + 4 * 4);
     let rows = |id: &str| {
         let section = document.descendants().find(|node| node.attribute("id") == Some(id)).unwrap();
-        let body = section.descendants().filter(|node| node.has_tag_name("tbody")).next_back().unwrap();
+        let body = section.descendants().rfind(|node| node.has_tag_name("tbody")).unwrap();
         body.children().filter(Node::is_element).map(text).collect::<Vec<String>>()
     };
     assert_eq!(rows("modules").len(), modules.len());
@@ -181,6 +181,30 @@ fn names_are_text_whatever_is_in_them() {
     for section_of in ["bytes", "sqnr", "ties", "warnings", "modules"] {
         assert!(section(&document, section_of).contains(HOSTILE), "{section_of}");
     }
+}
+
+#[test]
+fn what_verify_writes_is_shown() {
+    let compiled = Compiled::new(MIXED);
+    let mut verify = lathe();
+    verify.arg("verify").arg(compiled.path("out")).arg(model("tiny-qwen3")).args(["--json", "--tokens", "32"]);
+    let file = compiled.path("verify.json");
+    fs::write(&file, succeed(&mut verify)).unwrap();
+    let found = files::read_json(&file);
+    let page = succeed(lathe().arg("report").arg(compiled.path("out")).arg("--verify").arg(&file));
+    let markup = markup(&page);
+    let document = parse(&markup);
+    let outputs = |key: &str| {
+        let modules = found["modules"].as_array().unwrap().iter();
+        let in_layers = modules.filter(|module| module["path"].as_str().unwrap().contains(".layers."));
+        in_layers.filter(|module| module["output"][key]["sqnr_db"].is_f64()).count()
+    };
+    let measured = [29, outputs("alone"), outputs("in_model")];
+    let plots = of_class(&document, "series").into_iter();
+    let points = plots.map(|plot| plot.descendants().filter(|node| node.attribute("class") == Some("point")).count());
+    assert_eq!(points.collect::<Vec<_>>(), measured);
+    let ratio = format!("ratio {:.4}", found["predictions"]["perplexity_ratio"].as_f64().unwrap());
+    assert!(section(&document, "verified").contains(&ratio), "{ratio}");
 }
 
 #[test]

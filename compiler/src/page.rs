@@ -17,6 +17,7 @@ mod sqnr;
 mod tables;
 mod verified;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::artifact::Report;
@@ -119,16 +120,14 @@ fn head(html: &mut Html, model: &Model<'_>, compiler: &str) {
     figure("parameters", &model::count(totals.parameters), &format!("in {} modules", report.modules.len()));
     figure("in the checkpoint", &sized(totals.stored), &bits(totals.stored, totals.parameters));
     figure("compiled", &sized(totals.packed), &bits(totals.packed, totals.parameters));
-    let (larger, word) = if totals.packed > totals.stored {
-        ((totals.packed, totals.stored), "larger")
-    } else {
-        ((totals.stored, totals.packed), "smaller")
-    };
-    if larger.1 > 0 {
-        let percent = 100.0 * totals.packed as f64 / totals.stored.max(1) as f64;
-        let ratio = larger.0 as f64 / larger.1 as f64;
-        let value = if larger.0 == larger.1 { "as large".to_owned() } else { format!("{ratio:.2}× {word}") };
-        figure("ratio", &value, &format!("{percent:.1} %"));
+    let (stored, packed) = (totals.stored as f64, totals.packed as f64);
+    if stored > 0.0 && packed > 0.0 {
+        let ratio = match totals.stored.cmp(&totals.packed) {
+            Ordering::Less => format!("{:.2}× larger", packed / stored),
+            Ordering::Equal => "as large".to_owned(),
+            Ordering::Greater => format!("{:.2}× smaller", stored / packed),
+        };
+        figure("ratio", &ratio, &format!("{:.1} %", 100.0 * packed / stored));
     }
     html.put(format_args!("</dl>\n</header>\n"));
 }

@@ -31,7 +31,7 @@ pub(super) fn section(html: &mut Html, model: &Model<'_>, verification: Option<&
 fn figures(html: &mut Html, verification: &Verification) {
     let (predictions, text) = (&verification.predictions, &verification.text);
     html.put(format_args!(
-        "<p>Both models have read {} tokens of <code>{}</code>, in windows of {}.</p>\n<dl class=\"figures\">\n",
+        "<p>Both models have read {} tokens (text: <code>{}</code>), in windows of {}.</p>\n<dl class=\"figures\">\n",
         text.tokens,
         Escaped(&text.source),
         text.window
