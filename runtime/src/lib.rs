@@ -3,7 +3,7 @@
 //! A [`program::Program`] and the weight files beside it are all that there is to a compiled model; how they came to
 //! be is of no interest here.
 //!
-//! Without features this crate is what a compiler needs: the types of programs and the writer of weight files. The
+//! Without features this crate is what writes compiled models: the types of programs and the writer of weight files. The
 //! feature `exec` adds what runs them, `text` their tokenizer, `cli` the pieces of the `lathe-run` binary.
 
 #![deny(unsafe_code)]

@@ -50,7 +50,7 @@ pub trait Session: Send {
     fn forward(&mut self, tokens: &[u32], logits: Logits) -> Result<&[f32], ExecError>;
 
     /// As [`Session::forward`], but one step at a time, so that the caller can look at what each of them gives, and
-    /// change it. Slower than `forward`, and it may allocate.
+    /// change it. Slower than `forward`, and it may allocate. Fails as `forward` does.
     fn steps<'s>(&'s mut self, tokens: &'s [u32], logits: Logits) -> Result<Box<dyn Steps + 's>, ExecError>;
 
     /// Tokens read so far.
