@@ -21,6 +21,7 @@
 mod edit;
 mod fact;
 mod graph;
+mod listing;
 mod op;
 mod print;
 mod read;

@@ -61,16 +61,21 @@ fn param(f: &mut fmt::Formatter<'_>, index: usize, param: &Param) -> fmt::Result
     write!(f, "param p{index} {} {:?} ", param.name, param.shape)?;
     match &param.values {
         Values::Tied(other) => writeln!(f, "tied p{}", other.0),
-        Values::Stored(view) => match rows_of(&param.shape, view) {
-            Some(rows) => writeln!(f, "tensor {} rows {}..{}", view.tensor.0, rows.start, rows.end),
-            None => {
-                write!(f, "tensor {} from {}", view.tensor.0, view.offset)?;
-                for axis in &view.axes {
-                    write!(f, " {}*{}", axis.size, axis.stride)?;
-                }
-                writeln!(f)
-            }
-        },
+        Values::Stored(view) => writeln!(f, "tensor {} {}", view.tensor.0, Elements(&param.shape, view)),
+    }
+}
+
+/// Which elements of a stored tensor a parameter of this shape is.
+pub(super) struct Elements<'a>(pub(super) &'a [u64], pub(super) &'a View);
+
+impl fmt::Display for Elements<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Elements(shape, view) = self;
+        if let Some(rows) = rows_of(shape, view) {
+            return write!(f, "rows {}..{}", rows.start, rows.end);
+        }
+        write!(f, "from {}", view.offset)?;
+        view.axes.iter().try_for_each(|axis| write!(f, " {}*{}", axis.size, axis.stride))
     }
 }
 
@@ -84,8 +89,19 @@ fn rows_of(shape: &[u64], view: &View) -> Option<std::ops::Range<u64>> {
 
 fn node(f: &mut fmt::Formatter<'_>, graph: &Graph, id: NodeId) -> fmt::Result {
     let node = graph.node(id);
-    write!(f, "%{} {}", id.0, node.op.name())?;
-    match &node.op {
+    write!(f, "%{} ", id.0)?;
+    operation(f, &node.op)?;
+    for operand in graph.operands(id) {
+        write!(f, " %{}", operand.0)?;
+    }
+    write!(f, " : {}", node.fact)?;
+    if node.label.is_empty() { writeln!(f) } else { writeln!(f, "  // {}", node.label) }
+}
+
+/// The name of an operation and its attributes.
+pub(super) fn operation(f: &mut impl fmt::Write, op: &Op) -> fmt::Result {
+    f.write_str(op.name())?;
+    match op {
         Op::Param(param) => write!(f, " p{}", param.0)?,
         Op::Rope(table) => write!(f, " r{}", table.0)?,
         Op::Embed { first } if *first > 0 => write!(f, " first={first}")?,
@@ -141,9 +157,5 @@ fn node(f: &mut fmt::Formatter<'_>, graph: &Graph, id: NodeId) -> fmt::Result {
         | Op::Select
         | Op::Output => {}
     }
-    for operand in graph.operands(id) {
-        write!(f, " %{}", operand.0)?;
-    }
-    write!(f, " : {}", node.fact)?;
-    if node.label.is_empty() { writeln!(f) } else { writeln!(f, "  // {}", node.label) }
+    Ok(())
 }

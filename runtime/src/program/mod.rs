@@ -4,13 +4,15 @@ mod fold;
 mod operands;
 mod print;
 mod read_write;
+mod section;
 mod stored;
 mod types;
 pub mod verify;
 mod violation;
 
-pub use print::Layers;
+pub use fold::LayerIndex;
 pub use read_write::{MAX_PROGRAM_BYTES, PROGRAM_FILE, ProgramError};
+pub use section::{Layers, Names, Same, section};
 pub use stored::{MatrixShape, StoredTensor};
 pub use types::*;
 pub use verify::verify;

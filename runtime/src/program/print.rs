@@ -3,25 +3,13 @@
 //! Snapshots are made of it, so it shows nothing that depends on the machine or the run.
 
 use std::fmt::Write;
-use std::ops::Range;
 
-use super::fold::{LayerIndex, Run, fold};
+use super::fold::LayerIndex;
+use super::section::{Layers, Names, Same, section};
 use super::types::{
-    BufferId, CacheId, Compute, Elements, Index, Op, Program, RopeGrowth, RopeId, RopePairing, Rows, Weight, WeightId,
+    BufferId, CacheId, Compute, Elements, Index, Op, Program, RopeGrowth, RopeId, RopePairing, RopeTable, Rows, Weight,
+    WeightId,
 };
-
-/// Longer labels push their lines to the right instead of all others.
-const MAX_LABEL_WIDTH: usize = 60;
-
-/// How a listing shows layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layers {
-    /// Every step of every layer.
-    All,
-    /// Layers that are the same but for their index once, with how many there are, and so the experts of a layer. The
-    /// steps shown are those of the first of them, its index written `{i}`, of an expert within a layer `{j}`.
-    Folded,
-}
 
 impl Program {
     /// The program as text. Works for invalid programs too, which are what one wants to look at; an id that is out of
@@ -110,17 +98,7 @@ impl Listing<'_> {
     fn write_rope_tables(&mut self) {
         self.line(format_args!("rope tables"));
         for (id, table) in self.program.rope_tables.iter().enumerate() {
-            let pairing = match table.pairing {
-                RopePairing::Half => "half",
-                RopePairing::Interleaved => "interleaved",
-            };
-            let frequencies = &table.inverse_frequencies;
-            let [first, last] = ends(frequencies);
-            let (pairs, amplitude) = (frequencies.len(), table.amplitude);
-            let growth = growth_text(table.growth.as_ref());
-            self.line(format_args!(
-                "  %r{id}  {pairing}, {pairs} pairs, {first} to {last}, amplitude {amplitude}{growth}"
-            ));
+            self.line(format_args!("  %r{id}  {}", table.summary()));
         }
     }
 
@@ -132,109 +110,38 @@ impl Listing<'_> {
         self.write_section("steps", &labels, &same, |place, names| program.step_text(&program.steps[place].op, names));
     }
 
-    /// A section of labelled items; `same` is that of [`fold`], `text` makes what follows a label.
+    /// A section of labelled items, as [`section`] takes them.
     fn write_section(&mut self, title: &str, labels: &[&str], same: &Same<'_>, text: impl Fn(usize, &Names) -> String) {
-        self.line(format_args!("{title}"));
-        let lines = match self.layers {
-            Layers::All => (0..labels.len()).map(|place| Line::Item { place, names: Names::default() }).collect(),
-            Layers::Folded => {
-                let mut lines = Vec::new();
-                fold_lines(title, labels, 0..labels.len(), &Names::default(), same, &mut lines);
-                lines
+        self.text.push_str(&section(title, labels, self.layers, same, text));
+    }
+}
+
+impl RopeTable {
+    /// In one line, of the frequencies the first and the last.
+    pub fn summary(&self) -> String {
+        let pairing = match self.pairing {
+            RopePairing::Half => "half",
+            RopePairing::Interleaved => "interleaved",
+        };
+        let [first, last] = ends(&self.inverse_frequencies);
+        let (pairs, amplitude) = (self.inverse_frequencies.len(), self.amplitude);
+        let growth = match &self.growth {
+            None => String::new(),
+            Some(RopeGrowth::Switch { positions, inverse_frequencies }) => {
+                let [first, last] = ends(inverse_frequencies);
+                format!(", past {positions} positions {first} to {last}")
+            }
+            Some(RopeGrowth::Dynamic { positions, factor, theta }) => {
+                format!(", past {positions} positions dynamic by {factor} from {theta}")
             }
         };
-        let label_length = |line: &Line| match line {
-            Line::Heading { .. } => 0,
-            Line::Item { place, names } => names.show(labels[*place]).chars().count(),
-        };
-        let label_width = lines.iter().map(label_length).max().unwrap_or(0).min(MAX_LABEL_WIDTH);
-        for line in lines {
-            match line {
-                Line::Heading { text, depth } => self.line(format_args!("  {}{text}", "| ".repeat(depth))),
-                Line::Item { place, names } => {
-                    let (bars, label) = ("| ".repeat(names.0.len()), names.show(labels[place]));
-                    self.line(format_args!("  {bars}{place:>4}  {label:label_width$}  {}", text(place, &names)));
-                }
-            }
-        }
-    }
-}
-
-type Same<'a> = dyn Fn(usize, usize, &LayerIndex, u32) -> bool + 'a;
-
-/// A line of a section.
-enum Line {
-    /// What the lines behind a further bar are.
-    Heading {
-        text: String,
-        depth: usize,
-    },
-    Item {
-        place: usize,
-        names: Names,
-    },
-}
-
-/// The lines of some items: layers once, and in them experts once.
-fn fold_lines(
-    title: &str,
-    labels: &[&str],
-    items: Range<usize>,
-    names: &Names,
-    same: &Same<'_>,
-    lines: &mut Vec<Line>,
-) {
-    let begin = items.start;
-    for run in fold(&labels[items], |a, b, index, layer| same(begin + a, begin + b, index, layer)) {
-        match run {
-            Run::One(place) => lines.push(Line::Item { place: begin + place, names: names.clone() }),
-            Run::Layers { start, period, count, index } => {
-                let (layers, first) = (names.show(index.prefix.trim_end_matches('.')), index.first);
-                let end = u64::from(first) + count as u64;
-                let text = format!("{layers}[{first}..{end}]: {count} times {period} {title}");
-                lines.push(Line::Heading { text, depth: names.0.len() });
-                let start = begin + start;
-                fold_lines(title, labels, start..start + period, &names.within(index), same, lines);
-            }
-        }
-    }
-}
-
-/// How names are shown: with the numbers of the runs that they are in replaced by letters, of the outermost by `{i}`.
-#[derive(Clone, Default)]
-struct Names(Vec<LayerIndex>);
-
-impl Names {
-    fn within(&self, index: LayerIndex) -> Names {
-        Names(self.0.iter().cloned().chain([index]).collect())
-    }
-
-    fn show(&self, name: &str) -> String {
-        // The innermost first: what stands before its number holds the numbers of the others.
-        self.0.iter().enumerate().rev().fold(name.to_owned(), |name, (depth, index)| {
-            // A run is at most half of what it is in, so there are letters for all.
-            let letter = char::from(b'i' + depth as u8);
-            index.template(&name, letter).unwrap_or(name)
-        })
+        format!("{pairing}, {pairs} pairs, {first} to {last}, amplitude {amplitude}{growth}")
     }
 }
 
 /// The first and the last frequency; of none, NaN.
 fn ends(frequencies: &[f32]) -> [f32; 2] {
     [frequencies.first(), frequencies.last()].map(|frequency| frequency.copied().unwrap_or(f32::NAN))
-}
-
-fn growth_text(growth: Option<&RopeGrowth>) -> String {
-    match growth {
-        None => String::new(),
-        Some(RopeGrowth::Switch { positions, inverse_frequencies }) => {
-            let [first, last] = ends(inverse_frequencies);
-            format!(", past {positions} positions {first} to {last}")
-        }
-        Some(RopeGrowth::Dynamic { positions, factor, theta }) => {
-            format!(", past {positions} positions dynamic by {factor} from {theta}")
-        }
-    }
 }
 
 fn stored_bytes(weight: &Weight) -> Option<u64> {
