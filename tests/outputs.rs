@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicBool;
 use lathe_compiler::compile::{CompileError, write};
 use lathe_compiler::pack::{PackError, PackOptions};
 use lathe_runtime::program::PROGRAM_VERSION;
+use serde_json::{Value, json};
 
-use crate::support::command::{compile, lathe, run, succeed};
+use crate::support::command::{compile, lathe, run, succeed, succeed_json};
 use crate::support::compiler::{Texts, open};
-use crate::support::files;
 use crate::support::llama::{Llama, Shape};
+use crate::support::{files, model};
 
 /// A checkpoint and where its artifact is to go.
 fn setting() -> (tempfile::TempDir, PathBuf, PathBuf) {
@@ -163,6 +164,71 @@ fn a_damaged_artifact_is_not_inspected() {
     for part in ["A0001", program.to_str().unwrap(), "version 7", &version] {
         assert!(ended.stderr.contains(part), "expected {part:?} in:\n{}", ended.stderr);
     }
+}
+
+/// Every stored tensor with its bytes and digest; what was changed since is found.
+#[test]
+fn stored_tensors_are_listed_and_their_digests_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    succeed(&mut compile("w4g32", &model("micro-llama"), &out));
+    let inspected = succeed_json(lathe().arg("inspect").arg(&out).args(["--json", "--verify-hashes"]));
+    let lock = files::read_json(&out.join("lathe.lock"));
+    let mut digests = Vec::new();
+    let mut total = 0;
+    for weight in inspected["weights"].as_array().unwrap() {
+        let mut bytes = 0;
+        for tensor in weight["tensors"].as_array().unwrap() {
+            let number = |key: &str| tensor[key].as_u64().unwrap();
+            let (offset, length) = (number("offset") as usize, number("bytes") as usize);
+            let file = files::read(&out.join(tensor["file"].as_str().unwrap()));
+            let packed = safetensors::SafeTensors::deserialize(&file).unwrap();
+            let view = packed.tensor(tensor["name"].as_str().unwrap()).unwrap();
+            assert_eq!(view.data(), &file[offset..offset + length], "{tensor}");
+            assert_eq!(format!("{:?}", view.dtype()), tensor["dtype"].as_str().unwrap());
+            assert_eq!(json!(view.shape()), tensor["shape"]);
+            digests.push(json!({"name": tensor["name"], "blake3": tensor["blake3"]}));
+            bytes += length;
+        }
+        assert_eq!(weight["bytes"], bytes, "{weight}");
+        total += bytes;
+    }
+    assert_eq!(json!(digests), lock["outputs"]);
+    assert_eq!(inspected["weights_bytes"], total);
+
+    let linear = |weight: &&Value| weight["name"] == "model.layers.1.mlp.up_proj.weight";
+    let weight = inspected["weights"].as_array().unwrap().iter().find(linear).unwrap();
+    assert_eq!(weight["format"], "int4(group: 32, symmetric: false)");
+    let planes: Vec<_> = weight["tensors"].as_array().unwrap().iter().map(|tensor| tensor["bytes"].clone()).collect();
+    // Codes [192, 64 / 2], a bf16 scale for each of two groups of a row, and a nibble.
+    assert_eq!(planes, [192 * 32, 192 * 2 * 2, 192]);
+
+    let scales = &weight["tensors"][1];
+    let path = out.join(scales["file"].as_str().unwrap());
+    let mut file = files::read(&path);
+    file[scales["offset"].as_u64().unwrap() as usize + 5] ^= 1;
+    fs::write(&path, file).unwrap();
+    let inspect = |options: &[&str]| run(lathe().arg("inspect").arg(&out).args(options));
+    for options in [&["--verify-hashes"][..], &["--verify-hashes", "--json"]] {
+        let ended = inspect(options);
+        assert_eq!(ended.code, Some(1));
+        let name = scales["name"].as_str().unwrap();
+        assert!(ended.stderr.contains("A0001") && ended.stderr.contains(&format!("tensor `{name}` is not what")));
+        assert_eq!(ended.stderr.matches("is not what").count(), 1, "{}", ended.stderr);
+    }
+    assert_eq!(inspect(&["--json"]).code, Some(0));
+
+    let lock = out.join("lathe.lock");
+    let renamed = files::read_text(&lock).replacen("\"model.norm.weight\"", "\"model.norm\"", 2);
+    fs::write(&lock, renamed).unwrap();
+    let ended = inspect(&["--json"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("lathe.lock has no digest of tensor `model.norm.weight`"), "{}", ended.stderr);
+    fs::remove_file(&lock).unwrap();
+    let ended = inspect(&["--json"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
+    assert!(ended.stderr.contains("lathe.lock"), "{}", ended.stderr);
+    assert_eq!(inspect(&[]).code, Some(0), "the program alone needs no lock");
 }
 
 /// What Ctrl-C does: the flag is set, and nothing of the attempt is left.

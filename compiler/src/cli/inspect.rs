@@ -1,17 +1,25 @@
 //! `lathe inspect`
 
+use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Sources;
 use lathe_runtime::files::read_regular;
 use lathe_runtime::program::{Layers, MAX_PROGRAM_BYTES, PROGRAM_FILE, Program, StoredTensor};
+use lathe_runtime::weights::{StoredPlace, Weights};
+use serde::Serialize;
 use serde_json::json;
 
+use super::report::{DAMAGED, read};
 use super::{Failure, print};
+use crate::artifact::{LOCK_FILE, Lock};
 
 /// Show what a compiled model holds.
+///
+/// Text is the program, every weight with its format and bytes. JSON is the weights, each with its stored tensors: where
+/// they lie, and their digests from lathe.lock.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Compiled model: a folder that `lathe compile` wrote.
@@ -19,40 +27,128 @@ pub(super) struct Arguments {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Show every layer, also those that are the same but for their index.
+    /// Read every weight, and fail with exit code 1 when the digest of a stored tensor or of the program is another than in
+    /// lathe.lock.
     #[arg(long)]
+    verify_hashes: bool,
+    /// Show every layer, also those that are the same but for their index.
+    #[arg(long, conflicts_with = "json")]
     all_layers: bool,
 }
 
+/// A tensor of the weight files, in JSON.
+#[derive(Serialize)]
+struct InspectedTensor<'a> {
+    name: String,
+    dtype: &'static str,
+    shape: Vec<usize>,
+    bytes: usize,
+    /// Name of the weight file.
+    file: String,
+    /// First byte, counted from the start of the file.
+    offset: u64,
+    /// BLAKE3 of its bytes, in hexadecimal, as lathe.lock has it.
+    blake3: &'a str,
+}
+
+/// A tensor of the program's weights and where it lies.
+struct Found<'a> {
+    tensor: StoredTensor,
+    place: StoredPlace<'a>,
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let path = arguments.artifact.join(PROGRAM_FILE);
+    let (program, text) = read_program(&arguments.artifact)?;
+    if !arguments.json {
+        let layers = if arguments.all_layers { Layers::All } else { Layers::Folded };
+        print(&program.listing(layers))?;
+        if !arguments.verify_hashes {
+            return Ok(());
+        }
+    }
+    let lock: Lock = read(&arguments.artifact.join(LOCK_FILE), DAMAGED, "the lock of a compiled model")?;
+    let digests: BTreeMap<&str, &str> =
+        lock.outputs.iter().map(|digest| (digest.name.as_str(), digest.blake3.as_str())).collect();
+    let weights = Weights::open(&arguments.artifact, &program).map_err(|error| {
+        let message = error.to_string();
+        if error.is_input_fault() { damaged(vec![message]) } else { Failure::Run(message) }
+    })?;
+    let found: Vec<Vec<Found>> = program
+        .weights
+        .iter()
+        .zip(weights.places())
+        .map(|(weight, places)| {
+            let stored = weight.stored_tensors().expect("invariant: weights that were opened have a layout");
+            stored.into_iter().zip(places).map(|(tensor, place)| Found { tensor, place }).collect()
+        })
+        .collect();
+    let missing: Vec<String> = found
+        .iter()
+        .flatten()
+        .filter(|found| !digests.contains_key(found.tensor.name.as_str()))
+        .map(|found| format!("{LOCK_FILE} has no digest of tensor `{}`", found.tensor.name))
+        .collect();
+    if !missing.is_empty() {
+        return Err(damaged(missing));
+    }
+    if arguments.json {
+        print(&format!("{:#}\n", as_json(&program, &found, &digests)))?;
+    }
+    let differing = if arguments.verify_hashes { differences(&lock, &text, &found, &digests) } else { Vec::new() };
+    if differing.is_empty() { Ok(()) } else { Err(damaged(differing)) }
+}
+
+/// The program of a compiled model, and its text.
+fn read_program(artifact: &Path) -> Result<(Program, String), Failure> {
+    let path = artifact.join(PROGRAM_FILE);
     let file = path.display().to_string();
-    let invalid = |reason: String| {
-        let diagnostic = Diagnostic::error("A0001", format!("{file}: {reason}")).file(file.as_str());
-        Failure::Input(Sources::new(), vec![diagnostic])
-    };
+    let invalid = |reason: String| damaged(vec![format!("{file}: {reason}")]);
     let bytes = read_regular(&path, MAX_PROGRAM_BYTES as u64).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound if arguments.artifact.is_dir() => invalid("expected a program, found none".into()),
+        io::ErrorKind::NotFound if artifact.is_dir() => invalid("expected a program, found none".into()),
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => invalid(error.to_string()),
         _ => Failure::Run(format!("cannot read {file}: {error}")),
     })?;
     let text = String::from_utf8(bytes).map_err(|error| invalid(error.to_string()))?;
     let program = Program::from_json(&text).map_err(|error| invalid(error.to_string()))?;
-    if !arguments.json {
-        let layers = if arguments.all_layers { Layers::All } else { Layers::Folded };
-        return print(&program.listing(layers));
-    }
+    Ok((program, text))
+}
+
+fn damaged(messages: Vec<String>) -> Failure {
+    let diagnostics = messages.into_iter().map(|message| Diagnostic::error(DAMAGED, message)).collect();
+    Failure::Input(Sources::new(), diagnostics)
+}
+
+fn as_json(program: &Program, found: &[Vec<Found>], digests: &BTreeMap<&str, &str>) -> serde_json::Value {
+    let inspected = |Found { tensor, place }: &Found| {
+        let file = place.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        json!(InspectedTensor {
+            name: tensor.name.clone(),
+            dtype: tensor.dtype.name(),
+            shape: tensor.shape.clone(),
+            bytes: place.bytes.len(),
+            file,
+            offset: place.offset,
+            blake3: digests[tensor.name.as_str()],
+        })
+    };
     let weights: Vec<_> = program
         .weights
         .iter()
-        .map(|weight| {
-            let planes = weight.stored_tensors().unwrap_or_default();
-            let bytes: usize = planes.iter().filter_map(StoredTensor::bytes).sum();
-            json!({"name": weight.name, "format": weight.format, "shape": weight.shape, "bytes": bytes})
+        .zip(found)
+        .map(|(weight, tensors)| {
+            let bytes: usize = tensors.iter().map(|found| found.place.bytes.len()).sum();
+            let tensors: Vec<_> = tensors.iter().map(inspected).collect();
+            json!({
+                "name": weight.name,
+                "format": weight.format,
+                "shape": weight.shape,
+                "bytes": bytes,
+                "tensors": tensors,
+            })
         })
         .collect();
-    let total: u64 = weights.iter().filter_map(|weight| weight["bytes"].as_u64()).sum();
-    let value = json!({
+    let total: usize = found.iter().flatten().map(|found| found.place.bytes.len()).sum();
+    json!({
         "version": program.version,
         "model": program.model,
         "compute": program.compute,
@@ -61,6 +157,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         "weights": weights,
         "caches": program.caches.len(),
         "steps": program.steps.len(),
+    })
+}
+
+/// What is not what lathe.lock says was written.
+fn differences(lock: &Lock, program: &str, found: &[Vec<Found>], digests: &BTreeMap<&str, &str>) -> Vec<String> {
+    let differs = |what: String, bytes: &[u8], expected: &str| {
+        let found = blake3::hash(bytes).to_hex();
+        (found.as_str() != expected).then(|| format!("{what} is not what was written: blake3 {found}, not {expected}"))
+    };
+    let program = differs(PROGRAM_FILE.to_owned(), program.as_bytes(), &lock.program_blake3);
+    let tensors = found.iter().flatten().filter_map(|Found { tensor, place }| {
+        let what = format!("{}: tensor `{}`", place.file.display(), tensor.name);
+        differs(what, place.bytes, digests[tensor.name.as_str()])
     });
-    print(&format!("{value:#}\n"))
+    program.into_iter().chain(tensors).collect()
 }

@@ -15,7 +15,7 @@ pub use header::{HeaderEntry, HeaderError, header_json_bytes, parse_header};
 #[cfg(feature = "exec")]
 pub use mapped::MappedFile;
 #[cfg(feature = "exec")]
-pub use read::{Weights, WeightsError};
+pub use read::{StoredPlace, Weights, WeightsError};
 pub use write::{Layout, WeightsWriter, WriteError};
 
 /// Where tensors begin: multiples of this many bytes, counted from the start of the file.

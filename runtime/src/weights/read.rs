@@ -136,6 +136,17 @@ struct PlaneBytes {
     range: Range<usize>,
 }
 
+/// Where a stored tensor lies.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredPlace<'a> {
+    /// Its weight file.
+    pub file: &'a Path,
+    /// Its first byte, counted from the start of the file.
+    pub offset: u64,
+    /// Its bytes, mapped.
+    pub bytes: &'a [u8],
+}
+
 impl Weights {
     /// Maps the weight files of a folder and finds every weight of the program in them. No weight is read.
     pub fn open(folder: &Path, program: &Program) -> Result<Weights, WeightsError> {
@@ -162,6 +173,17 @@ impl Weights {
                 .map_err(|source| WeightsError::Matrix { weight: weight.name.clone(), source: Box::new(source) })
         };
         self.bound.iter().map(matrix).collect()
+    }
+
+    /// Where the stored tensors of each weight of the program lie, in its order; those of a weight in the order of its
+    /// planes, as in [`Weight::stored_tensors`].
+    pub fn places(&self) -> impl Iterator<Item = Vec<StoredPlace<'_>>> {
+        let place = |plane: &PlaneBytes| {
+            let file = &self.files[plane.file];
+            let bytes = &file.mapped.bytes()[plane.range.clone()];
+            StoredPlace { file: &file.path, offset: plane.range.start as u64, bytes }
+        };
+        self.bound.iter().map(move |weight| weight.planes.iter().map(place).collect())
     }
 
     /// Bytes of all planes, without headers and alignment.
