@@ -91,7 +91,11 @@ fn standard_input_goes_to_standard_output() {
 #[test]
 fn what_ships_is_formatted() {
     let specs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../specs");
-    let entries = lathe_specs::SPECS.iter().chain(lathe_specs::MODELS).chain([&lathe_specs::BOOKKEEPING]);
+    let entries = lathe_specs::SPECS
+        .iter()
+        .chain(lathe_specs::PARTS)
+        .chain(lathe_specs::MODELS)
+        .chain([&lathe_specs::BOOKKEEPING]);
     for entry in entries {
         succeed(lathe().current_dir(&specs).args(["fmt", "--check", entry.path]));
     }

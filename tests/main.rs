@@ -10,6 +10,7 @@ mod extends;
 mod filetests;
 mod fmt;
 mod hostile_specs;
+mod library;
 mod lowering;
 mod many_modules;
 mod messages;

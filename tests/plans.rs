@@ -140,24 +140,6 @@ fn both_syntaxes_give_one_plan_and_one_artifact() {
 }
 
 #[test]
-fn every_shipped_spec_is_the_same_in_both_syntaxes() {
-    let folder = tempfile::tempdir().unwrap();
-    let model = support::model("micro-llama");
-    for spec in lathe_specs::SPECS {
-        let other = if lathe_grammar::is_yaml(spec.path) { "lathe" } else { "yaml" };
-        let twin = folder.path().join(format!("{}.{other}", spec.name.replace('/', "_")));
-        succeed(lathe().arg("convert").arg(spec.name).arg("-o").arg(&twin));
-        let artifact = |spec: &str, name: &str| {
-            let out = folder.path().join(name);
-            succeed(&mut compile(spec, &model, &out));
-            files::contents(&out)
-        };
-        let (shipped, twin) = (artifact(spec.name, "shipped"), artifact(twin.to_str().unwrap(), "twin"));
-        assert!(shipped == twin, "{}", spec.name);
-    }
-}
-
-#[test]
 fn weights_are_rounded_once_to_the_format_of_the_spec() {
     let folder = tempfile::tempdir().unwrap();
     let source = Forge::open(&support::model("micro-llama").join("model.safetensors"));

@@ -41,7 +41,7 @@ const UNSET: [&str; 19] = [
 ];
 
 /// Where the definition of a checkpoint lies, unless the library has it.
-fn definition(model: &Published) -> Option<PathBuf> {
+pub(crate) fn definition(model: &Published) -> Option<PathBuf> {
     let architecture = format!("{:?}", model.architecture());
     if lathe_specs::MODELS.iter().any(|entry| entry.text.contains(&architecture)) {
         return None;
@@ -53,7 +53,7 @@ fn definition(model: &Published) -> Option<PathBuf> {
 }
 
 /// The model that a definition, or the library, makes of a checkpoint.
-fn elaborated(definition: Option<PathBuf>, checkpoint: &Path) -> Elaborated {
+pub(crate) fn elaborated(definition: Option<PathBuf>, checkpoint: &Path) -> Elaborated {
     let mut sources = Sources::new();
     let entry = definition.map(|path| {
         let source = sources.add("model.lathe", files::read_text(&path));

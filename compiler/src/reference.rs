@@ -78,7 +78,7 @@ impl Table {
 }
 
 fn specs() -> Table {
-    Table::new(&["spec"], lathe_specs::SPECS.iter().map(|entry| [entry.name.into()]))
+    Table::new(&["spec", "what it does"], lathe_specs::SPECS.iter().map(|entry| [entry.name.into(), entry.summary()]))
 }
 
 fn models() -> Table {

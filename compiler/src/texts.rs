@@ -96,6 +96,8 @@ pub(crate) struct Shelf {
     /// How one is written, for who has none.
     form: &'static str,
     texts: &'static [lathe_specs::Entry],
+    /// Texts without such items, for what their names stand for.
+    parts: &'static [lathe_specs::Entry],
 }
 
 pub(crate) static SPECS: Shelf = Shelf {
@@ -103,14 +105,24 @@ pub(crate) static SPECS: Shelf = Shelf {
     topic: "specs",
     form: "a spec begins `spec NAME {`, in YAML `spec: NAME`",
     texts: lathe_specs::SPECS,
+    parts: lathe_specs::PARTS,
 };
 
-pub(crate) static MODELS: Shelf =
-    Shelf { noun: "model", topic: "models", form: "a definition begins `model NAME {`", texts: lathe_specs::MODELS };
+pub(crate) static MODELS: Shelf = Shelf {
+    noun: "model",
+    topic: "models",
+    form: "a definition begins `model NAME {`",
+    texts: lathe_specs::MODELS,
+    parts: &[],
+};
 
 impl Shelf {
+    fn entries(&self) -> impl Iterator<Item = &'static lathe_specs::Entry> {
+        self.texts.iter().chain(self.parts)
+    }
+
     fn at(&self, path: &str) -> Option<&'static lathe_specs::Entry> {
-        self.texts.iter().find(|entry| entry.path == path)
+        self.entries().find(|entry| entry.path == path)
     }
 }
 
@@ -232,12 +244,12 @@ impl<'a> Finder<'a> {
 
     fn in_library(&self, path: &Spanned<String>, in_sight: &[String]) -> Result<Place, Box<Diagnostic>> {
         let written = path.value.as_str();
-        let Shelf { noun, topic, texts, .. } = self.shelf;
-        if let Some(entry) = texts.iter().find(|entry| entry.name == written) {
+        let Shelf { noun, topic, .. } = self.shelf;
+        if let Some(entry) = self.shelf.entries().find(|entry| entry.name == written) {
             return Ok(Place::Library(entry.path.to_owned()));
         }
         let message = format!("there is no {noun} `{written}` in scope, nor in the library");
-        let shipped = texts.iter().map(|entry| entry.name);
+        let shipped = self.shelf.entries().map(|entry| entry.name);
         let near = nearest(written, in_sight.iter().map(String::as_str)).or_else(|| nearest(written, shipped));
         let help = match near {
             Some(near) => format!("did you mean `{near}`?"),

@@ -16,6 +16,19 @@ pub struct Entry {
     pub text: &'static str,
 }
 
+impl Entry {
+    /// The first sentence of the first comment.
+    pub fn summary(&self) -> String {
+        let comment = |line: &'static str| line.strip_prefix("//").or_else(|| line.strip_prefix('#')).map(str::trim);
+        let comments = self.text.lines().map(comment).skip_while(Option::is_none);
+        let text = comments.map_while(|line| line).collect::<Vec<_>>().join(" ");
+        match text.split_once(". ") {
+            Some((sentence, _)) => sentence.to_owned(),
+            None => text.trim_end_matches('.').to_owned(),
+        }
+    }
+}
+
 macro_rules! entries {
     ($($name:literal => $path:literal),* $(,)?) => {
         &[$(Entry { name: $name, path: $path, text: include_str!(concat!("../", $path)) }),*]
@@ -26,7 +39,34 @@ macro_rules! entries {
 pub static SPECS: &[Entry] = entries! {
     "bf16" => "bf16.yaml",
     "f16" => "f16.lathe",
+    "gemma/w4-table4" => "gemma/w4-table4.yaml",
+    "gemma/w4-table8" => "gemma/w4-table8.lathe",
     "keep" => "keep.lathe",
+    "llama/w4-down8" => "llama/w4-down8.yaml",
+    "llama/w4-mix" => "llama/w4-mix.lathe",
+    "mixtral/experts4" => "mixtral/experts4.yaml",
+    "opt/w4" => "opt/w4.lathe",
+    "opt/w8" => "opt/w8.yaml",
+    "phi/w4-shards" => "phi/w4-shards.lathe",
+    "qwen/moe-experts4" => "qwen/moe-experts4.lathe",
+    "qwen/w4-mix" => "qwen/w4-mix.yaml",
+    "w4-edges8" => "w4-edges8.lathe",
+    "w4-head4" => "w4-head4.yaml",
+    "w4-head4-split" => "w4-head4-split.lathe",
+    "w4-small" => "w4-small.lathe",
+    "w4-table4" => "w4-table4.yaml",
+    "w4g128" => "w4g128.lathe",
+    "w4g128-ends16" => "w4g128-ends16.yaml",
+    "w4g32" => "w4g32.yaml",
+    "w8" => "w8.lathe",
+    "w8-attention16" => "w8-attention16.yaml",
+    "w8-head16" => "w8-head16.yaml",
+    "w8g64" => "w8g64.lathe",
+};
+
+/// Names of formats that specs `use`; these texts hold no spec.
+pub static PARTS: &[Entry] = entries! {
+    "parts/integers" => "parts/integers.lathe",
 };
 
 /// Model definitions, one for each family of architectures.
@@ -98,15 +138,27 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut found = BTreeSet::new();
         walk(root, root, &mut found);
-        let all: Vec<Entry> = SPECS.iter().chain(MODELS).copied().chain([BOOKKEEPING]).collect();
+        let all: Vec<Entry> = SPECS.iter().chain(PARTS).chain(MODELS).copied().chain([BOOKKEEPING]).collect();
         let listed: BTreeSet<String> = all.iter().map(|entry| entry.path.to_string()).collect();
         assert_eq!(listed, found);
         for table in [SPECS, MODELS] {
             let names: BTreeSet<&str> = table.iter().map(|entry| entry.name).collect();
             assert_eq!(names.len(), table.len());
         }
-        for entry in SPECS {
+        for entry in SPECS.iter().chain(PARTS) {
             assert_eq!(entry.path.rsplit_once('.').unwrap().0, entry.name);
         }
+    }
+
+    #[test]
+    fn specs_say_in_one_line_what_they_are_for() {
+        for entry in SPECS {
+            let summary = entry.summary();
+            assert!((20..120).contains(&summary.chars().count()), "{}: {summary}", entry.name);
+        }
+        let entry = |text| Entry { name: "a", path: "a.yaml", text };
+        assert_eq!(entry("# One\n# line. And more.\n# Not this\nlathe: 1\n# nor this").summary(), "One line");
+        assert_eq!(entry("lathe 1\n\n// 4.5 bits.\nspec a {\n}\n// Not this\n").summary(), "4.5 bits");
+        assert_eq!(entry("lathe 1\n").summary(), "");
     }
 }

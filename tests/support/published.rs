@@ -1,7 +1,9 @@
-//! Checkpoints of published sizes without weights: config, index and headers; the data is a hole in a sparse file.
+//! Checkpoints of published sizes without weights: config, index and headers; the data is a sparse file.
+//!
+//! Each tensor begins with a number of its own, so that no two of them are equal, and is a hole behind it.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -79,6 +81,7 @@ impl Published {
         let count = shards.len();
         let mut index = Map::new();
         let mut written = Vec::new();
+        let mut tensors = 0;
         for (number, entries) in shards.into_iter().enumerate() {
             let file = match count {
                 1 => "model.safetensors".to_owned(),
@@ -86,7 +89,9 @@ impl Published {
             };
             index.extend(entries.iter().map(|entry| (entry.name.clone(), json!(file))));
             let path = folder.join(file);
-            let header = sparse(&path, entries);
+            let first = tensors;
+            tensors += entries.len() as u32;
+            let header = sparse(&path, entries, first);
             written.push((path, header));
         }
         let write = |name: &str, value: &Value| {
@@ -111,13 +116,21 @@ fn unfold(pattern: &str, name: &mut impl FnMut(String)) {
     }
 }
 
-/// Writes a header, and a hole where the data would be. Returns the bytes up to the hole.
-fn sparse(path: &Path, entries: Vec<Entry>) -> u64 {
+/// Writes a header, and of the data only the numbers of the tensors, from `first` on, where they begin. Returns the bytes
+/// up to the data.
+fn sparse(path: &Path, entries: Vec<Entry>, first: u32) -> u64 {
     let end = entries.last().map_or(0, |entry| entry.offsets.1);
+    let begins: Vec<u64> = entries.iter().map(|entry| entry.offsets.0).collect();
     let header = assemble(&Forge { entries, data: Vec::new() }.header(), &[]);
+    let length = header.len() as u64;
     let mut file = File::create(path).expect("temporary files can be made");
-    file.write_all(&header)
-        .and_then(|()| file.set_len(header.len() as u64 + end))
-        .expect("sparse files can be written");
-    header.len() as u64
+    let mut write = |at: u64, bytes: &[u8]| {
+        file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(bytes)).expect("sparse files can be written");
+    };
+    write(0, &header);
+    for (number, begin) in (first..).zip(begins) {
+        write(length + begin, &number.to_le_bytes());
+    }
+    file.set_len(length + end).expect("sparse files can be written");
+    length
 }

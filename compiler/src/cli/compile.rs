@@ -43,6 +43,9 @@ pub(super) struct Arguments {
     /// Print a stage: plan, ir, program, ir-after=PASS.
     #[arg(long, value_name = "STAGE", value_parser = parse_dump)]
     dump: Option<Dump>,
+    /// With --dump ir or --dump program: show layers that are the same but for their index once.
+    #[arg(long, requires = "dump")]
+    fold_layers: bool,
     /// Apply only this many edits of the passes, to find the one that is wrong; needs --dump.
     #[arg(long, value_name = "EDITS", requires = "dump", conflicts_with = "output")]
     stop_after: Option<usize>,
@@ -95,6 +98,9 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
 
 pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failure> {
     let started = Instant::now();
+    if arguments.fold_layers && !matches!(arguments.dump, Some(Dump::Ir | Dump::Program)) {
+        return Err(Failure::Run("--fold-layers needs --dump ir or --dump program".into()));
+    }
     if let Some(output) = &arguments.output {
         refuse_inside(output, arguments.report.as_ref())?;
     }
@@ -124,6 +130,9 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
     match &arguments.dump {
         None | Some(Dump::Program) => {}
         Some(Dump::Plan) => print(&rewritten.plan.listing(&rewritten.model))?,
+        Some(Dump::Ir) if arguments.fold_layers => {
+            print(&rewritten.graph.listing(&|tensor| checkpoint.tensor(tensor).name.clone()))?;
+        }
         Some(Dump::Ir) => print(&rewritten.graph.to_string())?,
         Some(Dump::IrAfter(_)) => print(rewritten.log.dump.as_deref().unwrap_or_default())?,
     }
@@ -135,7 +144,8 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
         Err(error) => return Err(Failure::of(error, sources)),
     };
     if arguments.dump == Some(Dump::Program) {
-        print(&prepared.lowered.program.listing(Layers::All))?;
+        let layers = if arguments.fold_layers { Layers::Folded } else { Layers::All };
+        print(&prepared.lowered.program.listing(layers))?;
     }
     let Some(output) = arguments.output else { return Ok(()) };
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
