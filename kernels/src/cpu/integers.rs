@@ -140,14 +140,10 @@ impl<P> Integers<P> {
 impl<P: FastPacking> FastFormat for Integers<P> {
     fn decode(&self, vectors: Vectors, weight: &Matrix<'_>, row: usize, columns: Range<usize>, out: &mut [f32]) {
         assert_eq!(columns.len(), out.len(), "as many elements as asked for");
-        let codes = plane_row(weight.plane(0), row, P::row_bytes(weight.cols()));
-        let group = weight.format().parameters().granularity.group(weight.cols());
-        if group < SMALL_GROUP {
-            return weight.decode(row, columns, out);
-        }
-        for (number, first, out) in by_group(group, columns, out) {
-            let (scale, zero_point) = scaling::<P>(weight, row, number);
-            vectors.run(DecodeGroup::<P> { codes, first, scale, zero_point, out, packing: PhantomData });
+        if weight.format().parameters().granularity.group(weight.cols()) < SMALL_GROUP {
+            weight.decode(row, columns, out);
+        } else {
+            vectors.run(Decode::<P> { weight, row, columns, out, packing: PhantomData });
         }
     }
 
@@ -162,44 +158,60 @@ impl<P: FastPacking> FastFormat for Integers<P> {
     }
 }
 
-/// Decodes elements of one group from column `first` on.
-struct DecodeGroup<'a, P> {
-    /// Codes of the row.
-    codes: &'a [u8],
-    first: usize,
-    scale: f32,
-    zero_point: i8,
+/// Decodes elements of a row, group by group.
+struct Decode<'a, 'b, P> {
+    weight: &'a Matrix<'b>,
+    row: usize,
+    columns: Range<usize>,
     out: &'a mut [f32],
     packing: PhantomData<P>,
 }
 
-impl<P: FastPacking> Kernel for DecodeGroup<'_, P> {
+impl<P: FastPacking> Kernel for Decode<'_, '_, P> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let DecodeGroup { codes, mut first, scale, zero_point, mut out, .. } = self;
-        // The first whole byte.
-        while P::row_bytes(first) != (first * P::BITS as usize) / 8 {
-            let Some(value) = out.split_off_first_mut() else { return };
-            *value = decoded(P::unpack(codes, first), scale, zero_point);
-            first += 1;
+        let Decode { weight, row, columns, out, .. } = self;
+        let codes = plane_row(weight.plane(0), row, P::row_bytes(weight.cols()));
+        let group = weight.format().parameters().granularity.group(weight.cols());
+        for (number, first, out) in by_group(group, columns, out) {
+            let (scale, zero_point) = scaling::<P>(weight, row, number);
+            decode_group::<S, P>(simd, codes, first, scale, zero_point, out);
         }
-        let values = P::values(simd, scale, P::ZERO + f32::from(zero_point));
-        let codes = &codes[P::row_bytes(first)..][..P::row_bytes(out.len())];
-        let whole = out.len() / (2 * S::LANES);
-        let (out, out_rest) = out.split_at_mut(whole * 2 * S::LANES);
-        for (integers, out) in P::pairs::<S>(codes).iter().zip(S::chunks_mut(out).0.as_chunks_mut::<2>().0) {
-            store_pair(simd, P::restore(simd, P::load(simd, values, integers)), out);
-        }
-        if !out_rest.is_empty() {
-            let rest = P::padded::<S>(&codes[whole * P::row_bytes(2 * S::LANES)..]);
-            let mut decoded = [S::array(0.0); 2];
-            store_pair(simd, P::restore(simd, P::load(simd, values, &rest)), &mut decoded);
-            let (first, second) = out_rest.split_at_mut(out_rest.len().min(S::LANES));
-            first.copy_from_slice(&decoded[0].as_ref()[..first.len()]);
-            second.copy_from_slice(&decoded[1].as_ref()[..second.len()]);
-        }
+    }
+}
+
+/// Decodes elements of one group from column `first` on; `codes` are those of the row.
+#[inline(always)]
+fn decode_group<S: Simd, P: FastPacking>(
+    simd: S,
+    codes: &[u8],
+    mut first: usize,
+    scale: f32,
+    zero_point: i8,
+    mut out: &mut [f32],
+) {
+    // The first whole byte.
+    while P::row_bytes(first) != (first * P::BITS as usize) / 8 {
+        let Some(value) = out.split_off_first_mut() else { return };
+        *value = decoded(P::unpack(codes, first), scale, zero_point);
+        first += 1;
+    }
+    let values = P::values(simd, scale, P::ZERO + f32::from(zero_point));
+    let codes = &codes[P::row_bytes(first)..][..P::row_bytes(out.len())];
+    let whole = out.len() / (2 * S::LANES);
+    let (out, out_rest) = out.split_at_mut(whole * 2 * S::LANES);
+    for (integers, out) in P::pairs::<S>(codes).iter().zip(S::chunks_mut(out).0.as_chunks_mut::<2>().0) {
+        store_pair(simd, P::restore(simd, P::load(simd, values, integers)), out);
+    }
+    if !out_rest.is_empty() {
+        let rest = P::padded::<S>(&codes[whole * P::row_bytes(2 * S::LANES)..]);
+        let mut decoded = [S::array(0.0); 2];
+        store_pair(simd, P::restore(simd, P::load(simd, values, &rest)), &mut decoded);
+        let (first, second) = out_rest.split_at_mut(out_rest.len().min(S::LANES));
+        first.copy_from_slice(&decoded[0].as_ref()[..first.len()]);
+        second.copy_from_slice(&decoded[1].as_ref()[..second.len()]);
     }
 }
 

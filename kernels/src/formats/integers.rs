@@ -168,6 +168,7 @@ pub(crate) fn decoded(integer: i8, scale: f32, zero_point: i8) -> f32 {
 }
 
 /// Scale and zero point of group `number` of a row.
+#[inline]
 pub(crate) fn scaling<P: Packing>(matrix: &Matrix<'_>, row: usize, number: usize) -> (f32, i8) {
     let parameters = matrix.format().parameters();
     let groups = parameters.granularity.groups(matrix.cols());
