@@ -401,17 +401,19 @@ fn other_checkpoints_are_refused() {
     assert!(said.contains("`model.layers.1.") && said.contains("is no parameter of model llama"), "{said}");
 }
 
+/// Runs a command that must fail and say this.
+#[track_caller]
+fn fails(command: &mut Command, code: i32, said: &str) {
+    let ended = run(command);
+    assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+    assert!(ended.stderr.contains(said) && ended.stdout.is_empty(), "{}", ended.stderr);
+}
+
 #[test]
 fn what_cannot_be_read_is_said() {
     let folder = tempfile::tempdir().unwrap();
     Llama::new(Shape::tiny()).write(&folder.path().join("checkpoint"));
     let compiled = Compiled::new(&folder.path().join("checkpoint"), ":linear => int8(per: channel)");
-    #[track_caller]
-    fn fails(command: &mut Command, code: i32, said: &str) {
-        let ended = run(command);
-        assert_eq!(ended.code, Some(code), "{}", ended.stderr);
-        assert!(ended.stderr.contains(said) && ended.stdout.is_empty(), "{}", ended.stderr);
-    }
     fails(&mut compiled.verify(&[]), 1, "has no tokenizer.json: give tokens with --ids");
     fails(&mut compiled.verify(&["--ids", "1"]), 1, "expected at least 2 tokens, found 1");
     fails(&mut compiled.verify(&["--ids", "1,99"]), 1, "token 99 at index 1 is not below the vocabulary's 12");

@@ -240,6 +240,9 @@ pub fn verify(comparison: &Comparison<'_>) -> Result<Verification, VerifyError> 
     let bytes = stored.weights(&original.lowered.recipes)?;
     let program = &original.lowered.program;
     let (pairs, not_comparable) = pairs::pair(program, &artifact.program);
+    if !pairs.iter().any(|pair| program.steps[pair.original].op.out() == program.output) {
+        return Err(VerifyError::OtherLogits);
+    }
     let modules = modules::Modules::new(&original.model, &artifact.program, &origins);
     let subjects = outputs::Subjects {
         original: (program, stored::matrices(program, &bytes)),

@@ -196,6 +196,7 @@ fn failed(error: VerifyError, arguments: &Arguments, messages: Messages) -> Fail
         VerifyError::OtherCheckpoint { .. }
         | VerifyError::UnknownWeight { .. }
         | VerifyError::OtherShape { .. }
+        | VerifyError::OtherLogits
         | VerifyError::OtherLock { .. } => {
             let message = format!("{out} was not compiled from {checkpoint}: {error}");
             Failure::Input(Sources::new(), vec![Diagnostic::error("A0003", message).file(out.to_string())])

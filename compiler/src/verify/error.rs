@@ -35,6 +35,9 @@ pub enum VerifyError {
         /// That of the parameter.
         expected: Vec<u64>,
     },
+    /// Logits that nothing can be said of.
+    #[error("its logits have another shape")]
+    OtherLogits,
     /// A lock of another program.
     #[error("its lock file states {sources} source tensors, its program has {weights} weights")]
     OtherLock {

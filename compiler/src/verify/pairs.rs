@@ -37,11 +37,12 @@ pub(super) fn pair(original: &Program, compiled: &Program) -> (Vec<Pair>, Vec<No
     (pairs, alone)
 }
 
-/// Label, kernel, and how many steps with both come before.
+/// Label, kernel, and how many steps with both come before. Logits go together whatever computes them.
 fn keys(program: &Program) -> impl Iterator<Item = (&str, &'static str, usize)> {
     let mut counts: BTreeMap<(&str, &'static str), usize> = BTreeMap::new();
     program.steps.iter().map(move |step| {
-        let (label, kernel) = (step.label.as_str(), step.op.kernel());
+        let is_output = step.op.out() == program.output;
+        let (label, kernel) = if is_output { ("", "output") } else { (step.label.as_str(), step.op.kernel()) };
         let count = counts.entry((label, kernel)).or_default();
         *count += 1;
         (label, kernel, *count - 1)
@@ -83,7 +84,7 @@ mod tests {
             caches: Vec::new(),
             rope_tables: Vec::new(),
             steps: steps.iter().enumerate().map(step).collect(),
-            output: x,
+            output: BufferId(steps.len() as u32 - 1),
         }
     }
 
@@ -100,11 +101,11 @@ mod tests {
 
     #[test]
     fn steps_go_together_by_label_and_number() {
-        let (pairs, alone) = paired(&["a", "b", "a", "c"], &["a", "b", "a", "c"]);
+        let (pairs, alone) = paired(&["a", "b", "a", "head"], &["a", "b", "a", "other head"]);
         assert_eq!(pairs, [(0, 0), (1, 1), (2, 2), (3, 3)]);
         assert!(alone.is_empty());
-        let (pairs, alone) = paired(&["a", "b", "a", "c"], &["x", "a", "a", "c", "c"]);
-        assert_eq!(pairs, [(0, 1), (2, 2), (3, 3)]);
+        let (pairs, alone) = paired(&["a", "b", "a", "head"], &["x", "a", "a", "c", "head"]);
+        assert_eq!(pairs, [(0, 1), (2, 2), (3, 4)]);
         let side = |label: &str, side| (label.to_owned(), side);
         assert_eq!(alone, [side("b", Side::Original), side("x", Side::Compiled), side("c", Side::Compiled)]);
     }
