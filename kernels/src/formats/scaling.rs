@@ -197,22 +197,16 @@ impl Range {
         let (mut min, mut max) = ([0.0; LANES], [0.0; LANES]);
         let (vectors, rest) = values.as_chunks::<LANES>();
         for vector in vectors {
-            for lane in 0..LANES {
-                min[lane] = smaller(vector[lane], min[lane]);
-                max[lane] = larger(vector[lane], max[lane]);
+            for (min, &value) in min.iter_mut().zip(vector) {
+                *min = smaller(value, *min);
+            }
+            for (max, &value) in max.iter_mut().zip(vector) {
+                *max = larger(value, *max);
             }
         }
-        for half in [4, 2, 1] {
-            for lane in 0..half {
-                min[lane] = smaller(min[lane], min[lane + half]);
-                max[lane] = larger(max[lane], max[lane + half]);
-            }
-        }
-        let mut range = Range { min: min[0], max: max[0] };
-        for &value in rest {
-            range = Range { min: smaller(value, range.min), max: larger(value, range.max) };
-        }
-        range
+        let min = min.iter().chain(rest).fold(0.0, |min, &value| smaller(value, min));
+        let max = max.iter().chain(rest).fold(0.0, |max, &value| larger(value, max));
+        Range { min, max }
     }
 }
 
