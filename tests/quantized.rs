@@ -185,7 +185,7 @@ fn codes_and_scales_are_those_of_the_definition() {
                 codes.extend(group.iter().map(|value| code(value) as u8));
             }
         }
-        assert!(packed.tensor(&name).unwrap().data() == codes, "codes of {name}");
+        assert!(packed.tensor(name).unwrap().data() == codes, "codes of {name}");
         let found = packed.tensor(&format!("{name}.scales")).unwrap();
         assert_eq!(found.shape(), [rows, columns / group]);
         assert!(found.data() == scales, "scales of {name}");
