@@ -305,7 +305,7 @@ fn verification(modules: &[Value]) -> Value {
         })
         .collect();
     json!({
-        "version": 1, "model": "model",
+        "version": 1, "plan_blake3": "0", "model": "model",
         "text": { "source": "built-in", "tokens": 512, "window": 512 },
         "predictions": {
             "kl_mean": 0.0213, "kl_max": 0.9, "same_choice": 0.9571,

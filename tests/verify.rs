@@ -156,6 +156,7 @@ fn a_module_that_loses_something_is_found() {
     let compiled = Compiled::new(&model("micro-llama"), &format!("{path} => int8(per: channel)"));
     let found = compiled.found(&[]);
     assert_eq!(differing(&found), [path]);
+    assert_eq!(found["plan_blake3"], files::read_json(&compiled.out().join("lathe.lock"))["plan_blake3"]);
     let modules = by_path(&found);
     let module = modules[path];
     assert_eq!((&module["kind"], &module["format"]), (&json!("linear"), &json!("int8(per: channel)")));

@@ -41,6 +41,8 @@ pub const VERIFICATION_VERSION: u32 = 1;
 pub struct Verification {
     /// [`VERIFICATION_VERSION`].
     pub version: u32,
+    /// Which compilation it is about: [`Lock::plan_blake3`].
+    pub plan_blake3: String,
     /// Name of the model definition.
     pub model: String,
     /// What both have read.
@@ -254,6 +256,7 @@ pub fn verify(comparison: &Comparison<'_>) -> Result<Verification, VerifyError> 
     let modules = modules.by_harm(&distances, &seen.given, tokens);
     Ok(Verification {
         version: VERIFICATION_VERSION,
+        plan_blake3: lock.plan_blake3.clone(),
         model: original.model.name.clone(),
         text: ReadText { source: source.to_owned(), tokens, window: window as u64 },
         predictions: seen.tally.predictions(),
