@@ -17,7 +17,7 @@ use lathe_runtime::program::Weight;
 use safetensors::SafeTensors;
 use serde_json::json;
 
-use crate::support::command::{compile, lathe, run, succeed};
+use crate::support::command::{compile, lathe, least_memory, run, succeed};
 use crate::support::compiler::open;
 use crate::support::files;
 use crate::support::forge::Forge;
@@ -300,10 +300,16 @@ fn parts_that_a_definition_takes_are_packed_as_arrays_of_their_elements() {
                 fs::write(&spec, format!("lathe 1\nspec all {{ rules {{ part.* => {format} }} }}\n")).unwrap();
                 fs::write(&file, &model.definition).unwrap();
                 let mut files_of = Vec::new();
-                for (memory, threads) in bounds(Demand::of_recipes(&[], &open(&checkpoint))) {
+                let command = |out: &Path| {
+                    let mut command = compile(spec.to_str().expect("temporary paths are UTF-8"), &checkpoint, out);
+                    command.arg("--model-def").arg(&file);
+                    command
+                };
+                let least = least_memory(&mut command(&folder.path().join("least")));
+                for (memory, threads) in [(least, 1), (least + (8 << 20), 3)] {
                     let out = folder.path().join(memory.to_string());
-                    let mut command = compile(spec.to_str().expect("temporary paths are UTF-8"), &checkpoint, &out);
-                    command.arg("--model-def").arg(&file).args(["--memory", &memory.to_string()]);
+                    let mut command = command(&out);
+                    command.args(["--memory", &memory.to_string()]);
                     let ended = run(command.args(["--threads", &threads.to_string()]));
                     assert_eq!(ended.code, Some(0), "{}\n{}", ended.stderr, model.definition);
                     files_of.push(packed_tensors(&out));

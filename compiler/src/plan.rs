@@ -132,6 +132,8 @@ pub struct Plan {
     pub rules: Vec<Rule>,
     /// By [`ModuleId`].
     pub decisions: Vec<Decision>,
+    /// The decisions of rules alone, before ties gave modules of one table one format.
+    pub ruled: Vec<Decision>,
     /// How each parameter is written, by [`ParamId`].
     pub encodings: Vec<Encoding>,
     /// Heads that may be tied.
@@ -154,6 +156,7 @@ impl Plan {
             spec: spec.to_owned(),
             rules: Vec::new(),
             decisions: vec![nothing; modules],
+            ruled: vec![nothing; modules],
             encodings: Vec::new(),
             ties: Vec::new(),
             tied: Tied::Share,
@@ -221,6 +224,20 @@ impl Plan {
         let (rows, columns) = matrix(&model.graph.params()[weight.index()].shape);
         let format = self.decision(id).format.format;
         format.bytes(rows, columns).unwrap_or_else(|| stored_bytes(weight, model, checkpoint))
+    }
+
+    /// Bytes of a module's weight when it is packed for this module; 0 when it has none.
+    pub fn weight_bytes(&self, id: ModuleId, model: &Elaborated, checkpoint: &Checkpoint) -> u64 {
+        let weight = model.modules[id.0 as usize].params.first();
+        weight.map_or(0, |&weight| self.packed_bytes(id, weight, model, checkpoint))
+    }
+
+    /// Whether what a probe finds can change what becomes of a tie.
+    pub fn probe_decides(&self, tie: &Tie, model: &Elaborated) -> bool {
+        let TieCandidate { head, table, claimed, .. } = tie.candidate;
+        let [head, table] = [head, table].map(|param| model.module_of(param).map(|id| self.decision(id).format.format));
+        let agree = matches!((head, table), (Some(head), Some(table)) if head.agrees_with(&table));
+        tie.finding == Finding::Unprobed && self.tied != Tied::Split && (agree || claimed != Some(false))
     }
 
     /// What a head and its table take as one packed tensor, and as two, in bytes.

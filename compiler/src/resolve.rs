@@ -17,7 +17,7 @@ use crate::elaborate::{Elaborated, ModuleId};
 use crate::ir::{Param, ParamId, Values, View};
 use crate::model::Checkpoint;
 use crate::plan::{By, Decided, Encoding, Finding, Plan, RuleId, Tie};
-use crate::spec::{Rule, Spec, Stated, Tied};
+use crate::spec::{Format, Rule, Spec, Stated, Tied};
 use places::Places;
 
 /// After so many diagnostics, what was meant by a pattern that matches nothing is not looked for.
@@ -68,6 +68,7 @@ pub fn resolve(
             _ => {}
         }
     }
+    plan.ruled.clone_from(&plan.decisions);
     let own = plan.clone();
     settle(&mut plan, &own, model, checkpoint, diagnostics);
     plan
@@ -92,13 +93,8 @@ pub fn settle_probed(
     for (tie, finding) in plan.ties.iter_mut().zip(findings) {
         tie.finding = *finding;
     }
-    let mut own = plan.clone();
-    for decision in &mut own.decisions {
-        if let By::Tie(_) = decision.format.by {
-            decision.format = Decided::NOTHING;
-        }
-    }
-    plan.decisions.clone_from(&own.decisions);
+    plan.decisions.clone_from(&plan.ruled);
+    let own = plan.clone();
     settle(plan, &own, model, checkpoint, diagnostics);
 }
 
@@ -127,11 +123,11 @@ fn settle(plan: &mut Plan, own: &Plan, model: &Elaborated, checkpoint: &Checkpoi
         }
     }
     for (table, heads) in tied {
-        share(plan, own, model, table, &heads, diagnostics);
+        share(plan, own, model, checkpoint, (table, &heads), diagnostics);
     }
     // Equal though the config says untied: one table where the formats agree anyway.
     for (index, head, table) in equal {
-        plan.ties[index].shared = plan.decision(head).format.format == plan.decision(table).format.format;
+        plan.ties[index].shared = plan.decision(head).format.format.agrees_with(&plan.decision(table).format.format);
     }
     plan.encodings = model.graph.params().iter().map(|param| kept(param, model, checkpoint)).collect();
     for (module, decision) in model.modules.iter().zip(&plan.decisions) {
@@ -143,48 +139,64 @@ fn settle(plan: &mut Plan, own: &Plan, model: &Elaborated, checkpoint: &Checkpoi
     }
 }
 
-/// Gives a table and the heads that read it one format: what rules say of any of them. Under `auto`, a head that rules give
-/// another one has a table of its own. `heads` are their ties and modules.
+/// Gives a table and the heads that read it one format: what rules say of any of them. Where they say several, that is a
+/// mistake under `share`; under `auto` it is the one that takes most bytes, which is still less than two tables take.
+/// `heads` are their ties and modules.
 fn share(
     plan: &mut Plan,
     own: &Plan,
     model: &Elaborated,
-    table: ModuleId,
-    heads: &[(usize, ModuleId)],
+    checkpoint: &Checkpoint,
+    (table, heads): (ModuleId, &[(usize, ModuleId)]),
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let is_decided = |module: &ModuleId| matches!(own.decision(*module).format.by, By::Rule(_));
-    let ends = || std::iter::once(table).chain(heads.iter().map(|(_, head)| *head));
-    let Some(first) = ends().find(is_decided) else {
-        for (index, _) in heads {
-            plan.ties[*index].shared = true;
-        }
-        return;
+    let decided = |module: &ModuleId| match own.decision(*module).format {
+        Decided { format, by: By::Rule(_) } => Some(format),
+        _ => None,
     };
-    let format = own.decision(first).format.format;
-    let differs = |head: ModuleId| is_decided(&head) && own.decision(head).format.format != format;
+    let ends = || std::iter::once(table).chain(heads.iter().map(|(_, head)| *head));
+    let mut chosen: Option<(ModuleId, Format)> = None;
     let mut agree = true;
-    for &(index, head) in heads {
-        if plan.tied == Tied::Share && differs(head) {
-            diagnostics.extend(conflict(own, model, (head, first), plan.ties[index].finding));
+    for end in ends() {
+        let Some(format) = decided(&end) else { continue };
+        let Some((first, known)) = chosen else {
+            chosen = Some((end, format));
+            continue;
+        };
+        if known.agrees_with(&format) {
+            continue;
+        }
+        if plan.tied == Tied::Auto {
+            let bytes = |module: ModuleId| own.weight_bytes(module, model, checkpoint);
+            if bytes(end) > bytes(first) {
+                chosen = Some((end, format));
+            }
+        } else {
+            let tie = heads
+                .iter()
+                .find(|(_, head)| *head == end)
+                .map_or(Finding::Unprobed, |(index, _)| plan.ties[*index].finding);
+            diagnostics.extend(conflict(own, model, (end, first), tie));
             agree = false;
         }
     }
     if !agree {
         return;
     }
-    for module in ends().filter(|module| !is_decided(module)) {
-        plan.decisions[module.0 as usize].format = Decided { format, by: By::Tie(first) };
+    if let Some((by, format)) = chosen {
+        for module in ends().filter(|end| decided(end).is_none_or(|own| !own.agrees_with(&format))) {
+            plan.decisions[module.0 as usize].format = Decided { format, by: By::Tie(by) };
+        }
     }
-    for (index, head) in heads {
-        plan.ties[*index].shared = !differs(*head);
+    for (index, _) in heads {
+        plan.ties[*index].shared = true;
     }
 }
 
 /// A conflict that there would be if both ends were equal.
 fn possible_conflict(own: &Plan, model: &Elaborated, head: ModuleId, table: ModuleId) -> Option<Diagnostic> {
     let [a, b] = [head, table].map(|module| own.decision(module).format);
-    let differ = matches!((a.by, b.by), (By::Rule(_), By::Rule(_))) && a.format != b.format;
+    let differ = matches!((a.by, b.by), (By::Rule(_), By::Rule(_))) && !a.format.agrees_with(&b.format);
     if differ { conflict(own, model, (head, table), Finding::Unprobed) } else { None }
 }
 

@@ -26,7 +26,8 @@ for model in "$@"; do
     parameters='' first_heldout='' first_wikitext=''
     for body in 16 8 4; do for head in 16 8 4; do for table in 16 8 4; do
         "$bin/lathe" compile "$root/tests/accuracy/mix.lathe" "$model" -o "$out/model" \
-            --set "body=${format[$body]}" --set "head=${format[$head]}" --set "table=${format[$table]}" 2>"$out/log" \
+            --set "body=${format[$body]}" --set "head=${format[$head]}" --set "table=${format[$table]}" \
+            --set "tied=$([[ $head == "$table" ]] && echo share || echo split)" 2>"$out/log" \
             || { cat "$out/log" >&2; exit 1; }
         bytes=$(sed -n 's/.*"bytes_written": \([0-9]*\).*/\1/p' "$out/model/report.json")
         tables=$(grep -c '"lm_head.weight"' "$out/model/program.json" || true)

@@ -64,6 +64,15 @@ pub(crate) fn succeed_json(command: &mut Command) -> serde_json::Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{command:?}: {error}\n{text}"))
 }
 
+/// The smallest bound on memory, in bytes, that this `lathe compile` can keep.
+#[track_caller]
+pub(crate) fn least_memory(command: &mut Command) -> u64 {
+    let ended = run(command.args(["--memory", "1"]));
+    let stated = ended.stderr.split_once("memory bound of ").and_then(|(_, rest)| rest.split_once(" bytes"));
+    let (bytes, _) = stated.unwrap_or_else(|| panic!("{command:?}\n{}", ended.stderr));
+    bytes.parse().unwrap_or_else(|_| panic!("{}", ended.stderr))
+}
+
 /// Token ids as the command line takes them.
 pub(crate) fn ids(tokens: &[u32]) -> String {
     tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(",")

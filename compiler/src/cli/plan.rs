@@ -178,13 +178,14 @@ fn tie_line(tie: &ReportedTie) -> String {
         (true, _) => format!("one takes {one}, two would take {two}"),
         (false, _) => format!("two take {two}, one would take {one}"),
     };
-    let becomes = match (tie.shared, found) {
-        (true, Finding::Unprobed) => format!("{head} shares {table} if they are equal: decided by probe (--probe)"),
-        (false, Finding::Unprobed) => {
+    let becomes = match (tie.shared, tie.probe_decides) {
+        (true, true) => format!("{head} shares {table} if they are equal: decided by probe (--probe)"),
+        (false, true) => {
             format!("{head} and {table} are two tables unless they are equal: decided by probe (--probe)")
         }
-        (true, found) => format!("{head} shares {table} ({found})"),
-        (false, found) => format!("{head} and {table} are two tables ({found})"),
+        (true, false) => format!("{head} shares {table} ({found})"),
+        (false, false) if *found == Finding::Unprobed => format!("{head} and {table} are two tables, equal or not"),
+        (false, false) => format!("{head} and {table} are two tables ({found})"),
     };
     format!("{becomes}; {costs}")
 }

@@ -69,6 +69,8 @@ pub struct ReportedTie {
     pub found: Finding,
     /// Whether one table is packed for both.
     pub shared: bool,
+    /// Whether a probe can change that.
+    pub probe_decides: bool,
     /// Bytes of one packed table for both.
     pub bytes_shared: u64,
     /// Bytes of two, each in the format of its module.
@@ -135,6 +137,7 @@ impl ReportedPlan {
                 table: name(tie.candidate.table),
                 found: tie.finding,
                 shared: tie.shared,
+                probe_decides: plan.probe_decides(tie, model),
                 bytes_shared,
                 bytes_split,
             }

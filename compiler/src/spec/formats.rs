@@ -315,6 +315,11 @@ impl Format {
         built && (role != Role::Weight || self.is_keep() || self.encoding().is_some())
     }
 
+    /// Whether a weight can have both: they are equal, or both keep it.
+    pub fn agrees_with(&self, other: &Format) -> bool {
+        self == other || self.is_keep() && other.is_keep()
+    }
+
     /// What shares a scale.
     pub fn granularity(&self) -> Granularity {
         self.granularity

@@ -82,7 +82,11 @@ pub static SETTINGS: &[Setting] = &[
         values: &[
             ("share", "a table that several modules read is stored once", true),
             ("split", "it is stored once for each of them", true),
-            ("auto", "it is stored once, and once more for each reader that rules give another format", true),
+            (
+                "auto",
+                "it is stored once, where rules give its readers several formats in the one that takes most bytes",
+                true,
+            ),
         ],
     },
     Setting {
