@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use roxmltree::{Document, Node};
 use serde_json::{Value, json};
@@ -377,6 +378,43 @@ fn a_page_that_cannot_be_made_says_why() {
     fs::write(compiled.path("out/report.json"), "{\"spec\": \"s\"}").unwrap();
     ends(&["report", "out", "-o", "page.html"], 1, "out/report.json: expected the report of a compilation");
     assert_eq!(compiled.page(), before);
+}
+
+/// Under whatever name the folder of the model goes, whether it is there or not.
+#[test]
+fn a_page_is_not_written_into_the_model() {
+    let compiled = Compiled::new(MIXED);
+    let folder = compiled.folder.path();
+    fs::create_dir(compiled.path("other")).unwrap();
+    let pages = ["out/page.html", "./out/page.html", "other/../out/page.html", "out/deep/page.html"];
+    let absolute = compiled.path("out/page.html");
+    let mut pages: Vec<&str> = pages.into_iter().chain(absolute.to_str()).collect();
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("out", compiled.path("link")).unwrap();
+        std::os::unix::fs::symlink("out/report.json", compiled.path("link.html")).unwrap();
+        pages.extend(["link/page.html", "link.html"]);
+    }
+    let refused = |command: &mut Command| {
+        let ended = run(command.current_dir(folder));
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains("which holds the compiled model and nothing else"), "{}", ended.stderr);
+    };
+    for page in pages {
+        for artifact in ["out", "./out", "other/../out", compiled.path("out").to_str().unwrap()] {
+            refused(lathe().args(["report", artifact, "-o", page]));
+        }
+        refused(compile("keep", &model("micro-llama"), Path::new("out")).args(["--report", page]));
+    }
+    refused(compile("keep", &model("micro-llama"), Path::new("new")).args(["--report", "./new/page.html"]));
+    assert!(!compiled.path("new").exists());
+    // Before there is a folder `made`, nothing can be said of what is beside it.
+    let command = &mut compile("keep", &model("micro-llama"), Path::new("made/out"));
+    refused(command.args(["--report", "made/../made/out/page.html"]));
+    succeed(lathe().arg("inspect").arg(compiled.path("made/out")));
+    for artifact in ["out", "made/out"] {
+        succeed(&mut compile("keep", &model("micro-llama"), &compiled.path(artifact)));
+    }
 }
 
 /// The model is whole before its page is written.

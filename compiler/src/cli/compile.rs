@@ -102,7 +102,7 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
         return Err(Failure::Run("--fold-layers needs --dump ir or --dump program".into()));
     }
     if let Some(output) = &arguments.output {
-        refuse_inside(output, arguments.report.as_ref())?;
+        refuse_inside(output, arguments.report.as_deref())?;
     }
     let mut sources = Sources::new();
     let spec = load_entry(&arguments.spec, &mut sources)?;

@@ -1,5 +1,6 @@
 //! `lathe report`
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -42,9 +43,9 @@ pub(super) fn parse_page(text: &str) -> Result<PathBuf, String> {
 }
 
 /// A compiled model with a page in its folder would not be taken for one, and never be replaced by a newer one.
-pub(super) fn refuse_inside(artifact: &Path, page: Option<&PathBuf>) -> Result<(), Failure> {
+pub(super) fn refuse_inside(artifact: &Path, page: Option<&Path>) -> Result<(), Failure> {
     match page {
-        Some(page) if page.starts_with(artifact) => {
+        Some(page) if resolved(page).starts_with(resolved(artifact)) => {
             let (page, artifact) = (page.display(), artifact.display());
             Err(Failure::Run(format!("{page} is in {artifact}, which holds the compiled model and nothing else")))
         }
@@ -52,10 +53,20 @@ pub(super) fn refuse_inside(artifact: &Path, page: Option<&PathBuf>) -> Result<(
     }
 }
 
+/// The path without links and `..`, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if parent.as_os_str().is_empty() => resolved(Path::new(".")).join(name),
+        (Some(parent), Some(name)) => resolved(parent).join(name),
+        _ => path.to_path_buf(),
+    })
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    refuse_inside(&arguments.artifact, arguments.output.as_ref())?;
+    let output = arguments.output.as_deref();
+    refuse_inside(&arguments.artifact, output)?;
     let text = page_of(&arguments.artifact, arguments.verify.as_deref())?;
-    match &arguments.output {
+    match output {
         Some(output) => write_file(output, &text),
         None => print(&text),
     }
@@ -63,6 +74,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Writes the page about a model that was just compiled.
 pub(super) fn write_page(artifact: &Path, output: &Path) -> Result<(), Failure> {
+    // Folders that were made for the model may have become part of the path of the page.
+    refuse_inside(artifact, Some(output))?;
     write_file(output, &page_of(artifact, None)?)
 }
 
