@@ -34,8 +34,8 @@ const BASE: u64 = 16 << 20;
 /// Measured with 5 MB of headers (5000 layers): 40; rounded up.
 const HEADER_FACTOR: u64 = 48;
 /// What becomes of a packed tensor in names, places, digests and reports, in bytes. Measured with 5000 layers in `int4` with
-/// zero points: 600; rounded up.
-const PLANE: u64 = 1024;
+/// zero points: 990; rounded up.
+const PLANE: u64 = 1280;
 /// What a worker holds besides its tile, in bytes.
 const WORKER: u64 = 256 << 10;
 /// Most workers, whatever is asked for: files are not written faster by more.
