@@ -109,7 +109,7 @@ pub enum ExecError {
     Token {
         /// The token.
         token: u32,
-        /// Where in the call.
+        /// Where in the call, or in the text when all of that is checked first.
         index: usize,
         /// Tokens that the model knows.
         vocabulary: usize,
@@ -132,6 +132,17 @@ pub enum ExecError {
         /// The session's limit.
         max_logits: usize,
     },
+}
+
+/// Checks that a model of `vocabulary` tokens knows all of these.
+///
+/// # Errors
+/// [`ExecError::Token`], of the first that it does not know.
+pub fn check_tokens(tokens: &[u32], vocabulary: usize) -> Result<(), ExecError> {
+    match tokens.iter().position(|&token| token as usize >= vocabulary) {
+        Some(index) => Err(ExecError::Token { token: tokens[index], index, vocabulary }),
+        None => Ok(()),
+    }
 }
 
 /// Tokens that go through the program together.
@@ -192,9 +203,7 @@ impl Limits {
         if tokens.len() > capacity - position {
             return Err(ExecError::Full { tokens: tokens.len(), position, capacity });
         }
-        if let Some(index) = tokens.iter().position(|&token| token as usize >= vocabulary) {
-            return Err(ExecError::Token { token: tokens[index], index, vocabulary });
-        }
+        check_tokens(tokens, vocabulary)?;
         let rows = logits.count(tokens.len());
         if rows > max_logits {
             return Err(ExecError::LogitsRows { rows, max_logits });

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use clap::value_parser;
 use lathe_runtime::backend::Session;
-use lathe_runtime::exec::{Logits, SessionOptions, log_sum_exp};
+use lathe_runtime::exec::{Logits, SessionOptions, check_tokens, log_sum_exp};
 use serde_json::json;
 
 use super::failure::Failure;
@@ -62,6 +62,7 @@ pub(crate) fn run(
     if windows.len() < asked {
         note(&format!("the text has {} tokens: {} windows instead of {asked}", ids.len(), windows.len()));
     }
+    check_tokens(&ids[..windows.len() * window], model.artifact.program.vocabulary())?;
     let chunk = CHUNK.min(window);
     let options = SessionOptions { max_logits: chunk, min_positions: window, ..SessionOptions::with_capacity(window) };
     let start = Instant::now();
