@@ -219,11 +219,26 @@ fn stored_tensors_are_listed_and_their_digests_checked() {
     assert_eq!(inspect(&["--json"]).code, Some(0));
 
     let lock = out.join("lathe.lock");
-    let renamed = files::read_text(&lock).replacen("\"model.norm.weight\"", "\"model.norm\"", 2);
-    fs::write(&lock, renamed).unwrap();
-    let ended = inspect(&["--json"]);
-    assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("lathe.lock has no digest of tensor `model.norm.weight`"), "{}", ended.stderr);
+    let written = files::read_text(&lock);
+    let refused = |said: &[&str]| {
+        let ended = inspect(&["--json"]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+        assert!(said.iter().all(|part| ended.stderr.contains(part)), "{}", ended.stderr);
+    };
+    fs::write(&lock, written.replacen("\"model.norm.weight\"", "\"model.norm\"", 2)).unwrap();
+    refused(&[
+        "lathe.lock has no digest of tensor `model.norm.weight`",
+        "lathe.lock has a digest of tensor `model.norm`, which the program does not have",
+    ]);
+    let mut changed: Value = serde_json::from_str(&written).unwrap();
+    let outputs = changed["outputs"].as_array_mut().unwrap();
+    outputs.push(outputs[0].clone());
+    let name = outputs[0]["name"].as_str().unwrap().to_owned();
+    fs::write(&lock, changed.to_string()).unwrap();
+    refused(&["A0001", &format!("lathe.lock has several digests of tensor `{name}`")]);
+    let version = written.replacen("\"version\": 1", "\"version\": 2", 1);
+    fs::write(&lock, version).unwrap();
+    refused(&["A0001", "lathe.lock", "expected version 1"]);
     fs::remove_file(&lock).unwrap();
     let ended = inspect(&["--json"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));

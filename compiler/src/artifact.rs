@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use lathe_runtime::files::open_regular;
 use lathe_runtime::program::PROGRAM_FILE;
 use lathe_runtime::weights::is_weight_file;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::pack::Digest;
 
@@ -27,6 +28,9 @@ const COPIED: &[&str] = &[
 
 /// Name of the [`Lock`] in an artifact.
 pub const LOCK_FILE: &str = "lathe.lock";
+
+/// Version of [`Lock`].
+pub const LOCK_VERSION: u32 = 1;
 
 /// Name of the [`Report`] in an artifact.
 pub const REPORT_FILE: &str = "report.json";
@@ -67,7 +71,8 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> ArtifactError + '_ {
 /// What identifies a compilation: hashes of the plan, of what went in, of what came out.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Lock {
-    /// Version of this file.
+    /// [`LOCK_VERSION`]; one of another version is not read.
+    #[serde(deserialize_with = "lock_version")]
     pub version: u32,
     /// Version of the compiler.
     pub compiler: String,
@@ -79,6 +84,16 @@ pub struct Lock {
     pub sources: Vec<Digest>,
     /// Packed tensors.
     pub outputs: Vec<Digest>,
+}
+
+fn lock_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        LOCK_VERSION => Ok(LOCK_VERSION),
+        other => {
+            let expected = format!("version {LOCK_VERSION}");
+            Err(D::Error::invalid_value(Unexpected::Unsigned(other.into()), &expected.as_str()))
+        }
+    }
 }
 
 /// What happened, outside of the identity.
@@ -124,9 +139,14 @@ pub struct PackedModule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares: Option<String>,
     /// How far its packed weight is from the stored one: 10 log₁₀(Σ w² / Σ (w − ŵ)²) in dB, two decimals. Absent where no
-    /// value changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// value changed; null, NaN here, where that is no number.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number_or_null")]
     pub sqnr_db: Option<f64>,
+}
+
+/// A number that is there; null is how JSON has one that is not finite.
+fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    Ok(Some(Option::deserialize(deserializer)?.unwrap_or(f64::NAN)))
 }
 
 /// A folder that is being filled. Dropped before [`Staging::publish`], it leaves nothing behind.

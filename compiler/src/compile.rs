@@ -7,7 +7,7 @@ use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Sources;
 use lathe_runtime::program::{PROGRAM_FILE, ProgramError};
 
-use crate::artifact::{ArtifactError, LOCK_FILE, Lock, PackedModule, REPORT_FILE, Report, Staging};
+use crate::artifact::{ArtifactError, LOCK_FILE, LOCK_VERSION, Lock, PackedModule, REPORT_FILE, Report, Staging};
 use crate::definition;
 use crate::elaborate::{Elaborated, Module, ModuleId, elaborate};
 use crate::lower::{LowerError, Lowered, lower};
@@ -278,7 +278,7 @@ pub fn write(
     let program = lowered.program.to_json()?;
     let outcome = Outcome { bytes_read: reader.bytes_read(), bytes_written: packed.bytes_written };
     let lock = Lock {
-        version: 1,
+        version: LOCK_VERSION,
         compiler: format!("lathe {}", env!("CARGO_PKG_VERSION")),
         plan_blake3: blake3::hash(plan.listing(model).as_bytes()).to_string(),
         program_blake3: blake3::hash(program.as_bytes()).to_string(),

@@ -1,6 +1,6 @@
 //! `lathe inspect`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use serde_json::json;
 use super::report::{DAMAGED, read};
 use super::{Failure, print};
 use crate::artifact::{LOCK_FILE, Lock};
+use crate::pack::Digest;
 
 /// Show what a compiled model holds.
 ///
@@ -82,14 +83,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             stored.into_iter().zip(places).map(|(tensor, place)| Found { tensor, place }).collect()
         })
         .collect();
-    let missing: Vec<String> = found
-        .iter()
-        .flatten()
-        .filter(|found| !digests.contains_key(found.tensor.name.as_str()))
-        .map(|found| format!("{LOCK_FILE} has no digest of tensor `{}`", found.tensor.name))
-        .collect();
-    if !missing.is_empty() {
-        return Err(damaged(missing));
+    let mismatches = mismatches(&lock, &found, &digests);
+    if !mismatches.is_empty() {
+        return Err(damaged(mismatches));
     }
     if arguments.json {
         print(&format!("{:#}\n", as_json(&program, &found, &digests)))?;
@@ -158,6 +154,24 @@ fn as_json(program: &Program, found: &[Vec<Found>], digests: &BTreeMap<&str, &st
         "caches": program.caches.len(),
         "steps": program.steps.len(),
     })
+}
+
+/// Tensors of which lathe.lock does not have just one digest.
+fn mismatches(lock: &Lock, found: &[Vec<Found>], digests: &BTreeMap<&str, &str>) -> Vec<String> {
+    let names: BTreeSet<&str> = found.iter().flatten().map(|found| found.tensor.name.as_str()).collect();
+    let missing = names.iter().filter(|name| !digests.contains_key(**name));
+    let missing = missing.map(|name| format!("{LOCK_FILE} has no digest of tensor `{name}`"));
+    let mut seen = BTreeSet::new();
+    let others = lock.outputs.iter().filter_map(|Digest { name, .. }| {
+        if !seen.insert(name) {
+            Some(format!("{LOCK_FILE} has several digests of tensor `{name}`"))
+        } else if !names.contains(name.as_str()) {
+            Some(format!("{LOCK_FILE} has a digest of tensor `{name}`, which the program does not have"))
+        } else {
+            None
+        }
+    });
+    missing.chain(others).collect()
 }
 
 /// What is not what lathe.lock says was written.
