@@ -65,7 +65,8 @@ pub(super) struct Arguments {
     /// Fail with exit code 1 when the mean KL divergence is above this many nats a token.
     #[arg(long, value_name = "NATS", value_parser = parse_bound)]
     max_kl: Option<f64>,
-    /// Fail with exit code 1 when the output of a module alone is below this many decibels.
+    /// Fail with exit code 1 when the output of a module alone, or the weight of one without an output, is below this many
+    /// decibels.
     #[arg(long, value_name = "DB", value_parser = parse_bound, allow_negative_numbers = true)]
     min_sqnr: Option<f64>,
     /// Print JSON.
@@ -128,6 +129,9 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     } else {
         let shown = if arguments.all { usize::MAX } else { SHOWN };
         print(&listing(&found, shown, terminal_columns()))?;
+    }
+    if let Some(note) = arguments.min_sqnr.and_then(|bound| unjudged(&found, bound)) {
+        messages.status(&note);
     }
     let beyond = beyond_bounds(&found, arguments);
     if beyond.is_empty() {
@@ -217,6 +221,32 @@ fn failed(error: VerifyError, arguments: &Arguments, messages: Messages) -> Fail
     }
 }
 
+/// What speaks for a module: its output alone; where it has none, its weight, or that of the table that it reads.
+fn measured(module: &Module, found: &Verification) -> Option<Agreement> {
+    let is_table = |other: &&Module| module.shares.as_ref() == Some(&other.path);
+    let table = || found.modules.iter().find(is_table).and_then(|table| table.weight);
+    module.output.map(|output| output.alone).or(module.weight).or_else(table)
+}
+
+fn is_below(agreement: Option<Agreement>, bound: f64) -> bool {
+    match agreement {
+        Some(Agreement { state: State::Differs, sqnr_db, .. }) => sqnr_db.is_none_or(|found| found < bound),
+        Some(Agreement { state: State::NotFinite, .. }) => true,
+        Some(Agreement { state: State::Equal, .. }) | None => false,
+    }
+}
+
+/// How many modules `--min-sqnr` lets pass without having seen an output of theirs.
+fn unjudged(found: &Verification, bound: f64) -> Option<String> {
+    let has_passed =
+        |module: &&Module| module.output.is_none() && !module.is_equal() && !is_below(measured(module, found), bound);
+    match found.modules.iter().filter(has_passed).count() {
+        0 => None,
+        1 => Some(format!("1 module has no output to judge, its weight is not below {bound} dB")),
+        count => Some(format!("{count} modules have no output to judge, their weights are not below {bound} dB")),
+    }
+}
+
 /// What is worse than was asked for.
 fn beyond_bounds(found: &Verification, arguments: &Arguments) -> Vec<String> {
     let mut beyond = Vec::new();
@@ -230,17 +260,16 @@ fn beyond_bounds(found: &Verification, arguments: &Arguments) -> Vec<String> {
         }
     }
     if let Some(bound) = arguments.min_sqnr {
-        let below = |module: &&Module| match module.output.map(|output| output.alone) {
-            Some(Agreement { state: State::Differs, sqnr_db, .. }) => sqnr_db.is_none_or(|found| found < bound),
-            Some(Agreement { state: State::NotFinite, .. }) => true,
-            Some(Agreement { state: State::Equal, .. }) | None => false,
-        };
+        let below = |module: &&Module| is_below(measured(module, found), bound);
         let count = found.modules.iter().filter(below).count();
         if let Some(worst) = found.modules.iter().find(below) {
-            let alone = worst.output.map(|output| decibels(Some(output.alone))).unwrap_or_default();
+            let decibels = decibels(measured(worst, found));
+            let gives = if worst.output.is_some() { "gives" } else { "gives no output, its weight" };
             let path = &worst.path;
             let modules = if count == 1 { "1 module is".to_owned() } else { format!("{count} modules are") };
-            beyond.push(format!("expected outputs of at least {bound} dB, {modules} below: {path} gives {alone} dB"));
+            beyond.push(format!(
+                "expected outputs of at least {bound} dB, {modules} below: {path} {gives} {decibels} dB"
+            ));
         }
     }
     beyond
