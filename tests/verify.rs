@@ -313,6 +313,22 @@ fn experts_answer_for_the_tokens_that_chose_them() {
     assert!(!unseen.is_empty() && unseen.iter().all(|module| module["weight"]["state"] == "differs"));
     let listing = succeed(&mut compiled.verify(&["--ids", "1,2", "--all"]));
     assert_eq!(listing.matches("no token has chosen it").count(), unseen.len(), "{listing}");
+
+    // Where there is no output, the weight decides, and it is said that nothing else did.
+    let path = unseen[0]["path"].as_str().unwrap();
+    let compiled = Compiled::new(&checkpoint, &format!("{path} => int4(group: 8)"));
+    let found = compiled.found(&["--ids", "1,2"]);
+    assert_eq!(worst(&found), path);
+    let weight = by_path(&found)[path]["weight"]["sqnr_db"].as_f64().unwrap();
+    let end = |bound: f64| run(&mut compiled.verify(&["--ids", "1,2", "--min-sqnr", &bound.to_string()]));
+    let within = end(weight - 1.0);
+    assert_eq!(within.code, Some(0), "{}", within.stderr);
+    assert!(within.stderr.contains("1 module has no output to judge, its weight is not below"), "{}", within.stderr);
+    let beyond = end(weight + 1.0);
+    assert_eq!(beyond.code, Some(1));
+    let said = format!("1 module is below: {path} gives no output, its weight {weight:.1} dB");
+    assert!(beyond.stderr.contains(&said), "{}", beyond.stderr);
+    assert!(!beyond.stderr.contains("to judge"), "{}", beyond.stderr);
 }
 
 #[test]
@@ -402,6 +418,48 @@ fn other_checkpoints_are_refused() {
     assert!(said.contains("`model.layers.1.") && said.contains("is no parameter of model llama"), "{said}");
 }
 
+/// A head that is stored and equal to the table is no weight of the compiled model, which reads the table.
+#[test]
+fn a_head_is_still_the_table_that_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut llama = Llama::new(Shape::tiny());
+    let table = llama.tensors.bytes("model.embed_tokens.weight").to_vec();
+    llama.tensors.push("lm_head.weight", "BF16", &[12, 6], &table);
+    llama.write(folder.path());
+    let compiled = Compiled::new(folder.path(), ":linear => int8(per: channel)");
+    let found = compiled.found(&["--ids", "1,2,3"]);
+    assert_eq!(by_path(&found)["lm_head"]["shares"], "model.embed_tokens");
+    llama.tensors.bytes("lm_head.weight")[3] ^= 1;
+    llama.write(folder.path());
+    let said = "error[A0003]";
+    fails(&mut compiled.verify(&["--ids", "1,2,3"]), 1, said);
+    fails(&mut compiled.verify(&["--ids", "1,2,3"]), 1, "`lm_head.weight` has other values than when");
+}
+
+#[test]
+fn modules_are_found_under_other_labels() {
+    let compiled = Compiled::new(&model("micro-llama"), "{:embedding, :head} => int8(per: channel)");
+    let read = ids(&tokens(20));
+    let expected = compiled.found(&["--ids", &read]);
+    let relabel = |from: &str, to: &str| {
+        let program = compiled.out().join("program.json");
+        let (from, to) = (format!("\"label\": \"{from}\""), format!("\"label\": \"{to}\""));
+        let text = files::read_text(&program);
+        assert!(text.contains(&from));
+        fs::write(&program, text.replace(&from, &to)).unwrap();
+    };
+    relabel("lm_head", "model.embed_tokens");
+    let found = compiled.found(&["--ids", &read]);
+    assert_eq!(found["modules"], expected["modules"], "logits go together whatever computes them");
+    relabel("model.norm", "norm");
+    let found = compiled.found(&["--ids", &read]);
+    let paths = |found: &Value| by_path(found).into_keys().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(paths(&found), paths(&expected));
+    assert!(by_path(&found)["model.norm"]["output"].is_null());
+    let labels: Vec<_> = found["not_comparable"].as_array().unwrap().iter().map(|step| &step["label"]).collect();
+    assert_eq!(labels, ["model.norm", "norm"]);
+}
+
 /// Runs a command that must fail and say this.
 #[track_caller]
 fn fails(command: &mut Command, code: i32, said: &str) {
@@ -426,6 +484,10 @@ fn what_cannot_be_read_is_said() {
     sources["sources"].as_array_mut().unwrap().pop();
     fs::write(&lock, sources.to_string()).unwrap();
     fails(&mut compiled.verify(&["--ids", "1,2"]), 1, "states 10 source tensors, its program has 11 weights");
+    sources["version"] = json!(2);
+    fs::write(&lock, sources.to_string()).unwrap();
+    fails(&mut compiled.verify(&["--ids", "1,2"]), 1, "error[A0001]");
+    fails(&mut compiled.verify(&["--ids", "1,2"]), 1, "expected version 1");
     fs::write(&lock, "{}").unwrap();
     fails(&mut compiled.verify(&["--ids", "1,2"]), 1, "error[A0001]");
 
@@ -437,4 +499,32 @@ fn what_cannot_be_read_is_said() {
     fails(&mut with_tokenizer.verify(&["--text", &format!("{text}.none")]), 2, "cannot read");
     fs::write(text, "a").unwrap();
     fails(&mut with_tokenizer.verify(&["--text", text]), 1, "expected at least 2 tokens, found 1");
+}
+
+/// Wherever it is, also where it is the first that the next call would read.
+#[test]
+fn tokens_beyond_the_vocabulary_are_refused() {
+    let compiled = Compiled::new(&model("micro-llama"), "** => keep");
+    let mut read = tokens(70);
+    for place in [0, 63, 64, 69] {
+        read[place] = 4096;
+        let said = format!("token 4096 at index {place} is not below the vocabulary's 4096");
+        fails(&mut compiled.verify(&["--ids", &ids(&read)]), 1, &said);
+        read[place] = 1;
+    }
+    succeed(&mut compiled.verify(&["--ids", &ids(&read)]));
+
+    let file = compiled.out().join("tokenizer.json");
+    let mut tokenizer = files::read_json(&file);
+    let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+    let beyond = json!({ "id": 4096, "content": "<beyond>", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true });
+    added.push(beyond);
+    fs::write(&file, tokenizer.to_string()).unwrap();
+    let text = compiled.folder.path().join("text");
+    fs::write(&text, "<pad>".repeat(128) + "<beyond>" + &"<pad>".repeat(127)).unwrap();
+    let text = text.to_str().unwrap();
+    let said = "token 4096 at index 128 is not below the vocabulary's 4096";
+    fails(&mut compiled.verify(&["--text", text]), 1, said);
+    fails(lathe_run().arg("perplexity").arg(compiled.out()).args(["--text", text]), 1, said);
 }

@@ -21,6 +21,7 @@ mod weights;
 
 use lathe_runtime::artifact::Artifact;
 use lathe_runtime::backend::Backend;
+use lathe_runtime::exec::check_tokens;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::Lock;
@@ -235,9 +236,12 @@ pub fn verify(comparison: &Comparison<'_>) -> Result<Verification, VerifyError> 
     if window < 2 || tokens.len() < window {
         return Err(VerifyError::TooShort { tokens: tokens.len(), window });
     }
+    let tokens = &tokens[..tokens.len() / window * window];
+    check_tokens(tokens, artifact.program.vocabulary())?;
     let stored = stored::Stored::open(checkpoint, &original.reader)?;
     let origins = weights::origins(&artifact.program.weights, &original.model)?;
     let distances = weights::distances(comparison, &origins, &stored, lock)?;
+    weights::check_heads(comparison, &origins, &stored)?;
 
     let bytes = stored.weights(&original.lowered.recipes)?;
     let program = &original.lowered.program;
@@ -245,14 +249,15 @@ pub fn verify(comparison: &Comparison<'_>) -> Result<Verification, VerifyError> 
     if !pairs.iter().any(|pair| program.steps[pair.original].op.out() == program.output) {
         return Err(VerifyError::OtherLogits);
     }
-    let modules = modules::Modules::new(&original.model, &artifact.program, &origins);
+    let modules = modules::Modules::new(&original.model, &origins);
+    let role = |pair: &pairs::Pair| modules.role(&program.steps[pair.original], &artifact.program.steps[pair.compiled]);
     let subjects = outputs::Subjects {
         original: (program, stored::matrices(program, &bytes)),
         compiled: (&artifact.program, artifact.weights.matrices()?),
-        pairs: pairs.into_iter().map(|pair| (pair, modules.role(&artifact.program.steps[pair.compiled]))).collect(),
+        pairs: pairs.into_iter().map(|pair| (pair, role(&pair))).collect(),
     };
     let seen = outputs::observe(comparison, &subjects)?;
-    let tokens = (tokens.len() / window * window) as u64;
+    let tokens = tokens.len() as u64;
     let modules = modules.by_harm(&distances, &seen.given, tokens);
     Ok(Verification {
         version: VERIFICATION_VERSION,

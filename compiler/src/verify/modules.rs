@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use lathe_runtime::program::{Op, Program, Step};
+use lathe_runtime::program::{Op, Step};
 
 use super::distance::Distance;
 use super::outputs::{Given, Role};
@@ -12,19 +12,19 @@ use super::{Agreement, Group, Module, Output, State};
 use crate::elaborate::{Elaborated, ModuleId};
 use crate::ir::ParamId;
 
-/// The modules of a model and the weights of a compiled program.
+/// The modules of a model and the weights of its compiled program.
 pub(super) struct Modules<'a> {
     model: &'a Elaborated,
     origins: &'a [Origin<'a>],
     by_path: BTreeMap<&'a str, ModuleId>,
     /// Each parameter's module, and whether it is the weight of that.
     owners: BTreeMap<ParamId, (ModuleId, bool)>,
-    /// The weight that a module reads in its step, by index in the program.
+    /// The weight that a module reads, its own or a table, by index in the compiled program.
     read: BTreeMap<ModuleId, usize>,
 }
 
 impl<'a> Modules<'a> {
-    pub(super) fn new(model: &'a Elaborated, program: &Program, origins: &'a [Origin<'a>]) -> Self {
+    pub(super) fn new(model: &'a Elaborated, origins: &'a [Origin<'a>]) -> Self {
         let ids = || (0..).map(ModuleId).zip(&model.modules);
         let by_path = ids().map(|(id, module)| (module.path.as_str(), id)).collect();
         let owners = ids()
@@ -36,25 +36,25 @@ impl<'a> Modules<'a> {
                 modules.read.insert(module, at);
             }
         }
-        // A module without a weight of its own reads that of another.
-        for step in &program.steps {
-            if let (Some(&module), Some(weight)) = (modules.by_path.get(step.label.as_str()), step.op.weights().next())
-            {
-                modules.read.entry(module).or_insert(weight.index());
+        // A head without a weight of its own reads a table.
+        for tie in &model.ties {
+            let table = origins.iter().position(|origin| origin.param == tie.table);
+            if let (Some(&(head, true)), Some(table)) = (modules.owners.get(&tie.head), table) {
+                modules.read.entry(head).or_insert(table);
             }
         }
         modules
     }
 
-    /// Whose output a step of the compiled program gives: that of the module that it is labelled with, else of those whose
-    /// parameters it reads.
-    pub(super) fn role(&self, step: &Step) -> Role {
+    /// Whose output a step of both programs gives: that of the module that the original labels it with, else of those
+    /// whose parameters the compiled one reads.
+    pub(super) fn role(&self, original: &Step, compiled: &Step) -> Role {
         let owner = |weight: usize| self.owners.get(&self.origins[weight].param).map(|(module, _)| *module);
-        if let Op::ExpertMatMul { weights, .. } = &step.op {
+        if let (Op::ExpertMatMul { .. }, Op::ExpertMatMul { weights, .. }) = (&original.op, &compiled.op) {
             return Role::Experts(weights.iter().map(|weight| owner(weight.index())).collect());
         }
-        let mut weights = step.op.weights().map(|weight| owner(weight.index())).peekable();
-        let labelled = self.by_path.get(step.label.as_str()).filter(|_| weights.peek().is_some());
+        let mut weights = compiled.op.weights().map(|weight| owner(weight.index())).peekable();
+        let labelled = self.by_path.get(original.label.as_str()).filter(|_| weights.peek().is_some());
         Role::Modules(match labelled {
             Some(&module) => BTreeSet::from([module]),
             None => weights.flatten().collect(),
@@ -102,10 +102,12 @@ impl<'a> Modules<'a> {
 }
 
 impl Module {
-    /// Whether its parameters and its output alone are the original's.
+    /// Whether its parameters and its output alone are the original's. Not known of one that reads the table of another and
+    /// has no output.
     pub fn is_equal(&self) -> bool {
         let parts = [self.weight, self.others, self.output.map(|output| output.alone)];
-        parts.iter().flatten().all(|agreement| agreement.state == State::Equal)
+        let is_known = self.weight.is_some() || self.output.is_some();
+        is_known && parts.iter().flatten().all(|agreement| agreement.state == State::Equal)
     }
 }
 

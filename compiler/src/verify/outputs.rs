@@ -161,6 +161,9 @@ impl Observer<'_> {
         let choices = [Choice::Original(*of_original), Choice::Compiled(*of_compiled)];
         // Choices that cannot be compared leave experts without an output; the steps that made them are listed.
         let [Some(original), Some(compiled)] = choices.map(|choice| self.choices.get(&choice)) else { return };
+        if original.len() != compiled.len() {
+            return;
+        }
         let (per_token, width) = (original.len() / tokens, expected.len() / original.len());
         let slot = |index: usize| index * width..(index + 1) * width;
         for (index, &expert) in original.iter().enumerate() {

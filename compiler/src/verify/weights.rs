@@ -48,6 +48,29 @@ pub(super) fn origins<'a>(weights: &'a [Weight], model: &'a Elaborated) -> Resul
     weights.iter().map(origin).collect()
 }
 
+/// Checks that heads that read a table are stored as they were, which is with the bytes of the table: they are no weights
+/// of the compiled model.
+pub(super) fn check_heads(
+    comparison: &Comparison<'_>,
+    origins: &[Origin<'_>],
+    stored: &Stored<'_>,
+) -> Result<(), VerifyError> {
+    let Comparison { checkpoint, original, lock, .. } = *comparison;
+    let digest = |param: ParamId| {
+        let at = origins.iter().position(|origin| origin.param == param)?;
+        lock.sources.get(at)
+    };
+    for tie in &original.model.ties {
+        let head = &original.model.graph.params()[tie.head.index()];
+        if let (None, Some(table), Values::Stored(view)) = (digest(tie.head), digest(tie.table), &head.values)
+            && blake3::hash(&stored.bytes(view)?).to_hex().as_str() != table.blake3
+        {
+            return Err(VerifyError::OtherCheckpoint { tensor: checkpoint.tensor(view.tensor).name.clone() });
+        }
+    }
+    Ok(())
+}
+
 /// How far each weight is from its stored values, in the order of the weights. What is stored must be what the model was
 /// compiled from.
 pub(super) fn distances(
