@@ -54,11 +54,17 @@ impl Compiled {
     }
 }
 
+/// Digest of the plan of [`artifact`].
+const PLAN: &str = "0123456789abcdef";
+
 /// A folder with the files of an artifact that a page is made of.
 fn artifact(folder: &Path, report: &Value) -> String {
     fs::create_dir_all(folder).unwrap();
     fs::write(folder.join("report.json"), report.to_string()).unwrap();
-    fs::write(folder.join("lathe.lock"), json!({ "compiler": "lathe 0.0.0" }).to_string()).unwrap();
+    let lock = json!({
+        "version": 1, "compiler": "lathe 0.0.0", "plan_blake3": PLAN, "program_blake3": "0", "sources": [], "outputs": []
+    });
+    fs::write(folder.join("lathe.lock"), lock.to_string()).unwrap();
     succeed(lathe().arg("report").arg(folder))
 }
 
@@ -305,15 +311,19 @@ fn verification(modules: &[Value]) -> Value {
             })
         })
         .collect();
+    let group = json!({
+        "kind": "linear", "format": "int8(per: channel)", "modules": modules.len(), "equal": 0, "median_db": 25.0,
+        "worst": modules[0]["path"], "worst_db": 25.0
+    });
     json!({
-        "version": 1, "plan_blake3": "0", "model": "model",
+        "version": 1, "plan_blake3": PLAN, "model": "model",
         "text": { "source": "built-in", "tokens": 512, "window": 512 },
         "predictions": {
             "kl_mean": 0.0213, "kl_max": 0.9, "same_choice": 0.9571,
             "perplexity_original": 8.5, "perplexity_compiled": 8.75, "perplexity_ratio": 1.0294,
             "logits": differs(31.0), "logits_range": 40.0
         },
-        "groups": [], "modules": modules, "not_comparable": []
+        "groups": [group], "modules": modules, "not_comparable": []
     })
 }
 
@@ -351,7 +361,30 @@ fn the_page_shows_a_verification_of_the_same_model() {
     refused("/model", json!("other"), "it verifies `other`, and this is `model`");
     refused("/modules/0/path", json!("layers.9.up"), "this one has no weight of `layers.9.up`");
     refused("/modules/0/format", json!("bf16"), "it has `layers.0.up` in bf16, and this one in int8(per: channel)");
-    refused("/modules/3/output/alone/sqnr_db", json!(1e300), "at most 10000 dB, found 1e300 of `layers.3.up`");
+    refused(
+        "/plan_blake3",
+        json!("fedcba9876543210"),
+        "it verifies the plan fedcba987654, and this one was compiled by the plan 0123456789ab",
+    );
+    for (place, value, reason) in [
+        ("modules/3/output/alone/sqnr_db", json!(-1e300), "within ±10000 dB, found -1e300 of `layers.3.up`"),
+        ("groups/0/median_db", json!(1e300), "within ±10000 dB, found 1e300 of `layers.0.up`"),
+        ("predictions/logits/sqnr_db", json!(1e300), "within ±10000 dB, found 1e300 of `predictions.logits`"),
+        ("text/window", json!(0), "`text.window` of at least 1, found 0e0"),
+        ("text/tokens", json!(0), "`text.tokens` of at least 1, found 0e0"),
+        ("predictions/same_choice", json!(1.5), "`predictions.same_choice` from 0 to 1, found 1.5e0"),
+        ("predictions/same_choice", json!(-1e308), "`predictions.same_choice` from 0 to 1, found -1e308"),
+        ("predictions/kl_mean", json!(-0.5), "`predictions.kl_mean` of at least 0, found -5e-1"),
+        ("predictions/kl_max", json!(-1), "`predictions.kl_max` of at least 0, found -1e0"),
+        ("predictions/perplexity_original", json!(-8.5), "`predictions.perplexity_original` above 0, found -8.5e0"),
+        ("predictions/perplexity_compiled", json!(0), "`predictions.perplexity_compiled` above 0, found 0e0"),
+        ("predictions/perplexity_ratio", json!(-1), "`predictions.perplexity_ratio` above 0, found -1e0"),
+        ("predictions/logits_range", json!(-1), "`predictions.logits_range` of at least 0, found -1e0"),
+        ("predictions/logits/max_error", json!(-1), "`predictions.logits.max_error` of at least 0, found -1e0"),
+        ("modules/1/output/alone/max_error", json!(-1), "`max_error of layers.1.up` of at least 0, found -1e0"),
+    ] {
+        refused(&format!("/{place}"), value, reason);
+    }
 }
 
 #[test]
@@ -374,7 +407,8 @@ fn a_page_that_cannot_be_made_says_why() {
     let mut report = compiled.report();
     report["modules"][0]["sqnr_db"] = json!(-1e300);
     fs::write(compiled.path("out/report.json"), report.to_string()).unwrap();
-    ends(&["report", "out", "-o", "page.html"], 1, "A0001");
+    let said = "within ±10000 dB, found -1e300 of `model.embed_tokens`";
+    ends(&["report", "out", "-o", "page.html"], 1, said);
     fs::write(compiled.path("out/report.json"), "{\"spec\": \"s\"}").unwrap();
     ends(&["report", "out", "-o", "page.html"], 1, "out/report.json: expected the report of a compilation");
     assert_eq!(compiled.page(), before);

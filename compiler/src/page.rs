@@ -11,6 +11,7 @@
 
 mod bytes;
 mod chart;
+mod check;
 mod html;
 mod model;
 mod sqnr;
@@ -18,26 +19,23 @@ mod tables;
 mod verified;
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
-use crate::artifact::Report;
+use crate::artifact::{Lock, Report};
 use crate::picture::text::Escaped;
 use crate::units::bytes as sized;
-use crate::verify::{self, VERIFICATION_VERSION, Verification};
+use crate::verify::{VERIFICATION_VERSION, Verification};
+use check::MOST_DECIBELS;
 use html::Html;
 use model::Model;
 
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
-/// Ratios of energies that any float can have are within this many decibels of 1.
-const MOST_DECIBELS: f64 = 10_000.0;
-
 /// Why there is no page.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PageError {
     /// The report states a distance that no two weights have.
-    #[error("expected at most {MOST_DECIBELS} dB, found {decibels:e} of `{module}`")]
+    #[error("expected a ratio within ±{MOST_DECIBELS} dB, found {decibels:e} of `{module}`")]
     Report {
         /// Path of the module.
         module: String,
@@ -45,12 +43,22 @@ pub enum PageError {
         decibels: f64,
     },
     /// The verification states a distance that no two outputs have.
-    #[error("expected at most {MOST_DECIBELS} dB, found {decibels:e} of `{module}`")]
+    #[error("expected a ratio within ±{MOST_DECIBELS} dB, found {decibels:e} of `{module}`")]
     Verification {
-        /// Path of the module.
+        /// What it is the distance of: the path of a module, or another part of the verification.
         module: String,
         /// What was found.
         decibels: f64,
+    },
+    /// The verification states another number that cannot be.
+    #[error("expected `{name}` {expected}, found {found:e}")]
+    Number {
+        /// Its place.
+        name: String,
+        /// What it can be.
+        expected: &'static str,
+        /// What it is.
+        found: f64,
     },
     /// The verification is in another form than this version reads.
     #[error("expected a verification of version {VERIFICATION_VERSION}, found version {found}")]
@@ -66,18 +74,14 @@ pub enum PageError {
     },
 }
 
-/// The page about a compiled model: its `report`, the name and version of the `compiler` that made it, and, where there
-/// is one, what `lathe verify` found.
+/// The page about a compiled model: its `report`, its `lock`, and, where there is one, what `lathe verify` found.
 ///
 /// # Errors
 /// When a number cannot be, or the verification is not about this model; nothing else in `report` is relied on.
-pub fn page(report: &Report, compiler: &str, verification: Option<&Verification>) -> Result<String, PageError> {
-    let measured = report.modules.iter().filter_map(|module| Some((&module.path, module.sqnr_db?)));
-    if let Some((module, decibels)) = impossible(measured) {
-        return Err(PageError::Report { module, decibels });
-    }
+pub fn page(report: &Report, lock: &Lock, verification: Option<&Verification>) -> Result<String, PageError> {
+    check::report(report)?;
     if let Some(verification) = verification {
-        check_verification(verification, report)?;
+        check::verification(verification, report, lock)?;
     }
     let model = Model::new(report);
     let mut html = Html::default();
@@ -91,7 +95,7 @@ pub fn page(report: &Report, compiler: &str, verification: Option<&Verification>
     model.formats.write_styles(&mut html);
     html.put(format_args!("</style>\n</head>\n<body>\n"));
     model.formats.write_patterns(&mut html);
-    head(&mut html, &model, compiler);
+    head(&mut html, &model, &lock.compiler);
     html.put(format_args!("<main>\n"));
     bytes::section(&mut html, &model);
     sqnr::section(&mut html, &model);
@@ -138,45 +142,4 @@ fn bits(bytes: u64, parameters: u64) -> String {
         return String::new();
     }
     format!("{:.2} bits per weight", 8.0 * bytes as f64 / parameters as f64)
-}
-
-/// The first that no two lists of floats have.
-fn impossible<'a>(mut measured: impl Iterator<Item = (&'a String, f64)>) -> Option<(String, f64)> {
-    let (module, decibels) = measured.find(|(_, decibels)| decibels.is_nan() || decibels.abs() > MOST_DECIBELS)?;
-    Some((module.clone(), decibels))
-}
-
-/// Whether a verification can be read, and is of the model of the report.
-fn check_verification(verification: &Verification, report: &Report) -> Result<(), PageError> {
-    if verification.version != VERIFICATION_VERSION {
-        return Err(PageError::Version { found: verification.version });
-    }
-    let another = |what: String| Err(PageError::Another { what });
-    if verification.model != report.model {
-        return another(format!("it verifies `{}`, and this is `{}`", verification.model, report.model));
-    }
-    let packed: BTreeMap<&str, &str> =
-        report.modules.iter().filter_map(|module| Some((module.path.as_str(), module.packed.as_deref()?))).collect();
-    for module in &verification.modules {
-        let (path, format) = (&module.path, &module.format);
-        match packed.get(path.as_str()) {
-            None => return another(format!("this one has no weight of `{path}`")),
-            Some(packed) if packed != format => {
-                return another(format!("it has `{path}` in {format}, and this one in {packed}"));
-            }
-            Some(_) => {}
-        }
-    }
-    let agreements = |module: &verify::Module| {
-        let (alone, in_model) = module.output.map_or((None, None), |output| (Some(output.alone), output.in_model));
-        [module.weight, module.others, alone, in_model]
-    };
-    let measured = verification.modules.iter().flat_map(|module| {
-        let decibels = agreements(module).into_iter().flatten().filter_map(|agreement| agreement.sqnr_db);
-        decibels.map(|decibels| (&module.path, decibels))
-    });
-    match impossible(measured) {
-        Some((module, decibels)) => Err(PageError::Verification { module, decibels }),
-        None => Ok(()),
-    }
 }

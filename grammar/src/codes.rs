@@ -27,8 +27,8 @@ pub static CODES: &[Code] = &[
         code: "A0002",
         title: "a verification that cannot be shown",
         explanation: "`lathe report --verify` takes the file that `lathe verify OUT CHECKPOINT --json` has written \
-            about the same compiled model. This one is something else, is of another version, or is about a model \
-            whose modules or formats are others: verify the model again.",
+            about the same compiled model. This one is something else, is of another version, states a number \
+            that cannot be, or is about another compilation, of which the lock file tells: verify the model again.",
     },
     Code {
         code: "A0003",

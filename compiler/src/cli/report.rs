@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Sources;
 use lathe_runtime::files::read_regular;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::texts::write_file;
 use super::{Failure, print};
-use crate::artifact::{LOCK_FILE, REPORT_FILE, Report};
+use crate::artifact::{LOCK_FILE, Lock, REPORT_FILE, Report};
 use crate::page::{PageError, page};
 use crate::verify::Verification;
 
@@ -79,24 +78,21 @@ pub(super) fn write_page(artifact: &Path, output: &Path) -> Result<(), Failure> 
     write_file(output, &page_of(artifact, None)?)
 }
 
-/// What the page needs of a lock.
-#[derive(Deserialize)]
-struct Compiler {
-    compiler: String,
+/// The lock of a compiled model.
+pub(super) fn read_lock(artifact: &Path) -> Result<Lock, Failure> {
+    read(&artifact.join(LOCK_FILE), DAMAGED, "the lock of a compiled model")
 }
 
 fn page_of(artifact: &Path, verification: Option<&Path>) -> Result<String, Failure> {
     let report_file = artifact.join(REPORT_FILE);
     let report: Report = read(&report_file, DAMAGED, "the report of a compilation by this version")?;
-    let Compiler { compiler } = read(&artifact.join(LOCK_FILE), DAMAGED, "the lock of a compiled model")?;
+    let lock = read_lock(artifact)?;
     let found: Option<Verification> =
         verification.map(|file| read(file, UNSUITED, "what `lathe verify --json` writes")).transpose()?;
-    page(&report, &compiler, found.as_ref()).map_err(|error| {
+    page(&report, &lock, found.as_ref()).map_err(|error| {
         let (file, code) = match (&error, verification) {
             (PageError::Report { .. }, _) | (_, None) => (report_file.as_path(), DAMAGED),
-            (PageError::Verification { .. } | PageError::Version { .. } | PageError::Another { .. }, Some(file)) => {
-                (file, UNSUITED)
-            }
+            (_, Some(file)) => (file, UNSUITED),
         };
         fault(file, code, &error.to_string())
     })
