@@ -1,5 +1,6 @@
 //! The page about a compiled model, parsed and in a browser.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -297,6 +298,86 @@ fn pages_of_large_models_are_small() {
     assert!(members > 400 * 76, "every module that lost something is on the page");
     let folded = "model.layers[0..400].mlp.experts[0..24].up_proj ×9600";
     assert!(section(&document, "modules").contains(folded));
+}
+
+/// Absent is exact; null is a ratio that is no number.
+#[test]
+fn what_is_not_known_is_not_exact() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = |path: &str, decibels| packed(path, "linear", "int8(per: channel)", 64, decibels);
+    let mut modules: Vec<Value> = (0..300).map(|layer| module(&format!("layers.{layer}.up"), Some(30.0))).collect();
+    modules.extend([module("head", None), module("layers.0.down", None), module("layers.1.down", None)]);
+    for path in [3, 300, 302] {
+        modules[path]["sqnr_db"] = Value::Null;
+    }
+    let page = artifact(folder.path(), &report(&modules));
+    let markup = markup(&page);
+    let document = parse(&markup);
+    assert!(!markup.contains("NaN") && !markup.contains("inf\""));
+    let said = section(&document, "sqnr");
+    for part in [
+        "headint8(per: channel)unknown",
+        "layers.3.upint8(per: channel)unknown",
+        "no number in some layers of up, down",
+    ] {
+        assert!(said.contains(part), "expected {part} in {said}");
+    }
+    assert!(!said.contains("Exact in every layer"), "{said}");
+    assert_eq!(of_class(&document, "point").len(), 299);
+    assert!(section(&document, "kept").contains("1 of 303 modules hold exactly"));
+    let said = section(&document, "modules");
+    for part in ["layers.3.up unknown", "layers.0.down exact", "layers.1.down unknown", "30.00 dB or unknown"] {
+        assert!(said.contains(part), "expected {part} in {said}");
+    }
+}
+
+/// However a report makes one: the page is not much larger than the report.
+#[test]
+fn pages_of_hostile_reports_are_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = |path: String, format: &str, decibels| packed(&path, "linear", format, 64, decibels);
+    let many = 0..4000;
+    let formats =
+        many.clone().map(|at| module(format!("layers.{}.w.{}", at % 500, at / 500), &format!("f{at}"), Some(20.0)));
+    let containers = many.clone().map(|at| module(format!("l{}.{}.w", at / 2, at % 2), "int8", Some(20.0)));
+    // Each module has a role of its own; half of them are exact.
+    let role = |at: u32| format!("layers.{}.{}", at / 20, format!("{at:b}").replace('0', "a").replace('1', "b"));
+    let roles = many.map(|at| module(role(at), "int8", (at % 2 == 0).then_some(20.0)));
+    let name = format!("x{}", "y".repeat(50_000));
+    let long = (0..100).map(|layer| module(format!("layers.{layer}.w"), &name, Some(20.0)));
+    let reports: [(&str, Vec<Value>, &str); 4] = [
+        ("formats", formats.collect(), "3969 other formats"),
+        ("containers", containers.collect(), "1988 lists of layers have no chart"),
+        ("roles", roles.collect(), "1965 more series are not shown"),
+        ("long", long.collect(), "…"),
+    ];
+    for (what, modules, said) in reports {
+        let report = report(&modules);
+        let page = artifact(&folder.path().join(what), &report);
+        let (length, of_report) = (page.len(), report.to_string().len());
+        assert!(length < 3 * of_report, "{what}: {length} bytes of {of_report}");
+        assert!(page.contains(said), "{what}");
+        assert!(page.matches(&name).count() <= 1, "{what}");
+        parse(&markup(&page));
+    }
+}
+
+#[test]
+fn formats_that_look_the_same_are_said_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let page_of = |formats: u64| {
+        let module = |at| packed(&format!("m{at}"), "linear", &format!("int4(group: {})", 2 << at), 64, Some(20.0));
+        artifact(folder.path(), &report(&(0..formats).map(module).collect::<Vec<Value>>()))
+    };
+    for (formats, alike) in [(1, false), (8, false), (9, true)] {
+        let page = page_of(formats);
+        let markup = markup(&page);
+        let document = parse(&markup);
+        assert_eq!(section(&document, "bytes").contains("Some formats look the same"), alike);
+        let lines = of_class(&document, "hatch").into_iter().map(|line| line.attribute("d"));
+        let looks: BTreeSet<_> = lines.collect();
+        assert_eq!(looks.len() as u64, formats.min(8) - 1);
+    }
 }
 
 /// What `lathe verify --json` writes about a model with these modules.

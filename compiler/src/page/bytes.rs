@@ -18,9 +18,10 @@ pub(super) fn section(html: &mut Html, model: &Model<'_>) {
     html.open("bytes", "Bytes by module and format");
     legend(html, model);
     parts(html, model);
-    for container in model.containers.iter().filter(|container| container.layers.len() > 1) {
+    for container in model.charted().filter(|container| container.layers.len() > 1) {
         layers(html, model, container);
     }
+    model.write_uncharted(html);
     kinds(html, model);
     html.close();
 }
@@ -28,8 +29,12 @@ pub(super) fn section(html: &mut Html, model: &Model<'_>) {
 fn legend(html: &mut Html, model: &Model<'_>) {
     html.put(format_args!("<ul class=\"legend\">\n"));
     for (index, format) in model.formats.iter().enumerate() {
+        match &format.full_name {
+            Some(name) => html.put(format_args!("<li title=\"{}\">", Escaped(name))),
+            None => html.put(format_args!("<li>")),
+        }
         html.put(format_args!(
-            "<li><svg class=\"swatch\" width=\"14\" height=\"14\" aria-hidden=\"true\"><rect class=\"f{index}\" width=\"14\" height=\"14\"/></svg> {} <b>{}</b></li>\n",
+            "<svg class=\"swatch\" width=\"14\" height=\"14\" aria-hidden=\"true\"><rect class=\"f{index}\" width=\"14\" height=\"14\"/></svg> {} <b>{}</b></li>\n",
             Escaped(&format.name),
             bytes(format.bytes)
         ));
@@ -38,6 +43,11 @@ fn legend(html: &mut Html, model: &Model<'_>) {
         "<li><svg class=\"swatch\" width=\"14\" height=\"14\" aria-hidden=\"true\"><rect class=\"stored\" y=\"4\" width=\"14\" height=\"5\"/></svg> in the checkpoint <b>{}</b></li>\n</ul>\n",
         bytes(model.totals.stored)
     ));
+    if model.formats.are_alike() {
+        html.put(format_args!(
+            "<p>Some formats look the same here; tooltips and tables tell which one is meant.</p>\n"
+        ));
+    }
 }
 
 /// A part of the model: a module outside of layers, all layers of a list, or what is left.

@@ -9,6 +9,19 @@ pub(super) enum Column {
     Number(&'static str),
 }
 
+/// A number as the script of the page reads it.
+pub(super) struct Number(pub(super) f64);
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            f64::INFINITY => f.write_str("Infinity"),
+            f64::NEG_INFINITY => f.write_str("-Infinity"),
+            number => write!(f, "{number}"),
+        }
+    }
+}
+
 /// HTML. What comes from files is put in as [`crate::picture::text::Escaped`].
 #[derive(Debug, Default)]
 pub(super) struct Html(String);

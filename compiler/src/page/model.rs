@@ -1,6 +1,6 @@
 //! The modules of a report, arranged as the page shows them: by format, by layer, by role.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lathe_grammar::pattern::parse_index;
 
@@ -8,6 +8,13 @@ use super::html::Html;
 use crate::artifact::{PackedModule, Report};
 use crate::picture::color::Colors;
 use crate::picture::fold::LayerPath;
+use crate::picture::text::cut;
+
+/// Lists of layers that have charts.
+const MOST_CHARTED: usize = 12;
+
+/// Layers of a chart: there are no more pixels.
+const MOST_LAYERS: usize = 1000;
 
 /// A report, arranged.
 pub(super) struct Model<'a> {
@@ -86,11 +93,32 @@ impl<'a> Model<'a> {
         Model { report, entries, formats, containers, totals }
     }
 
+    /// Lists of layers that have charts.
+    pub(super) fn charted(&self) -> impl Iterator<Item = &Container<'a>> {
+        self.containers.iter().filter(|container| container.layers.len() <= MOST_LAYERS).take(MOST_CHARTED)
+    }
+
+    /// Says how many others there are, if there are.
+    pub(super) fn write_uncharted(&self, html: &mut Html) {
+        let others = self.containers.len() - self.charted().count();
+        if others > 0 {
+            html.put(format_args!(
+                "<p>{others} lists of layers have no chart here; their modules are in the tables.</p>\n"
+            ));
+        }
+    }
+
     /// Modules that are in no layer.
     pub(super) fn outside(&self) -> impl Iterator<Item = &Entry<'a>> {
         self.entries.iter().filter(|entry| entry.place.is_none())
     }
 }
+
+/// Formats with a color of their own; the smaller ones of more have one together.
+const MOST_FORMATS: usize = 32;
+
+/// Columns of the name of a format.
+const MOST_COLUMNS: usize = 120;
 
 /// The formats of a model, the one with the most bytes first.
 pub(super) struct Formats {
@@ -100,11 +128,13 @@ pub(super) struct Formats {
 
 /// A format and how it is colored.
 pub(super) struct Format {
-    /// As in a spec; `keep (bf16)` says what is kept.
+    /// As in a spec, but cut where it is very long; `keep (bf16)` says what is kept.
     pub(super) name: String,
+    /// All of the name, where that is longer.
+    pub(super) full_name: Option<String>,
     pub(super) bytes: u64,
     line: &'static str,
-    /// Formats of one family have one color and are told apart by a pattern: its number, 0 for none.
+    /// Formats of one color are told apart by a pattern: its number, 0 for none.
     pattern: usize,
 }
 
@@ -116,8 +146,17 @@ fn format_name(module: &PackedModule) -> String {
     }
 }
 
-/// Lines of a pattern, as the data of a path in a square of 6.
-const PATTERNS: [&str; 3] = ["M-1 7L7 -1M-1 1L1 -1M5 7L7 5", "M0 3H6", "M3 0V6M0 3H6"];
+/// Lines of a pattern, as the data of a path in a square of 6: hatched, level, crossed, hatched the other way, upright,
+/// crossed aslant, dotted.
+const PATTERNS: [&str; 7] = [
+    "M-1 7L7 -1M-1 1L1 -1M5 7L7 5",
+    "M0 3H6",
+    "M3 0V6M0 3H6",
+    "M-1 -1L7 7M-1 5L1 7M5 -1L7 1",
+    "M3 0V6",
+    "M0 0L6 6M0 6L6 0",
+    "M2 3H4M3 2V4",
+];
 
 impl Formats {
     fn new(report: &Report) -> Self {
@@ -128,6 +167,13 @@ impl Formats {
         }
         let mut formats: Vec<(String, u64)> = bytes.into_iter().collect();
         formats.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let own = if formats.len() > MOST_FORMATS { MOST_FORMATS - 1 } else { formats.len() };
+        let by_name = formats.iter().enumerate().map(|(index, (name, _))| (name.clone(), index.min(own))).collect();
+        let others = formats.split_off(own);
+        if !others.is_empty() {
+            let bytes = others.iter().fold(0, |total: u64, (_, bytes)| total.saturating_add(*bytes));
+            formats.push((format!("{} other formats", others.len()), bytes));
+        }
         let colors = Colors::new(formats.iter().map(|(name, _)| name.as_str()));
         let mut used: BTreeMap<&str, usize> = BTreeMap::new();
         let list = formats.iter().map(|(name, bytes)| {
@@ -135,11 +181,17 @@ impl Formats {
             let next = used.entry(line).or_default();
             let pattern = *next;
             *next += 1;
-            Format { name: name.clone(), bytes: *bytes, line, pattern: pattern.min(PATTERNS.len()) }
+            let short = cut(name, MOST_COLUMNS);
+            let full_name = (short != *name).then(|| name.clone());
+            Format { name: short, full_name, bytes: *bytes, line, pattern: pattern.min(PATTERNS.len()) }
         });
-        let list = list.collect();
-        let by_name = formats.iter().enumerate().map(|(index, (name, _))| (name.clone(), index)).collect();
-        Formats { list, by_name }
+        Formats { list: list.collect(), by_name }
+    }
+
+    /// Whether there are two that look the same.
+    pub(super) fn are_alike(&self) -> bool {
+        let mut looks = BTreeSet::new();
+        !self.list.iter().all(|format| looks.insert((format.line, format.pattern)))
     }
 
     fn index(&self, module: &PackedModule) -> usize {

@@ -23,6 +23,8 @@ const MARKS: [&str; 5] = [
     "M0 -5L5 0L0 5L-5 0Z",
     "M0 4.8L4.6 -3.4H-4.6Z",
 ];
+/// Series of a chart: as many as have a color and a mark of their own.
+const MOST_SERIES: usize = COLORS * MARKS.len();
 
 /// What was measured of a module.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,12 +32,29 @@ pub(super) enum Measured {
     /// Nothing was lost.
     Exact,
     Decibels(f64),
+    /// Something was lost, but its ratio is no number.
+    Unknown,
 }
 
-/// The weight of a module against the stored one.
-fn of_weight(entry: &Entry<'_>) -> Option<Measured> {
-    entry.module.packed.as_ref()?;
-    Some(entry.module.sqnr_db.map_or(Measured::Exact, Measured::Decibels))
+impl Measured {
+    /// The weight of a module against the stored one; `None` where it has none.
+    pub(super) fn of_weight(entry: &Entry<'_>) -> Option<Self> {
+        entry.module.packed.as_ref()?;
+        Some(match entry.module.sqnr_db {
+            None => Measured::Exact,
+            Some(decibels) if decibels.is_nan() => Measured::Unknown,
+            Some(decibels) => Measured::Decibels(decibels),
+        })
+    }
+
+    /// Where it is in a table: the largest loss first.
+    pub(super) fn rank(self) -> f64 {
+        match self {
+            Measured::Exact => f64::INFINITY,
+            Measured::Decibels(decibels) => decibels,
+            Measured::Unknown => f64::NEG_INFINITY,
+        }
+    }
 }
 
 pub(super) fn section(html: &mut Html, model: &Model<'_>) {
@@ -48,9 +67,10 @@ pub(super) fn section(html: &mut Html, model: &Model<'_>) {
         html.close();
         return;
     }
-    for container in &model.containers {
-        plot(html, model, container, "SQNR of the weight", &of_weight);
+    for container in model.charted() {
+        plot(html, model, container, "SQNR of the weight", &Measured::of_weight);
     }
+    model.write_uncharted(html);
     outside(html, model);
     lowest(html, model);
     html.close();
@@ -61,7 +81,8 @@ pub(super) fn section(html: &mut Html, model: &Model<'_>) {
 struct Cell {
     decibels: Vec<f64>,
     exact: usize,
-    /// Of those that are not exact, each once.
+    unknown: usize,
+    /// Of those with decibels, each once.
     formats: Vec<usize>,
 }
 
@@ -70,8 +91,8 @@ struct Series<'a> {
     role: String,
     /// Of the role's first module.
     kind: &'a str,
-    /// As many as there are layers.
-    cells: Vec<Cell>,
+    /// By the place of the layer, where it has such modules.
+    cells: BTreeMap<usize, Cell>,
 }
 
 fn series<'a>(
@@ -86,13 +107,13 @@ fn series<'a>(
             let (Some(place), Some(measured)) = (entry.place, measure(entry)) else { continue };
             let role = role(place.rest);
             let index = *known.entry(role.clone()).or_insert_with(|| {
-                let cells = container.layers.iter().map(|_| Cell::default()).collect();
-                all.push(Series { role, kind: &entry.module.kind, cells });
+                all.push(Series { role, kind: &entry.module.kind, cells: BTreeMap::new() });
                 all.len() - 1
             });
-            let cell = &mut all[index].cells[at];
+            let cell = all[index].cells.entry(at).or_default();
             match measured {
                 Measured::Exact => cell.exact += 1,
+                Measured::Unknown => cell.unknown += 1,
                 Measured::Decibels(decibels) => {
                     cell.decibels.push(decibels);
                     if !cell.formats.contains(&entry.format) {
@@ -102,7 +123,7 @@ fn series<'a>(
             }
         }
     }
-    for cell in all.iter_mut().flat_map(|series| &mut series.cells) {
+    for cell in all.iter_mut().flat_map(|series| series.cells.values_mut()) {
         cell.decibels.sort_by(f64::total_cmp);
     }
     all
@@ -116,7 +137,11 @@ impl Cell {
 
 impl Series<'_> {
     fn decibels(&self) -> impl Iterator<Item = f64> {
-        self.cells.iter().flat_map(|cell| cell.decibels.iter().copied())
+        self.cells.values().flat_map(|cell| cell.decibels.iter().copied())
+    }
+
+    fn has_unknown(&self) -> bool {
+        self.cells.values().any(|cell| cell.unknown > 0)
     }
 
     /// What the modules of the role are called: that of the layer itself has no name of its own.
@@ -134,10 +159,20 @@ pub(super) fn plot(
     measure: &dyn Fn(&Entry<'_>) -> Option<Measured>,
 ) {
     let all = series(model, container, measure);
-    let (shown, exact): (Vec<_>, Vec<_>) = all.into_iter().partition(|series| series.decibels().next().is_some());
-    let values = || shown.iter().flat_map(Series::decibels);
+    let named = |series: &[&Series<'_>]| series.iter().map(|series| series.name()).collect::<Vec<_>>().join(", ");
+    let unknown: Vec<_> = all.iter().filter(|series| series.has_unknown()).collect();
+    if !unknown.is_empty() {
+        html.put(format_args!(
+            "<p class=\"exact\">{what} is no number in some layers of {}.</p>\n",
+            Escaped(&named(&unknown))
+        ));
+    }
+    let (mut shown, mut exact): (Vec<_>, Vec<_>) = all.iter().partition(|series| series.decibels().next().is_some());
+    exact.retain(|series| !series.has_unknown());
+    let others = shown.split_off(shown.len().min(MOST_SERIES)).len();
+    let values = || shown.iter().flat_map(|series| series.decibels());
     let (Some(low), Some(high)) = (values().reduce(f64::min), values().reduce(f64::max)) else { return };
-    let has_strip = shown.iter().flat_map(|series| &series.cells).any(|cell| cell.exact > 0);
+    let has_strip = shown.iter().flat_map(|series| series.cells.values()).any(|cell| cell.exact > 0);
     let plot = Plot {
         model,
         container: container.name,
@@ -167,14 +202,16 @@ pub(super) fn plot(
         plot.strip(html, &shown);
     }
     html.put(format_args!("</svg><p class=\"axis\">layer of <code>{name}</code></p></div>\n"));
+    if others > 0 {
+        html.put(format_args!("<p class=\"exact\">{others} more series are not shown.</p>\n"));
+    }
     if !exact.is_empty() {
-        let names: Vec<&str> = exact.iter().map(Series::name).collect();
-        html.put(format_args!("<p class=\"exact\">Exact in every layer: {}.</p>\n", Escaped(&names.join(", "))));
+        html.put(format_args!("<p class=\"exact\">Exact in every layer: {}.</p>\n", Escaped(&named(&exact))));
     }
     html.put(format_args!("</figure>\n"));
 }
 
-fn legend(html: &mut Html, shown: &[Series<'_>]) {
+fn legend(html: &mut Html, shown: &[&Series<'_>]) {
     html.put(format_args!("<ul class=\"legend\">\n"));
     for (index, series) in shown.iter().enumerate() {
         let (low, high) = (series.decibels().reduce(f64::min), series.decibels().reduce(f64::max));
@@ -193,7 +230,7 @@ fn color(series: usize) -> String {
     format!("s{}", series % COLORS)
 }
 
-/// Neighbours differ in color and mark; a pair of both comes again after 35 series.
+/// Neighbours differ in color and mark; a pair of both comes again after [`MOST_SERIES`].
 fn mark(series: usize) -> &'static str {
     MARKS[series % MARKS.len()]
 }
@@ -232,8 +269,8 @@ impl Plot<'_> {
             color(index)
         ));
         let mut pen = 'M';
-        for (layer, cell) in series.cells.iter().enumerate() {
-            match cell.median() {
+        for layer in 0..self.layers.len() {
+            match series.cells.get(&layer).and_then(Cell::median) {
                 Some(median) => {
                     let y = HEIGHT * (1.0 - self.scale.place(median));
                     html.put(format_args!("{pen}{} {}", 2 * layer + 1, Pixels(y)));
@@ -256,7 +293,7 @@ impl Plot<'_> {
 
     /// A line for each layer whose modules differ, side by side with those of the `count` other series.
     fn ranges(&self, html: &mut Html, index: usize, count: usize, series: &Series<'_>) {
-        for (layer, cell) in series.cells.iter().enumerate() {
+        for (&layer, cell) in &series.cells {
             if let [low, .., high] = cell.decibels[..]
                 && low < high
             {
@@ -275,7 +312,7 @@ impl Plot<'_> {
 
     /// A mark for each layer.
     fn points(&self, html: &mut Html, index: usize, series: &Series<'_>) {
-        for (layer, cell) in series.cells.iter().enumerate() {
+        for (&layer, cell) in &series.cells {
             let (Some(median), Some(&low), Some(&high)) = (cell.median(), cell.decibels.first(), cell.decibels.last())
             else {
                 continue;
@@ -303,13 +340,13 @@ impl Plot<'_> {
     }
 
     /// What is exact in some layers only, above the scale.
-    fn strip(&self, html: &mut Html, shown: &[Series<'_>]) {
+    fn strip(&self, html: &mut Html, shown: &[&Series<'_>]) {
         html.put(format_args!(
             "<rect class=\"strip\" x=\"0\" y=\"0\" width=\"100%\" height=\"20\"/><text class=\"tick y\" x=\"-8\" y=\"14\">exact</text>\n"
         ));
         for (layer, index) in self.layers.iter().enumerate() {
-            let exact = shown.iter().filter(|series| series.cells[layer].exact > 0).map(Series::name);
-            let exact: Vec<&str> = exact.collect();
+            let is_exact = |series: &&&Series<'_>| series.cells.get(&layer).is_some_and(|cell| cell.exact > 0);
+            let exact: Vec<&str> = shown.iter().filter(is_exact).map(|series| series.name()).collect();
             if exact.is_empty() {
                 continue;
             }
@@ -325,7 +362,7 @@ impl Plot<'_> {
 
 /// Modules outside of layers.
 fn outside(html: &mut Html, model: &Model<'_>) {
-    let measured = || model.outside().filter_map(|entry| Some((entry, of_weight(entry)?)));
+    let measured = || model.outside().filter_map(|entry| Some((entry, Measured::of_weight(entry)?)));
     if measured().next().is_none() {
         return;
     }
@@ -345,15 +382,16 @@ const LOWEST: usize = 10;
 
 fn lowest(html: &mut Html, model: &Model<'_>) {
     let own = model.entries.iter().filter(|entry| entry.module.shares.is_none());
-    let mut measured: Vec<_> = own.filter_map(|entry| Some((entry, entry.module.sqnr_db?))).collect();
-    measured.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let mut measured: Vec<_> = own.filter_map(|entry| Some((entry, Measured::of_weight(entry)?))).collect();
+    measured.retain(|(_, measured)| *measured != Measured::Exact);
+    measured.sort_by(|a, b| a.1.rank().total_cmp(&b.1.rank()));
     html.open_table(
         "",
         "Weights that lost most",
         &[Column::Text("module"), Column::Text("format"), Column::Number("SQNR")],
     );
-    for (entry, decibels) in measured.into_iter().take(LOWEST) {
-        row(html, model, entry, Measured::Decibels(decibels));
+    for (entry, measured) in measured.into_iter().take(LOWEST) {
+        row(html, model, entry, measured);
     }
     html.close_table();
 }
@@ -362,6 +400,7 @@ fn row(html: &mut Html, model: &Model<'_>, entry: &Entry<'_>, measured: Measured
     let text = match measured {
         Measured::Exact => "exact".to_owned(),
         Measured::Decibels(decibels) => format!("{decibels:.2} dB"),
+        Measured::Unknown => "unknown".to_owned(),
     };
     html.put(format_args!("<tr><th scope=\"row\"><code>{}</code>", Escaped(&entry.module.path)));
     if let Some(table) = &entry.module.shares {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::html::{Column, Html};
+use super::html::{Column, Html, Number};
 use super::model::{Entry, Model, Totals, count, role};
-use super::sqnr::range;
+use super::sqnr::{Measured, range};
 use crate::artifact::Report;
 use crate::picture::text::Escaped;
 use crate::plan::fold;
@@ -178,12 +178,22 @@ fn module_row(html: &mut Html, model: &Model<'_>, group: &Group<'_>) {
         let bits = 8.0 * totals.packed as f64 / totals.parameters as f64;
         html.put(format_args!("<td class=\"n\" data-v=\"{bits:.4}\">{bits:.2}</td>"));
     }
-    let sqnr = match group.decibels() {
-        _ if module.packed.is_none() => "<td></td>".to_owned(),
-        None => "<td class=\"n\" data-v=\"Infinity\">exact</td>".to_owned(),
-        Some((low, high)) => format!("<td class=\"n\" data-v=\"{low}\">{}</td>", range(low, high)),
-    };
-    html.put(format_args!("{sqnr}</tr>\n"));
+    let rank = group.measured().map(Measured::rank).reduce(f64::min);
+    match (group.decibels(), rank) {
+        (_, None) => html.put(format_args!("<td></td></tr>\n")),
+        (None, Some(rank)) => {
+            let text = if rank == f64::INFINITY { "exact" } else { "unknown" };
+            html.put(format_args!("<td class=\"n\" data-v=\"{}\">{text}</td></tr>\n", Number(rank)));
+        }
+        (Some((low, high)), Some(rank)) => {
+            let more = if rank == f64::NEG_INFINITY { " or unknown" } else { "" };
+            html.put(format_args!(
+                "<td class=\"n\" data-v=\"{}\">{}{more}</td></tr>\n",
+                Number(rank),
+                range(low, high)
+            ));
+        }
+    }
 }
 
 /// The name of a module; of several, a pattern, and what each of them lost.
@@ -193,15 +203,17 @@ fn members(html: &mut Html, group: &Group<'_>) {
     if number == 1 {
         return html.put(format_args!("<code>{}</code>", Escaped(&pattern)));
     }
-    if group.decibels().is_none() {
+    if group.measured().all(|measured| measured == Measured::Exact) {
         return html.put(format_args!("<code>{}</code> ×{number}", Escaped(&pattern)));
     }
     html.put(format_args!("<details><summary><code>{}</code> ×{number}</summary><ul>", Escaped(&pattern)));
     for entry in entries {
         let path = Escaped(&entry.module.path);
-        match entry.module.sqnr_db {
-            Some(decibels) => html.put(format_args!("<li>{path} {decibels} dB</li>")),
-            None => html.put(format_args!("<li>{path} exact</li>")),
+        match Measured::of_weight(entry) {
+            Some(Measured::Decibels(decibels)) => html.put(format_args!("<li>{path} {decibels} dB</li>")),
+            Some(Measured::Exact) => html.put(format_args!("<li>{path} exact</li>")),
+            Some(Measured::Unknown) => html.put(format_args!("<li>{path} unknown</li>")),
+            None => html.put(format_args!("<li>{path}</li>")),
         }
     }
     html.put(format_args!("</ul></details>"));
@@ -238,9 +250,14 @@ impl<'a> Group<'a> {
         Totals::of(self.0.iter().copied())
     }
 
-    /// The lowest and the highest, unless all are exact.
+    /// Of each weight.
+    fn measured(&self) -> impl Iterator<Item = Measured> {
+        self.0.iter().filter_map(|entry| Measured::of_weight(entry))
+    }
+
+    /// The lowest and the highest, where there are some.
     fn decibels(&self) -> Option<(f64, f64)> {
-        let all = || self.0.iter().filter_map(|entry| entry.module.sqnr_db);
+        let all = || self.0.iter().filter_map(|entry| entry.module.sqnr_db).filter(|decibels| !decibels.is_nan());
         all().reduce(f64::min).zip(all().reduce(f64::max))
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::html::{Column, Html};
+use super::html::{Column, Html, Number};
 use super::model::{Entry, Model};
 use super::sqnr::{Measured, plot};
 use crate::picture::text::Escaped;
@@ -83,11 +83,11 @@ fn agreement(agreement: Agreement) -> String {
     }
 }
 
-fn measured(agreement: Agreement) -> Option<Measured> {
+fn measured(agreement: Agreement) -> Measured {
     match agreement.state {
-        State::Equal => Some(Measured::Exact),
-        State::Differs => agreement.sqnr_db.map(Measured::Decibels),
-        State::NotFinite => None,
+        State::Equal => Measured::Exact,
+        State::Differs => agreement.sqnr_db.map_or(Measured::Unknown, Measured::Decibels),
+        State::NotFinite => Measured::Unknown,
     }
 }
 
@@ -96,10 +96,10 @@ fn outputs(html: &mut Html, model: &Model<'_>, verification: &Verification) {
     let modules: BTreeMap<&str, &Module> =
         verification.modules.iter().map(|module| (module.path.as_str(), module)).collect();
     let output = |entry: &Entry<'_>| modules.get(entry.module.path.as_str())?.output;
-    for container in &model.containers {
-        let alone = |entry: &Entry<'_>| measured(output(entry)?.alone);
+    for container in model.charted() {
+        let alone = |entry: &Entry<'_>| Some(measured(output(entry)?.alone));
         plot(html, model, container, "SQNR of the output alone, on inputs of the checkpoint,", &alone);
-        let in_model = |entry: &Entry<'_>| measured(output(entry)?.in_model?);
+        let in_model = |entry: &Entry<'_>| Some(measured(output(entry)?.in_model?));
         plot(html, model, container, "SQNR of the output in the model", &in_model);
     }
 }
@@ -156,10 +156,9 @@ fn worst(html: &mut Html, verification: &Verification) {
             Escaped(&module.format)
         ));
         for found in [module.output.map(|output| output.alone), module.output.and_then(|output| output.in_model)] {
-            let decibels = found.and_then(|found| found.sqnr_db).map(|decibels| decibels.to_string());
             html.put(format_args!(
                 "<td class=\"n\" data-v=\"{}\">{}</td>",
-                decibels.as_deref().unwrap_or("Infinity"),
+                Number(found.map_or(f64::INFINITY, |found| measured(found).rank())),
                 found.map(agreement).unwrap_or_default()
             ));
         }

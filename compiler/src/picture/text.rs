@@ -22,13 +22,18 @@ pub(super) fn width(line: &str, font_size: i64) -> i64 {
 
 /// The line, cut with an ellipsis when it is too long for a box.
 pub(super) fn shorten(line: &str) -> String {
-    if line.chars().map(columns).sum::<usize>() <= MOST_COLUMNS {
+    cut(line, MOST_COLUMNS)
+}
+
+/// The line, cut with an ellipsis when it has more columns.
+pub(crate) fn cut(line: &str, most: usize) -> String {
+    if line.chars().map(columns).sum::<usize>() <= most {
         return line.to_owned();
     }
     let mut used = 1;
     let kept = line.chars().take_while(|&c| {
         used += columns(c);
-        used <= MOST_COLUMNS
+        used <= most
     });
     kept.chain(['…']).collect()
 }
