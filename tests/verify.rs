@@ -528,3 +528,32 @@ fn tokens_beyond_the_vocabulary_are_refused() {
     fails(&mut compiled.verify(&["--text", text]), 1, said);
     fails(lathe_run().arg("perplexity").arg(compiled.out()).args(["--text", text]), 1, said);
 }
+
+/// The harm of a module alone is what the model loses when nothing else is compiled; with others compiled it stays the same.
+#[test]
+fn the_harm_of_a_module_is_that_of_compiling_it_alone() {
+    let read = ids(&tokens(60));
+    for (checkpoint, one, format, others) in [
+        (model("tiny-qwen3"), "model.layers.2.mlp.down_proj", "int4(group: 32)", ":linear"),
+        (model("tiny-qwen3"), "model.layers.0.self_attn.v_proj", "int4(group: 32)", ":linear"),
+        (root().join("families/qwen3_moe"), "model.layers.0.mlp.experts.1.up_proj", "int4(group: 8)", "**.experts.**"),
+    ] {
+        let rule = format!("{one} => {format}");
+        let found = Compiled::new(&checkpoint, &rule).found(&["--ids", &read, "--each"]);
+        let alone = found["modules"][0]["kl_alone"].as_f64().unwrap();
+        let all = found["predictions"]["kl_mean"].as_f64().unwrap();
+        assert_eq!(found["modules"][0]["path"], one);
+        assert!(all > 0.0 && (alone / all - 1.0).abs() < 1e-9, "{one}: {alone} alone, {all} in all");
+        assert!(found["modules"].as_array().unwrap()[1..].iter().all(|module| module["kl_alone"].is_null()), "{one}");
+
+        let rules = format!("{others} => int8(per: channel)\n{rule}");
+        let found = Compiled::new(&checkpoint, &rules).found(&["--ids", &read, "--each", "1000"]);
+        let again = by_path(&found)[one]["kl_alone"].as_f64().unwrap();
+        assert!((again / alone - 1.0).abs() < 1e-9, "{one}: {again} among others, {alone} alone");
+        let order: Vec<f64> =
+            found["modules"].as_array().unwrap().iter().filter_map(|it| it["kl_alone"].as_f64()).collect();
+        assert!(order.len() > 5 && order.is_sorted_by(|a, b| a >= b), "{order:?}");
+        let text = succeed(&mut Compiled::new(&checkpoint, &rules).verify(&["--ids", &read, "--each"]));
+        assert!(text.contains("KL alone"), "{text}");
+    }
+}

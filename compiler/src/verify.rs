@@ -11,6 +11,7 @@
 //! 20 dB is an error of a tenth, 40 dB of a hundredth.
 
 mod distance;
+mod each;
 mod error;
 mod modules;
 mod outputs;
@@ -52,7 +53,8 @@ pub struct Verification {
     pub predictions: Predictions,
     /// Modules of one kind and format together, in the order of their worst.
     pub groups: Vec<Group>,
-    /// Every module that has parameters, by harm: the lowest SQNR of the output alone first, equal ones last.
+    /// Every module that has parameters, by harm: where that was measured, the largest `kl_alone` first; then the lowest SQNR
+    /// of the output alone; equal ones last.
     pub modules: Vec<Module>,
     /// Steps that only one of the two has, in order.
     pub not_comparable: Vec<NotComparable>,
@@ -138,6 +140,10 @@ pub struct Module {
     /// Its other parameters, such as a bias, where it has some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others: Option<Agreement>,
+    /// Mean KL divergence of what is predicted from the original's, in nats a token, when this module alone is compiled. `None`
+    /// where that was not asked for, or is no number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl_alone: Option<f64>,
     /// Its output. `None` for an expert that no token has chosen, and where nothing can be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Output>,
@@ -218,6 +224,8 @@ pub struct Comparison<'a> {
     pub tokens: &'a [u32],
     /// Tokens of a window, at least 2.
     pub window: usize,
+    /// Over how many of the tokens the harm of each module is measured: two runs over them for each that differs.
+    pub each: usize,
     /// Where the tokens come from, see [`ReadText::source`].
     pub source: &'a str,
 }
@@ -258,7 +266,12 @@ pub fn verify(comparison: &Comparison<'_>) -> Result<Verification, VerifyError> 
     };
     let seen = outputs::observe(comparison, &subjects)?;
     let tokens = tokens.len() as u64;
-    let modules = modules.by_harm(&distances, &seen.given, tokens);
+    let mut modules = modules.by_harm(&distances, &seen.given, tokens);
+    if comparison.each > 0 {
+        modules::measure_harm(&mut modules, &original.model, |ids| {
+            each::divergences(comparison, &subjects, ids, comparison.each)
+        })?;
+    }
     Ok(Verification {
         version: VERIFICATION_VERSION,
         plan_blake3: lock.plan_blake3.clone(),

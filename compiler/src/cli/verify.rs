@@ -39,9 +39,10 @@ const SHOWN: usize = 20;
 /// Measure how much a compiled model differs from its checkpoint, and which modules do the harm.
 ///
 /// Both models read the same text, step by step. Weights and outputs are compared as signal to noise in decibels: 20 dB is an
-/// error of a tenth, 40 dB of a hundredth. `alone` is the output of a module on what the original gives it, the harm that it
-/// does itself; `in model` is its output behind all modules before it. Modules are sorted by harm. The checkpoint must be
-/// the one that the model was compiled from.
+/// error of a tenth, 40 dB of a hundredth. `alone` is the output of a module on what the original gives it; `in model` is its
+/// output behind all modules before it. Modules are sorted by the SQNR of their output alone, the lowest first; heads and
+/// embeddings are always shown. With --each they are sorted by the harm itself: how far the predictions move when this module
+/// alone is compiled. The checkpoint must be the one that the model was compiled from.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Compiled model: a folder that `lathe compile` wrote.
@@ -58,6 +59,10 @@ pub(super) struct Arguments {
     /// Read at most this many tokens, in whole windows of 256.
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = value_parser!(u32).range(2..))]
     tokens: u32,
+    /// Measure the harm of each module over this many tokens: the KL divergence when it alone is compiled. Takes two runs over
+    /// them for each module that differs.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "64", value_parser = value_parser!(u32).range(1..))]
+    each: Option<u32>,
     /// Use this model definition in place of the shipped ones, as the model was compiled with; FILE#NAME is one of several in
     /// a file.
     #[arg(long, value_name = "FILE")]
@@ -72,7 +77,7 @@ pub(super) struct Arguments {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Show every module that differs, not only the 20 that do most harm.
+    /// Show every module that differs, not only the first 20, heads and embeddings.
     #[arg(long, conflicts_with = "json")]
     all: bool,
     /// Run on this many threads, at most 1024 [default: one for each processor].
@@ -120,6 +125,7 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
         backend: &*backend,
         tokens: &tokens,
         window,
+        each: arguments.each.map_or(0, |tokens| tokens as usize),
         source: &source,
     };
     let found = verify(&comparison).map_err(|error| failed(error, arguments, messages))?;
@@ -275,10 +281,11 @@ fn beyond_bounds(found: &Verification, arguments: &Arguments) -> Vec<String> {
     beyond
 }
 
-const MODULES: [Column; 8] = [
+const MODULES: [Column; 9] = [
     Column::left("module", 0),
     Column::left("kind", 4),
     Column::left("format", 0),
+    Column::right("KL alone", 0),
     Column::right("weight dB", 1),
     Column::right("alone dB", 0),
     Column::right("in model dB", 2),
@@ -304,13 +311,23 @@ fn listing(found: &Verification, shown: usize, width: Option<usize>) -> String {
     let mut left_out = Vec::new();
     // Writing to a string cannot fail.
     if differing > 0 {
-        let rows: Vec<Vec<String>> = differ.iter().take(shown).map(|module| cells(module, found)).collect();
+        let is_measured = differ.iter().any(|module| module.kl_alone.is_some());
+        let is_end = |module: &Module| ["head", "embedding"].contains(&module.kind.as_str());
+        let chosen = differ.iter().enumerate().filter(|(at, module)| *at < shown || is_end(module));
+        let rows: Vec<Vec<String>> = chosen.map(|(_, module)| cells(module, found)).collect();
         let (text, narrow) = table(&MODULES, &rows, width);
         let _ = write!(out, "\n{text}");
         left_out = narrow;
-        let more = differing.saturating_sub(shown);
+        let more = differing - rows.len();
         if more > 0 {
-            let _ = writeln!(out, "and {} that do less harm (--all)", modules(more));
+            let what = if is_measured { "do less harm" } else { "lose less by this measure" };
+            let _ = writeln!(out, "and {} that {what} (--all)", modules(more));
+        }
+        if !is_measured {
+            let _ = writeln!(
+                out,
+                "what a loss means for the predictions differs from module to module: --each measures it"
+            );
         }
     }
     let _ = match (equal, differing) {
@@ -416,6 +433,7 @@ fn cells(module: &Module, found: &Verification) -> Vec<String> {
         module.path.clone(),
         module.kind.clone(),
         module.format.clone(),
+        module.kl_alone.map(|divergence| format!("{divergence:.1e}")).unwrap_or_default(),
         decibels(module.weight),
         decibels(output.map(|output| output.alone)),
         decibels(output.and_then(|output| output.in_model)),

@@ -8,7 +8,7 @@ use lathe_runtime::program::{Op, Step};
 use super::distance::Distance;
 use super::outputs::{Given, Role};
 use super::weights::Origin;
-use super::{Agreement, Group, Module, Output, State};
+use super::{Agreement, Group, Module, Output, State, VerifyError};
 use crate::elaborate::{Elaborated, ModuleId};
 use crate::ir::ParamId;
 
@@ -92,6 +92,7 @@ impl<'a> Modules<'a> {
                 shares: table.map(|table| of(table).path.clone()),
                 weight: table.is_none().then(|| distances[read].agreement()),
                 others: others.get(&id).map(Distance::agreement),
+                kl_alone: None,
                 output: given.get(&id).map(output),
             }
         };
@@ -99,6 +100,30 @@ impl<'a> Modules<'a> {
         modules.sort_by(|a, b| harm(a).partial_cmp(&harm(b)).unwrap_or(Ordering::Equal));
         modules
     }
+}
+
+/// Asks for the divergence that each module makes alone, of those whose outputs differ, and sorts by it.
+pub(super) fn measure_harm(
+    modules: &mut [Module],
+    model: &Elaborated,
+    divergences: impl FnOnce(&BTreeSet<ModuleId>) -> Result<BTreeMap<ModuleId, Option<f64>>, VerifyError>,
+) -> Result<(), VerifyError> {
+    let by_path: BTreeMap<&str, ModuleId> =
+        (0..).map(ModuleId).zip(&model.modules).map(|(id, module)| (module.path.as_str(), id)).collect();
+    let differs = |module: &&Module| module.output.is_some_and(|output| output.alone.state != State::Equal);
+    let differing = modules.iter().filter(differs).filter_map(|module| by_path.get(module.path.as_str()).copied());
+    let found = divergences(&differing.collect())?;
+    for module in modules.iter_mut() {
+        module.kl_alone = by_path.get(module.path.as_str()).and_then(|id| found.get(id).copied().flatten());
+    }
+    let rank = |module: &Module| match (module.output.map(|output| output.alone.state), module.kl_alone) {
+        (Some(State::NotFinite), _) => (0, 0.0),
+        (_, Some(divergence)) => (1, -divergence),
+        (_, None) => (2, 0.0),
+    };
+    let harmful = modules.iter().take_while(|module| !module.is_equal()).count();
+    modules[..harmful].sort_by(|a, b| rank(a).partial_cmp(&rank(b)).unwrap_or(Ordering::Equal));
+    Ok(())
 }
 
 impl Module {

@@ -16,7 +16,7 @@ use super::{Comparison, VerifyError};
 use crate::elaborate::ModuleId;
 
 /// Tokens that go through the models together.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 
 /// What a module has given.
 #[derive(Debug, Clone, Copy, Default)]
@@ -182,7 +182,7 @@ impl Observer<'_> {
 }
 
 /// Runs `skipped` steps, then one more, and gives the values of that.
-fn skip(steps: &mut dyn Steps, skipped: usize) -> StepValues<'_> {
+pub(super) fn skip(steps: &mut dyn Steps, skipped: usize) -> StepValues<'_> {
     for _ in 0..skipped {
         steps.next();
     }

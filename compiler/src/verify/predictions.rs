@@ -63,12 +63,18 @@ impl Tally {
         }
     }
 
+    /// Mean divergence in nats a token, of at least one token; `None` where it is no number.
+    pub(super) fn divergence(&self) -> Option<f64> {
+        let mean = self.divergence / self.tokens as f64;
+        mean.is_finite().then_some(mean)
+    }
+
     /// All of it, of at least one token that was predicted.
     pub(super) fn predictions(&self) -> Predictions {
         let finite = |number: f64| number.is_finite().then_some(number);
         let perplexity = |loss: f64| libm::exp(loss / self.predicted as f64);
         let (original, compiled) = (perplexity(self.loss_original), perplexity(self.loss_compiled));
-        let kl_mean = finite(self.divergence / self.tokens as f64);
+        let kl_mean = self.divergence();
         Predictions {
             kl_mean,
             // Without NaN, which a maximum passes over.
