@@ -131,3 +131,22 @@ fn every_table_is_in_the_reference() {
         assert!(reference.contains(&format!("<!-- table: {} -->", topic.name)), "{} is missing", topic.name);
     }
 }
+
+/// Links to files of the repository lead somewhere, in every document of it.
+#[test]
+fn links_lead_to_files() {
+    let root = support::root().parent().expect("the tests lie in the repository").to_owned();
+    let others = ["ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root.join(name));
+    let mut links = 0;
+    for document in documents().into_iter().chain(others) {
+        let text = files::read_text(&document);
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+        for target in targets.filter(|target| !target.contains("://") && !target.starts_with('#')) {
+            let path = target.split('#').next().unwrap_or_default();
+            let folder = document.parent().expect("documents lie in folders");
+            assert!(folder.join(path).exists(), "{} links to {target}", document.display());
+            links += 1;
+        }
+    }
+    assert!(links > 20, "{links}");
+}

@@ -230,7 +230,8 @@ fn conflict(
     let elsewhere = ends.iter().filter_map(|(stated, end)| Some((stated.as_ref()?.origin_elsewhere()?, end)));
     let diagnostic = elsewhere
         .fold(diagnostic, |diagnostic, (origin, end)| diagnostic.label(origin, format!("the value for `{end}`")));
-    let help = "give both one format, leave one undecided, or store the table twice with `tied => split`";
+    let help = "give both one format, leave one undecided, or write `tied => split` for two tables, `tied => auto` for one \
+        in the larger format; `--set tied=split` does so for one run";
     Some(diagnostic.help(help))
 }
 

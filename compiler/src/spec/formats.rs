@@ -315,6 +315,28 @@ impl Format {
         built && (role != Role::Weight || self.is_keep() || self.encoding().is_some())
     }
 
+    /// The format for weights nearest to it that this version can build, for one that it cannot.
+    pub fn nearest_built(&self) -> Option<Format> {
+        let small = match self.kind.element {
+            Element::Kept | Element::Float { .. } => return None,
+            Element::Integer { bits } | Element::SmallFloat { bits } | Element::Block { bits, .. } => bits <= 4,
+            Element::Table => true,
+        };
+        let granularity = match (self.granularity, self.kind.element) {
+            (Granularity::Group(size), _) => Granularity::Group(size),
+            (_, Element::Block { size, .. }) => Granularity::Group(size),
+            _ => Granularity::Channel,
+        };
+        Some(Format {
+            kind: FormatKind::find(if small { "int4" } else { "int8" })?,
+            granularity,
+            fit: self.fit.map(|_| "mse"),
+            sparse: false,
+            values: None,
+            ..*self
+        })
+    }
+
     /// Whether a weight can have both: they are equal, or both keep it.
     pub fn agrees_with(&self, other: &Format) -> bool {
         self == other || self.is_keep() && other.is_keep()

@@ -61,6 +61,8 @@ impl Type {
 pub(super) fn one_of(words: &[&str]) -> String {
     match words {
         [] => String::new(),
+        // What is no word is written as a string.
+        [only] if only.contains(':') => format!("`\"{only}\"`"),
         [only] => format!("`{only}`"),
         [others @ .., last] => format!("{} or {last}", others.join(", ")),
     }

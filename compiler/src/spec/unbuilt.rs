@@ -30,42 +30,51 @@ impl Spec {
         formats: impl Iterator<Item = (Option<Stated>, Role)>,
         rotations: impl Iterator<Item = (&'a Turn, Span)>,
     ) -> Vec<Diagnostic> {
-        let mut found: Vec<(String, Span, usize)> = Vec::new();
-        let mut add = |what: String, span: Span| match found.iter_mut().find(|(known, ..)| *known == what) {
+        let mut found: Vec<(String, Diagnostic, usize)> = Vec::new();
+        let mut add = |what: String, point_at: &dyn Fn(Diagnostic) -> Diagnostic| match found
+            .iter_mut()
+            .find(|(known, ..)| *known == what)
+        {
             Some((.., more)) => *more += 1,
-            None => found.push((what, span, 0)),
+            None => {
+                let message = format!("{what} is part of the language, but this version cannot build it");
+                found.push((what, point_at(Diagnostic::error("S0202", message)), 0));
+            }
         };
         for (stated, role) in formats.chain([(self.kv_cache, Role::Cache)]) {
-            if let Some(Stated { format: Some(format), span, .. }) = stated
+            if let Some(stated @ Stated { format: Some(format), .. }) = stated
                 && !format.is_built(role)
             {
                 // A kind of which something is built is shown with the arguments that make the difference.
                 let built = format.kind().built.contains(&role);
                 let name = if built { format.to_string() } else { format.kind().name.to_owned() };
-                add(format!("the format `{name}` for {}", role.name()), span);
+                let help = match format.nearest_built().filter(|_| role == Role::Weight) {
+                    Some(nearest) => format!("the nearest that it can build is `{nearest}`"),
+                    None => "write `keep`".to_owned(),
+                };
+                let point_at = |diagnostic: Diagnostic| stated.point_at(diagnostic, stated.origin).help(help.as_str());
+                add(format!("the format `{name}` for {}", role.name()), &point_at);
             }
         }
         for (turn, span) in rotations {
             if RotationKind::find(turn.kind).is_some_and(|kind| !kind.built) {
-                add("a rotation".to_owned(), span);
+                add("a rotation".to_owned(), &|diagnostic| diagnostic.label(span, ""));
             }
         }
         for (name, word, span) in &self.words {
-            let mut values = SETTINGS.iter().filter(|setting| setting.name == *name).flat_map(|setting| setting.values);
-            if values.any(|(value, _, built)| value == word && !built) {
-                add(format!("`{name} => {word}`"), *span);
+            let Some(setting) = SETTINGS.iter().find(|setting| setting.name == *name) else { continue };
+            if setting.values.iter().any(|(value, _, built)| value == word && !built) {
+                let built: Vec<&str> =
+                    setting.values.iter().filter(|(.., built)| *built).map(|(value, ..)| *value).collect();
+                let help = format!("it can build {}", super::parameters::one_of(&built));
+                add(format!("`{name} => {word}`"), &|diagnostic| diagnostic.label(*span, "").help(help.as_str()));
             }
         }
-        found.into_iter().map(|(what, span, more)| diagnostic(&what, span, more)).collect()
-    }
-}
-
-fn diagnostic(what: &str, span: Span, more: usize) -> Diagnostic {
-    let message = format!("{what} is part of the language, but this version cannot build it");
-    let diagnostic = Diagnostic::error("S0202", message).label(span, "");
-    match more {
-        0 => diagnostic,
-        1 => diagnostic.note("it is asked for once more"),
-        _ => diagnostic.note(format!("it is asked for {more} times more")),
+        let counted = |(_, diagnostic, more): (String, Diagnostic, usize)| match more {
+            0 => diagnostic,
+            1 => diagnostic.note("it is asked for once more"),
+            _ => diagnostic.note(format!("it is asked for {more} times more")),
+        };
+        found.into_iter().map(counted).collect()
     }
 }

@@ -173,7 +173,7 @@ fn granularity(
             let whom: Vec<&str> = allowed.iter().map(|role| role.name()).collect();
             let message = format!("`per: {word}` is for {}, found it for {}", whom.join(" and "), role.name());
             diagnostics.push(Diagnostic::error("S0208", message).label(span, "").help(match role {
-                Role::Weight => "weights share a scale `per: channel`, `per: tensor` or in a `group: N`",
+                Role::Weight => "weights share a scale `per: channel` or in a `group: N`",
                 Role::Input => "activations share a scale `per: token`, `per: tensor` or in a `group: N`",
                 Role::Cache => "caches share a scale `per: head`, `per: token`, `per: channel` or `per: tensor`",
             }));
