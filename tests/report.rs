@@ -17,7 +17,7 @@ use crate::support::{files, model, skipped};
 const MIXED: &str = "lathe 1
 spec mixed {
     rules {
-        **:linear               => int4(group: 32, symmetric: false)
+        **:linear               => int4(group: 32, symmetric: false, fit: mse)
         **.down_proj            => int8(group: 32)
         model.layers[0].**      => keep
         **.o_proj               => int4(group: 64)
@@ -574,6 +574,7 @@ fn a_browser_shows_every_chart() {
     let dark = browser.evaluate(&page, true, MEASURE);
     for found in [&light, &dark] {
         is_sound(found);
+        assert_eq!(found["scrolled"], json!(0), "the tables of bytes fit into 1000 pixels");
         let counts = |key: &str| found["wide"]["charts"].as_array().unwrap().iter().map(|c| c[key].clone()).collect();
         assert_eq!(Value::Array(counts("segments")), json!([5, 1, 4, 1, 18, 0]), "{found:#}");
         assert_eq!(Value::Array(counts("points")), json!([0, 0, 0, 0, 0, 29]));

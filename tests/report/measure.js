@@ -35,6 +35,8 @@ const texts = ["body", "figcaption", "thead th", ".axis"].map((query) => style(q
   .concat(style(".tick", "fill")).filter((color) => color).map((color) => ratio(color, paper));
 const marks = [...document.querySelectorAll(".point path")].map((mark) => ratio(getComputedStyle(mark).fill, paper));
 const wide = { charts: charts(), overlaps: overlaps(), outside: outside(innerWidth), strayed: strayed() };
+document.documentElement.style.width = "1000px";
+const scrolled = [...document.querySelectorAll("#bytes .scroll")].filter((table) => table.scrollWidth > table.clientWidth).length;
 document.documentElement.style.width = "400px";
 const narrow = { charts: charts(), overlaps: overlaps(), outside: outside(400), strayed: strayed() };
 const table = document.querySelector("#modules table");
@@ -52,4 +54,4 @@ const shown = [...table.tBodies[0].rows].filter((row) => !row.hidden).length;
 const mark = document.querySelector(".point path");
 mark?.dispatchEvent(new PointerEvent("pointermove", { bubbles: true, clientX: 50, clientY: 50 }));
 const tip = document.querySelector(".tip").textContent;
-return { faults, paper: light(paper), texts: Math.min(...texts), marks: Math.min(21, ...marks), wide, narrow, lowest, highest, sorted, shown, tip };
+return { faults, scrolled, paper: light(paper), texts: Math.min(...texts), marks: Math.min(21, ...marks), wide, narrow, lowest, highest, sorted, shown, tip };

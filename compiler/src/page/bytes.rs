@@ -235,7 +235,7 @@ fn kinds(html: &mut Html, model: &Model<'_>) {
         let share = totals.packed as f64 / model.totals.packed.max(1) as f64;
         let bits = 8.0 * totals.packed as f64 / totals.parameters.max(1) as f64;
         html.put(format_args!(
-            "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\" data-v=\"{2}\">{2}</td><td class=\"n\" data-v=\"{3}\">{4}</td><td class=\"n\" data-v=\"{5}\">{6}</td><td class=\"n\" data-v=\"{7}\">{8}</td>",
+            "<tr><th scope=\"row\">{}</th><td class=\"format\">{}</td><td class=\"n\" data-v=\"{2}\">{2}</td><td class=\"n\" data-v=\"{3}\">{4}</td><td class=\"n\" data-v=\"{5}\">{6}</td><td class=\"n\" data-v=\"{7}\">{8}</td>",
             Escaped(kind),
             Escaped(&model.formats.get(format).name),
             totals.modules,

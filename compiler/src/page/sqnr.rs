@@ -407,7 +407,7 @@ fn row(html: &mut Html, model: &Model<'_>, entry: &Entry<'_>, measured: Measured
         html.put(format_args!(" reads the table of <code>{}</code>", Escaped(table)));
     }
     html.put(format_args!(
-        "</th><td>{}</td><td class=\"n\">{text}</td></tr>\n",
+        "</th><td class=\"format\">{}</td><td class=\"n\">{text}</td></tr>\n",
         Escaped(&model.formats.get(entry.format).name)
     ));
 }

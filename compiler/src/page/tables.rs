@@ -97,7 +97,7 @@ pub(super) fn kept(html: &mut Html, model: &Model<'_>) {
         let totals = group.totals();
         html.put(format_args!("<tr><th scope=\"row\"><code>{}</code></th>", Escaped(&group.pattern())));
         html.put(format_args!(
-            "<td>{}</td><td>{}</td><td class=\"n\" data-v=\"{2}\">{2}</td><td class=\"n\" data-v=\"{3}\">{4}</td></tr>\n",
+            "<td>{}</td><td class=\"format\">{}</td><td class=\"n\" data-v=\"{2}\">{2}</td><td class=\"n\" data-v=\"{3}\">{4}</td></tr>\n",
             Escaped(&group.first().module.kind),
             Escaped(&model.formats.get(group.first().format).name),
             totals.modules,
@@ -155,7 +155,7 @@ fn module_row(html: &mut Html, model: &Model<'_>, group: &Group<'_>) {
     let totals = group.totals();
     html.put(format_args!("<tr><th scope=\"row\">"));
     members(html, group);
-    html.put(format_args!("</th><td>{}</td><td>", Escaped(&module.kind)));
+    html.put(format_args!("</th><td>{}</td><td class=\"format\">", Escaped(&module.kind)));
     match &module.shares {
         Some(table) => html.put(format_args!("reads <code>{}</code>", Escaped(table))),
         None => html.put(format_args!("{}", Escaped(&model.formats.get(group.first().format).name))),

@@ -118,7 +118,7 @@ fn groups(html: &mut Html, verification: &Verification) {
     for group in &verification.groups {
         let decibels = |value: Option<f64>| value.map(|value| format!("{value:.2} dB")).unwrap_or_default();
         html.put(format_args!(
-            "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td><code>{}</code></td></tr>\n",
+            "<tr><th scope=\"row\">{}</th><td class=\"format\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td><code>{}</code></td></tr>\n",
             Escaped(&group.kind),
             Escaped(&group.format),
             group.modules,
@@ -151,7 +151,7 @@ fn worst(html: &mut Html, verification: &Verification) {
     for module in verification.modules.iter().filter(harmful).take(WORST) {
         let weight = module.weight.map(agreement).unwrap_or_default();
         html.put(format_args!(
-            "<tr><th scope=\"row\"><code>{}</code></th><td>{}</td><td class=\"n\">{weight}</td>",
+            "<tr><th scope=\"row\"><code>{}</code></th><td class=\"format\">{}</td><td class=\"n\">{weight}</td>",
             Escaped(&module.path),
             Escaped(&module.format)
         ));
