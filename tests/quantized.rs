@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::end_to_end::trained;
 use crate::support::command::{compile, lathe, lathe_run, least_memory, run, succeed, succeed_json};
+use crate::support::forge::Forge;
 use crate::support::{self, files};
 
 /// Int8 per channel on all that can be quantized.
@@ -236,4 +237,37 @@ fn parts_of_a_fused_tensor_have_their_own_formats() {
     assert_eq!(format("v_proj"), "int4(group: 8, symmetric: false)");
     assert_eq!(format("gate_proj"), "int4(per: channel)");
     assert_eq!(format("up_proj"), "bf16");
+}
+
+/// A weight of which nothing is left is compiled, with a warning that names it.
+#[test]
+fn a_weight_that_is_lost_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("checkpoint");
+    fs::create_dir(&checkpoint).unwrap();
+    for path in files::list(&support::model("micro-llama")) {
+        fs::copy(&path, checkpoint.join(support::name(&path))).unwrap();
+    }
+    let (file, lost) = (checkpoint.join("model.safetensors"), "model.layers.1.mlp.up_proj.weight");
+    let mut tensors = Forge::open(&file);
+    let small = |bytes: &[u8; 2]| bf16::from_f32(bf16::from_le_bytes(*bytes).to_f32() * 1e-7).to_le_bytes();
+    let bytes: Vec<u8> = tensors.bytes(lost).as_chunks().0.iter().flat_map(small).collect();
+    let shape = tensors.entry(lost).shape.clone();
+    tensors.remove(lost);
+    tensors.push(lost, "BF16", &shape, &bytes);
+    tensors.write(&file);
+    for (format, warnings) in [("int4(group: 32, scales: f16)", 1), ("int4(group: 32)", 0)] {
+        let spec = write_spec(folder.path(), "s", &format!(":linear => {format}"), "");
+        let out = folder.path().join("out");
+        let ended = run(&mut compile(&spec, &checkpoint, &out));
+        assert_eq!(
+            (ended.code, ended.stderr.matches("warning[C0015]").count()),
+            (Some(0), warnings),
+            "{}",
+            ended.stderr
+        );
+        assert_eq!(ended.stderr.matches(lost).count(), warnings, "{}", ended.stderr);
+        let report = files::read_json(&out.join("report.json"));
+        assert_eq!(report["warnings"].as_array().map(Vec::len), Some(warnings), "{report}");
+    }
 }

@@ -336,8 +336,11 @@ fn damage_is_at_the_top() {
     let (path, row, columns) = ("model.layers.0.mlp.gate_proj", 3, 64);
     let weight = format!("{path}.weight");
     let compiled = Compiled::new(&model("micro-llama"), "**.o_proj => int8(per: channel)");
+    assert!(compiled.found(&[])["changed"].is_null());
     compiled.damage(|weights| weights.bytes(&weight)[row * columns * 2..(row + 1) * columns * 2].fill(0));
     let found = compiled.found(&[]);
+    assert_eq!(found["changed"], json!([weight]));
+    assert!(succeed(&mut compiled.verify(&[])).contains(&format!("damaged: {weight}, not what was compiled")));
     assert_eq!(worst(&found), path);
     assert_eq!(differing(&found).len(), 3, "two that were quantized");
     let original = stored(&compiled.checkpoint, &weight);

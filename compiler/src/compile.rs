@@ -10,7 +10,7 @@ use lathe_runtime::program::{PROGRAM_FILE, ProgramError};
 use crate::artifact::{ArtifactError, LOCK_FILE, LOCK_VERSION, Lock, PackedModule, REPORT_FILE, Report, Staging};
 use crate::definition;
 use crate::elaborate::{Elaborated, Module, ModuleId, elaborate};
-use crate::lower::{LowerError, Lowered, lower};
+use crate::lower::{LowerError, Lowered, Recipe, lower};
 use crate::model::Checkpoint;
 use crate::pack::{Noise, PackError, PackOptions, pack};
 use crate::passes::{self, PassError};
@@ -252,12 +252,31 @@ impl Rewritten {
 }
 
 /// What a compilation did.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Outcome {
     /// Bytes of weights that were read, probes included.
     pub bytes_read: u64,
     /// Bytes of packed weights.
     pub bytes_written: u64,
+    /// What was found while packing.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Signal to noise in decibels below which little is left of a weight.
+const LOST: f64 = 3.0;
+
+/// Weights of which next to nothing was packed.
+fn lost(recipes: &[Recipe], noise: &[Option<Noise>]) -> Vec<Diagnostic> {
+    let lost = |(recipe, noise): (&Recipe, &Option<Noise>)| {
+        let decibels = noise.as_ref().map(Noise::decibels).filter(|decibels| *decibels < LOST)?;
+        let (name, format) = (&recipe.name, recipe.encoding.format);
+        let message = format!("`{name}` as {format}: expected at least {LOST} dB of signal to noise, found {decibels}");
+        Some(
+            Diagnostic::warning("C0015", message)
+                .help("choose a format with more bits, smaller groups or other scales"),
+        )
+    };
+    recipes.iter().zip(noise).filter_map(lost).collect()
 }
 
 /// Packs the weights and writes the artifact to `target`.
@@ -276,7 +295,8 @@ pub fn write(
     let weights = &lowered.program.weights;
     let packed = pack(&lowered.recipes, weights, checkpoint, reader, staging.folder(), options)?;
     let program = lowered.program.to_json()?;
-    let outcome = Outcome { bytes_read: reader.bytes_read(), bytes_written: packed.bytes_written };
+    let warnings = lost(&lowered.recipes, &packed.noise);
+    let outcome = Outcome { bytes_read: reader.bytes_read(), bytes_written: packed.bytes_written, warnings };
     let lock = Lock {
         version: LOCK_VERSION,
         compiler: format!("lathe {}", env!("CARGO_PKG_VERSION")),
@@ -285,7 +305,7 @@ pub fn write(
         sources: packed.sources,
         outputs: packed.outputs,
     };
-    let report = report(prepared, checkpoint, &packed.noise, outcome);
+    let report = report(prepared, checkpoint, &packed.noise, &outcome);
     staging.write(PROGRAM_FILE, &program)?;
     staging.write(LOCK_FILE, &json(&lock))?;
     staging.write(REPORT_FILE, &json(&report))?;
@@ -298,7 +318,7 @@ fn json(value: &impl serde::Serialize) -> String {
     text.expect("invariant: locks and reports hold strings and numbers only") + "\n"
 }
 
-fn report(prepared: &Prepared, checkpoint: &Checkpoint, noise: &[Option<Noise>], outcome: Outcome) -> Report {
+fn report(prepared: &Prepared, checkpoint: &Checkpoint, noise: &[Option<Noise>], outcome: &Outcome) -> Report {
     let Prepared { model, plan, lowered, warnings, .. } = prepared;
     let params = model.graph.params();
     let noise: BTreeMap<&str, Noise> = lowered
@@ -343,7 +363,11 @@ fn report(prepared: &Prepared, checkpoint: &Checkpoint, noise: &[Option<Noise>],
             .collect(),
         bytes_read: outcome.bytes_read,
         bytes_written: outcome.bytes_written,
-        warnings: warnings.iter().map(|warning| format!("{}: {}", warning.code, warning.message)).collect(),
+        warnings: warnings
+            .iter()
+            .chain(&outcome.warnings)
+            .map(|warning| format!("{}: {}", warning.code, warning.message))
+            .collect(),
     }
 }
 

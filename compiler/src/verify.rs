@@ -47,6 +47,9 @@ pub struct Verification {
     pub plan_blake3: String,
     /// Name of the model definition.
     pub model: String,
+    /// Tensors of the compiled model that are not what was written when it was compiled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
     /// What both have read.
     pub text: ReadText,
     /// What they predict.
@@ -276,6 +279,7 @@ pub fn verify(comparison: &Comparison<'_>) -> Result<Verification, VerifyError> 
         version: VERIFICATION_VERSION,
         plan_blake3: lock.plan_blake3.clone(),
         model: original.model.name.clone(),
+        changed: weights::changed(artifact, lock),
         text: ReadText { source: source.to_owned(), tokens, window: window as u64 },
         predictions: seen.tally.predictions(),
         groups: modules::groups(&modules),

@@ -130,6 +130,13 @@ pub static CODES: &[Code] = &[
             bf16, which has the range of f32.",
     },
     Code {
+        code: "C0015",
+        title: "a weight of which its format keeps almost nothing",
+        explanation: "The packed weight is as far from the stored one as zeros would be, or nearly: less than 3 dB of signal to \
+            noise. That happens where scales have too small a range (f16 ends at 2^-24; bf16 and f32 do not), and where few values \
+            of a group are much larger than all others. Give the module smaller groups, more bits or `scales: bf16`.",
+    },
+    Code {
         code: "F0001",
         title: "a file that fmt leaves as it is",
         explanation: "YAML anchors, aliases, tags, directives, blocks of text and texts over several lines would be \

@@ -154,6 +154,7 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
         Ok(outcome) => outcome,
         Err(error) => return Err(Failure::of(error, sources)),
     };
+    messages.diagnostics(&sources, &outcome.warnings);
     let seconds = started.elapsed().as_secs_f64();
     let (read, written) = (bytes(outcome.bytes_read), bytes(outcome.bytes_written));
     messages.status(&format!(

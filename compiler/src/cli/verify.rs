@@ -381,6 +381,14 @@ fn summary(found: &Verification) -> String {
     };
     let (tokens, window) = (found.text.tokens, found.text.window);
     let mut out = format!("model {}: {tokens} tokens of {text}, in windows of {window}\n\n", found.model);
+    if let [first, others @ ..] = &found.changed[..] {
+        let more = if others.is_empty() { String::new() } else { format!(" and {} others", others.len()) };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            out,
+            "damaged: {first}{more}, not what was compiled; `lathe inspect --verify-hashes` lists them\n"
+        );
+    }
     let predictions = &found.predictions;
     let number = |number: Option<f64>, decimals: usize| {
         number.map_or("not a number".to_owned(), |number| format!("{number:.decimals$}"))

@@ -1,9 +1,11 @@
 //! Packed weights, decoded, against the stored values that they were made from.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use lathe_kernels::formats::Matrix;
+use lathe_runtime::artifact::Artifact;
 use lathe_runtime::program::Weight;
 
 use super::distance::Distance;
@@ -25,7 +27,7 @@ pub(super) struct Origin<'a> {
 /// Finds the parameter behind every weight of the compiled model, in its order.
 pub(super) fn origins<'a>(weights: &'a [Weight], model: &'a Elaborated) -> Result<Vec<Origin<'a>>, VerifyError> {
     let params = model.graph.params();
-    let ids: std::collections::BTreeMap<&str, ParamId> =
+    let ids: BTreeMap<&str, ParamId> =
         (0..).map(ParamId).zip(params).map(|(id, param)| (param.name.as_str(), id)).collect();
     let origin = |weight: &'a Weight| {
         let unknown = || VerifyError::UnknownWeight { weight: weight.name.clone(), model: model.name.clone() };
@@ -69,6 +71,19 @@ pub(super) fn check_heads(
         }
     }
     Ok(())
+}
+
+/// Tensors of the compiled model whose bytes are not those that `lathe.lock` says were written.
+pub(super) fn changed(artifact: &Artifact, lock: &Lock) -> Vec<String> {
+    let written: BTreeMap<&str, &str> =
+        lock.outputs.iter().map(|digest| (digest.name.as_str(), digest.blake3.as_str())).collect();
+    let weights = artifact.program.weights.iter().zip(artifact.weights.places());
+    let tensors =
+        weights.flat_map(|(weight, places)| weight.stored_tensors().unwrap_or_default().into_iter().zip(places));
+    let changed = tensors.filter(|(tensor, place)| {
+        written.get(tensor.name.as_str()).is_none_or(|written| blake3::hash(place.bytes).to_hex().as_str() != *written)
+    });
+    changed.map(|(tensor, _)| tensor.name).collect()
 }
 
 /// How far each weight is from its stored values, in the order of the weights. What is stored must be what the model was
