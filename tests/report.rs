@@ -72,7 +72,7 @@ fn artifact(folder: &Path, report: &Value) -> String {
 fn packed(path: &str, kind: &str, format: &str, bytes: u64, decibels: Option<f64>) -> Value {
     let mut module = json!({
         "path": path, "kind": kind, "shape": [64, bytes / 64], "format": format, "packed": format,
-        "parameters": bytes, "stored_bytes": 2 * bytes, "bytes": bytes
+        "stored_parameters": bytes, "parameters": bytes, "stored_bytes": 2 * bytes, "bytes": bytes
     });
     if let Some(decibels) = decibels {
         module["sqnr_db"] = decibels.into();

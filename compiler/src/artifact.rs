@@ -129,7 +129,9 @@ pub struct PackedModule {
     /// What its weight is stored in, in canonical form; absent when it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed: Option<String>,
-    /// Values of its parameters, without a table that it reads from another module.
+    /// Values of its parameters that the checkpoint stores for it.
+    pub stored_parameters: u64,
+    /// Values of its parameters as packed, without a table that it reads from another module.
     pub parameters: u64,
     /// Bytes of its parameters in the checkpoint.
     pub stored_bytes: u64,

@@ -10,6 +10,7 @@ use lathe_runtime::program::{PROGRAM_FILE, ProgramError};
 use crate::artifact::{ArtifactError, LOCK_FILE, LOCK_VERSION, Lock, PackedModule, REPORT_FILE, Report, Staging};
 use crate::definition;
 use crate::elaborate::{Elaborated, Module, ModuleId, elaborate};
+use crate::ir::Values;
 use crate::lower::{LowerError, Lowered, Recipe, lower};
 use crate::model::Checkpoint;
 use crate::pack::{Noise, PackError, PackOptions, pack};
@@ -333,6 +334,8 @@ fn report(prepared: &Prepared, checkpoint: &Checkpoint, noise: &[Option<Noise>],
         let table = plan.tied_to(module, model).map(|table| &model.modules[table.0 as usize]);
         let own = module.params.iter().skip(usize::from(table.is_some()));
         let values = own.map(|param| params[param.index()].shape.iter().product::<u64>());
+        let stored = module.params.iter().map(|param| &params[param.index()]);
+        let stored = stored.filter(|param| matches!(param.values, Values::Stored(_)));
         let (stored_bytes, bytes) = plan.bytes(id, model, checkpoint);
         let packed = match table.and_then(|table| table.params.first()) {
             Some(table) => Some(&params[table.index()]),
@@ -344,6 +347,7 @@ fn report(prepared: &Prepared, checkpoint: &Checkpoint, noise: &[Option<Noise>],
             shape: weight.map(|(weight, _)| weight.shape.clone()).unwrap_or_default(),
             format: plan.decision(id).format.format.to_string(),
             packed: weight.map(|(_, encoding)| encoding.format.to_string()),
+            stored_parameters: stored.map(|param| param.shape.iter().product::<u64>()).sum(),
             parameters: values.sum(),
             stored_bytes,
             bytes,

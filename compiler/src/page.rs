@@ -121,9 +121,11 @@ fn head(html: &mut Html, model: &Model<'_>, compiler: &str) {
     let mut figure = |name: &str, value: &str, more: &str| {
         html.put(format_args!("<div><dt>{name}</dt><dd>{value}</dd><dd>{more}</dd></div>\n"));
     };
-    figure("parameters", &model::count(totals.parameters), &format!("in {} modules", report.modules.len()));
-    figure("in the checkpoint", &sized(totals.stored), &bits(totals.stored, totals.parameters));
-    figure("compiled", &sized(totals.packed), &bits(totals.packed, totals.parameters));
+    // A table that is stored twice, there or here, is one.
+    let parameters = totals.parameters.min(totals.stored_parameters);
+    figure("parameters", &model::count(parameters), &format!("in {} modules", report.modules.len()));
+    figure("in the checkpoint", &sized(totals.stored), &bits(totals.stored, totals.stored_parameters));
+    figure("compiled", &sized(totals.packed), &bits(totals.packed, parameters));
     let (stored, packed) = (totals.stored as f64, totals.packed as f64);
     if stored > 0.0 && packed > 0.0 {
         let ratio = match totals.stored.cmp(&totals.packed) {

@@ -48,6 +48,8 @@ pub(super) struct Container<'a> {
 pub(super) struct Totals {
     pub(super) modules: u64,
     pub(super) parameters: u64,
+    /// Values in the checkpoint.
+    pub(super) stored_parameters: u64,
     /// Bytes in the checkpoint.
     pub(super) stored: u64,
     /// Bytes when packed.
@@ -58,6 +60,7 @@ impl Totals {
     pub(super) fn add(&mut self, module: &PackedModule) {
         self.modules += 1;
         self.parameters = self.parameters.saturating_add(module.parameters);
+        self.stored_parameters = self.stored_parameters.saturating_add(module.stored_parameters);
         self.stored = self.stored.saturating_add(module.stored_bytes);
         self.packed = self.packed.saturating_add(module.bytes);
     }
