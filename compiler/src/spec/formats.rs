@@ -323,8 +323,7 @@ impl Format {
             Element::Table => true,
         };
         let granularity = match (self.granularity, self.kind.element) {
-            (Granularity::Group(size), _) => Granularity::Group(size),
-            (_, Element::Block { size, .. }) => Granularity::Group(size),
+            (Granularity::Group(size), _) | (_, Element::Block { size, .. }) => Granularity::Group(size),
             _ => Granularity::Channel,
         };
         Some(Format {
