@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use lathe_runtime::template::{ChatTemplate, Message, Role};
+use lathe_runtime::template::{Bounds, ChatTemplate, Message, Role};
 use lathe_runtime::tokenizer::Tokenizer;
 use serde_json::{Map, Value};
 
@@ -38,7 +38,7 @@ fn templates_are_rendered_as_recorded() {
     assert!(cases.len() >= 70);
     for case in cases {
         let path = folder.join("templates").join(format!("{}.jinja", case["template"].as_str().unwrap()));
-        let template = ChatTemplate::parse(&path, &files::read_text(&path), now()).unwrap();
+        let template = ChatTemplate::parse(&path, &files::read_text(&path), now(), Bounds::default()).unwrap();
         let variables = case["variables"].as_object().unwrap();
         let rendered = template.render(&messages(&case["messages"]), variables);
         match (case.get("text"), rendered) {
@@ -109,7 +109,7 @@ impl Talker {
     fn generated(&self, tokens: usize, conversation: &[(Role, &str)]) -> (String, Vec<u32>) {
         let said = |&(role, content): &(Role, &str)| Message { role, content: content.to_owned() };
         let conversation: Vec<Message> = conversation.iter().map(said).collect();
-        let template = ChatTemplate::parse(Path::new("a"), TEMPLATE, now()).unwrap();
+        let template = ChatTemplate::parse(Path::new("a"), TEMPLATE, now(), Bounds::default()).unwrap();
         let text = template.render(&conversation, &Map::new()).unwrap();
         let tokenizer = Tokenizer::open(&self.path().join("tokenizer.json")).unwrap();
         let prompt = tokenizer.encode(&text, false).unwrap();

@@ -4,9 +4,16 @@
 //! `add_generation_prompt`, `tools`, `documents`, the special tokens by name, `raise_exception`, `strftime_now`, and
 //! `tojson` in the manner of Python. `trim_blocks` and `lstrip_blocks` are on, nothing is escaped.
 //!
-//! Templates come with checkpoints, so they are bounded: in the steps that they take, the text that they make, and how
-//! deep they nest. One thing is not: a list that holds itself over and over, when an operator makes text of it.
+//! Templates come with checkpoints, so they are bounded ([`Bounds`]): in their length; in the steps of a rendering and the
+//! bytes that these make; in the size of a value that is printed or written as JSON; in time. Their thread has a stack
+//! for all that so many bytes and steps can nest.
+//!
+//! The steps do not count what operators and filters do with lists in lists. When `x` becomes `[x, x]` sixty times, a
+//! comparison of it, a lookup by it or text made of it has no end, and such text takes memory without bound: there, the
+//! time alone decides. A thread that is out of time cannot be stopped, it ends with the process. So a caller whom
+//! [`TemplateError::Time`] reaches should end.
 
+mod bounds;
 mod files;
 mod json;
 
@@ -14,24 +21,19 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::civil::DateTime;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value};
+use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::Serialize;
 use serde_json::Map;
 
+pub use bounds::Bounds;
 pub use files::{ChatFiles, special_tokens};
-
-/// Steps and, in units of 64, bytes that one rendering may take.
-const FUEL: u64 = 1 << 19;
-/// Most bytes of a value that is printed or written as JSON.
-const MAX_VALUE_BYTES: usize = 1 << 24;
-/// Stack of a rendering, in bytes. The values that the fuel can nest are freed by recursion: four times what they take.
-const STACK_BYTES: usize = 128 << 20;
 
 /// What a conversation itself sets; variables of the user have other names.
 pub const RESERVED: [&str; 4] = ["messages", "add_generation_prompt", "tools", "documents"];
@@ -85,6 +87,12 @@ pub enum TemplateError {
         /// What is wrong, in the words of the template where it refuses.
         message: String,
     },
+    /// A template that is not done in time. Its thread runs on.
+    #[error("the chat template takes longer than {time:?}")]
+    Time {
+        /// The time that it has.
+        time: Duration,
+    },
     /// No thread to render on.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -95,7 +103,10 @@ impl TemplateError {
     pub fn is_input_fault(&self) -> bool {
         match self {
             TemplateError::Io { .. } | TemplateError::Name { .. } | TemplateError::Thread(_) => false,
-            TemplateError::Malformed { .. } | TemplateError::None { .. } | TemplateError::Template { .. } => true,
+            TemplateError::Malformed { .. }
+            | TemplateError::None { .. }
+            | TemplateError::Template { .. }
+            | TemplateError::Time { .. } => true,
         }
     }
 }
@@ -124,8 +135,10 @@ pub struct Message {
 /// A template, parsed.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
+    variables: BTreeSet<String>,
     path: PathBuf,
+    bounds: Bounds,
 }
 
 /// Name of the template in its environment.
@@ -135,39 +148,27 @@ impl ChatTemplate {
     /// Parses a template; `path` is where it comes from, for messages. Its clock stands at `now`, in local time.
     ///
     /// # Errors
-    /// When the text is no template.
-    pub fn parse(path: &Path, text: &str, now: DateTime) -> Result<ChatTemplate, TemplateError> {
-        let mut environment = Environment::new();
-        let mut syntax = SyntaxConfig::builder();
-        syntax.trim_blocks(true).lstrip_blocks(true);
-        environment.set_syntax(syntax.build().unwrap_or_else(|_| unreachable!("delimiters are the usual ones")));
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(call_method);
-        environment.set_formatter(|out, _, value| {
-            if value.is_undefined() {
-                return Ok(());
-            }
-            let mut bounded = Bounded { out, left: MAX_VALUE_BYTES };
-            write!(bounded, "{value}")
-                .map_err(|_| minijinja::Error::new(ErrorKind::WriteFailure, "a value is too large to be printed"))
-        });
-        environment.add_filter("tojson", json::to_json);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        environment.add_function("strftime_now", move |format: String| {
-            jiff::fmt::strtime::format(&format, now)
-                .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string()))
-        });
-        environment.add_template_owned(NAME, with_plain_blocks(text)).map_err(|error| template_error(path, &error))?;
-        Ok(ChatTemplate { environment, path: path.to_owned() })
+    /// When the text is no template or exceeds its bounds.
+    pub fn parse(path: &Path, text: &str, now: DateTime, bounds: Bounds) -> Result<ChatTemplate, TemplateError> {
+        if text.len() > bounds.template_bytes {
+            let (bytes, most) = (text.len(), bounds.template_bytes);
+            let message = format!("the template has {bytes} bytes, and at most {most} are read");
+            return Err(TemplateError::Malformed { path: path.to_owned(), message });
+        }
+        let text = with_plain_blocks(text);
+        let parsed = bounds.run(bounds.parsing, move || {
+            let mut environment = environment(now, bounds);
+            environment.add_template_owned(NAME, text)?;
+            let variables = environment.get_template(NAME)?.undeclared_variables(false);
+            Ok((environment, variables.into_iter().collect()))
+        })?;
+        let (environment, variables) = parsed.map_err(|error| template_error(path, &error))?;
+        Ok(ChatTemplate { environment: Arc::new(environment), variables, path: path.to_owned(), bounds })
     }
 
     /// Names that the template reads without setting them: variables, functions.
-    pub fn variables(&self) -> BTreeSet<String> {
-        let template = self.environment.get_template(NAME);
-        template.map_or_else(|_| BTreeSet::new(), |template| template.undeclared_variables(false).into_iter().collect())
+    pub fn variables(&self) -> &BTreeSet<String> {
+        &self.variables
     }
 
     /// The text of a conversation, up to where the model begins its answer. `variables` are the special tokens and what
@@ -186,14 +187,40 @@ impl ChatTemplate {
         let own = [Value::from(Serde(messages)), Value::from(true), none.clone(), none];
         context.extend(RESERVED.into_iter().map(str::to_owned).zip(own));
         let context = Value::from_pairs(context);
-        let render = || self.environment.get_template(NAME)?.render(context);
-        let rendered = thread::scope(|scope| {
-            let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, render);
-            let thread = thread.map_err(TemplateError::Thread)?;
-            Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        })?;
+        let environment = self.environment.clone();
+        let rendered =
+            self.bounds.run(self.bounds.rendering, move || environment.get_template(NAME)?.render(context))?;
         rendered.map_err(|error| template_error(&self.path, &error))
     }
+}
+
+/// What templates know.
+fn environment(now: DateTime, bounds: Bounds) -> Environment<'static> {
+    let mut environment = Environment::new();
+    let mut syntax = SyntaxConfig::builder();
+    syntax.trim_blocks(true).lstrip_blocks(true);
+    environment.set_syntax(syntax.build().unwrap_or_else(|_| unreachable!("delimiters are the usual ones")));
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_fuel(Some(bounds.steps as u64));
+    environment.set_unknown_method_callback(call_method);
+    environment.set_formatter(move |out, _, value| {
+        if value.is_undefined() {
+            return Ok(());
+        }
+        let mut bounded = Bounded { out, left: bounds.value_bytes };
+        write!(bounded, "{value}")
+            .map_err(|_| minijinja::Error::new(ErrorKind::WriteFailure, "a value is too large to be printed"))
+    });
+    environment
+        .add_filter("tojson", move |value: &Value, options: Kwargs| json::to_json(value, &options, bounds.value_bytes));
+    environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_function("strftime_now", move |format: String| {
+        jiff::fmt::strtime::format(&format, now)
+            .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string()))
+    });
+    environment
 }
 
 /// The innermost error says what happened.
@@ -267,10 +294,18 @@ mod tests {
         vec![Message { role: Role::User, content: content.to_owned() }]
     }
 
-    fn rendered(text: &str) -> Result<String, String> {
+    /// No machine is too slow for the tests.
+    fn patient() -> Bounds {
+        Bounds { parsing: Duration::MAX, rendering: Duration::MAX, ..Bounds::default() }
+    }
+
+    fn bounded(text: &str, bounds: Bounds) -> Result<String, TemplateError> {
         let now = jiff::civil::date(2026, 3, 9).at(14, 5, 0, 0);
-        let template = ChatTemplate::parse(Path::new("a.jinja"), text, now).map_err(|error| error.to_string())?;
-        template.render(&user("Hi"), &Map::new()).map_err(|error| error.to_string())
+        ChatTemplate::parse(Path::new("a.jinja"), text, now, bounds)?.render(&user("Hi"), &Map::new())
+    }
+
+    fn rendered(text: &str) -> Result<String, String> {
+        bounded(text, patient()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -322,6 +357,7 @@ mod tests {
             )
         };
         let doubled = "{% set n = namespace(x=[]) %}{% for i in range(40) %}{% set n.x = [n.x, n.x] %}{% endfor %}";
+        let bounds = Bounds { steps: 1 << 14, value_bytes: 1 << 16, ..patient() };
         for text in [
             grow("0", "n.x + 1", "100000", ""),
             grow("[]", "[n.x]", "100000", ""),
@@ -345,8 +381,50 @@ mod tests {
             format!("{{{{ {}1{} }}}}", "(".repeat(10_000), ")".repeat(10_000)),
             "{% if true %}".repeat(10_000),
         ] {
-            let error = rendered(&text).err().unwrap_or_else(|| panic!("{text} is rendered"));
+            let error = bounded(&text, bounds).err().unwrap_or_else(|| panic!("{text} is rendered")).to_string();
             assert!(error.starts_with("a.jinja:1: ") && error.len() < 300, "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_takes_no_steps_is_out_of_time() {
+        let doubled = "{% set n = namespace(x=[], y=[]) %}{% for i in range(25) %}{% set n.x = [n.x, n.x] %}\
+                       {% set n.y = [n.y, n.y] %}{% endfor %}";
+        let bounds = Bounds { rendering: Duration::from_millis(1), ..patient() };
+        for last in ["{{ n.x == n.y }}", "{{ n.x ~ '' }}", "{{ n.x | string | length }}", "{{ {n.x: 1} }}"] {
+            let error = bounded(&format!("{doubled}{last}"), bounds).unwrap_err();
+            assert!(
+                error.is_input_fault() && error.to_string() == "the chat template takes longer than 1ms",
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_stack_holds_what_nests() {
+        let (open, close) = ("[".repeat(40), "]".repeat(40));
+        let deep = format!(
+            "{{% set n = namespace(x=[], y=[]) %}}{{% for i in range(3700) %}}{{% set n.x = {open}n.x{close} %}}\
+             {{% set n.y = {open}n.y{close} %}}{{% endfor %}}{{{{ n.x == n.y }}}}"
+        );
+        let bounds = Bounds { template_bytes: 1 << 10, ..patient() };
+        assert_eq!(bounded(&deep, bounds).unwrap(), "True");
+        let bounds = Bounds { template_bytes: 1 << 13, steps: 1 << 10, ..patient() };
+        let length = bounds.template_bytes - 20;
+        for text in [
+            format!("{{{{ {}1 }}}}", "-".repeat(length)),
+            format!("{{{{ 1{} }}}}", "+a".repeat(length / 2)),
+            format!("{{{{ a{} }}}}", ".b".repeat(length / 2)),
+            format!("{{{{ a{} }}}}", "()".repeat(length / 2)),
+            format!("{{{{ a{} }}}}", "|e".repeat(length / 2)),
+            format!("{{{{ {}a }}}}", "not ".repeat(length / 4)),
+            format!("{{{{ 1{} }}}}", " if a else 1".repeat(length / 12)),
+            format!("{{%if a%}}{}{{%endif%}}", "{%elif a%}".repeat(length / 10 - 1)),
+        ] {
+            // Ends, well or not.
+            let _ = bounded(&text, bounds);
+        }
+        let error = bounded(&" ".repeat(bounds.template_bytes + 1), bounds).unwrap_err().to_string();
+        assert_eq!(error, "a.jinja: the template has 8193 bytes, and at most 8192 are read");
     }
 }

@@ -10,7 +10,9 @@ use clap::Args;
 use lathe_runtime::backend::Session;
 use lathe_runtime::exec::SessionOptions;
 use lathe_runtime::sample::Sampler;
-use lathe_runtime::template::{ChatFiles, ChatTemplate, Message, RESERVED, Role, special_tokens};
+use lathe_runtime::template::{
+    Bounds, ChatFiles, ChatTemplate, Message, RESERVED, Role, TemplateError, special_tokens,
+};
 use lathe_runtime::tokenizer::Tokenizer;
 use serde_json::{Map, Value};
 use signal_hook::consts::SIGINT;
@@ -121,6 +123,7 @@ pub(crate) fn run(args: &ChatArgs, machine: &MachineOptions, out: &mut (dyn Writ
         messages: Vec::new(),
         ids: Vec::new(),
         interrupted: &interrupted,
+        stuck: false,
     };
     model.with_session(&SessionOptions::with_capacity(capacity), |session| {
         chat.run(session, &mut io::stdin().lock(), at_terminal, out)
@@ -133,7 +136,7 @@ fn open_template(args: &ChatArgs) -> Result<ChatTemplate, Failure> {
         Some(path) => ChatFiles::open(path)?,
         None => ChatFiles::of_model(&args.model, args.template_name.as_deref())?,
     };
-    let template = ChatTemplate::parse(&files.path, &files.text, jiff::Zoned::now().datetime())?;
+    let template = ChatTemplate::parse(&files.path, &files.text, jiff::Zoned::now().datetime(), Bounds::default())?;
     let read = template.variables();
     if let Some((name, _)) = args.set.iter().find(|(name, _)| !read.contains(name)) {
         let known: Vec<&str> = read.iter().map(String::as_str).filter(|name| !RESERVED.contains(name)).collect();
@@ -173,10 +176,13 @@ struct Chat<'a> {
     /// The last conversation as tokens: what the session has read, then what it has not.
     ids: Vec<u32>,
     interrupted: &'a AtomicBool,
+    /// Whether a rendering goes on that is not waited for.
+    stuck: bool,
 }
 
 impl Chat<'_> {
-    /// Answers until the input ends. At a terminal, a message that cannot be answered is not the end.
+    /// Answers until the input ends. At a terminal, a message that cannot be answered is not the end, unless a template
+    /// runs on: only the end of the process ends it.
     fn run(
         &mut self,
         session: &mut dyn Session,
@@ -209,7 +215,7 @@ impl Chat<'_> {
                 }
             };
             match handled {
-                Err(Failure::Input(message)) if at_terminal => note(&message),
+                Err(Failure::Input(message)) if at_terminal && !self.stuck => note(&message),
                 handled => handled?,
             }
         }
@@ -223,7 +229,9 @@ impl Chat<'_> {
         let system = self.system.iter().map(|text| said(Role::System, text));
         let conversation: Vec<Message> =
             system.chain(self.messages.iter().cloned()).chain([question.clone()]).collect();
-        let ids = self.tokenizer.encode(&self.template.render(&conversation, &self.variables)?, false)?;
+        let rendered = self.template.render(&conversation, &self.variables);
+        self.stuck = matches!(rendered, Err(TemplateError::Time { .. }));
+        let ids = self.tokenizer.encode(&rendered?, false)?;
         self.check_room(ids.len())?;
         let read = &self.ids[..session.position().min(self.ids.len())];
         let common = read.iter().zip(&ids).take_while(|(before, now)| before == now).count();
@@ -348,6 +356,7 @@ fn read_message(input: &mut dyn BufRead, prompt: bool) -> Result<Option<String>,
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use lathe_runtime::backend::Steps;
     use lathe_runtime::exec::{ExecError, Logits};
@@ -422,28 +431,37 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_what_is_new_is_read() {
+    fn micro_llama() -> Tokenizer {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/micro-llama");
-        let tokenizer = Tokenizer::open(&folder.join("tokenizer.json")).unwrap();
-        let text = "{% for message in messages %}<s>{{ message.content }}{% endfor %}<s>";
-        let parrot = tokenizer.encode("a", false).unwrap()[0];
-        let mut logits = vec![0.0; 4096];
-        logits[parrot as usize] = 1.0;
-        let mut session = Parrot { logits, calls: Vec::new(), position: 0 };
-        let interrupted = AtomicBool::new(false);
-        let mut chat = Chat {
-            template: ChatTemplate::parse(Path::new("a"), text, jiff::civil::DateTime::default()).unwrap(),
+        Tokenizer::open(&folder.join("tokenizer.json")).unwrap()
+    }
+
+    fn chat<'a>(text: &str, bounds: Bounds, tokenizer: &'a Tokenizer, interrupted: &'a AtomicBool) -> Chat<'a> {
+        Chat {
+            template: ChatTemplate::parse(Path::new("a"), text, jiff::civil::DateTime::default(), bounds).unwrap(),
             variables: Map::new(),
-            tokenizer: &tokenizer,
+            tokenizer,
             sampler: Sampler::new(SamplerOptions { temperature: 0.0, top_k: None, top_p: None, seed: 0 }).unwrap(),
             limits: Limits { max_new_tokens: 3, capacity: 100, end_of_text: &[] },
             max_positions: 100,
             system: None,
             messages: Vec::new(),
             ids: Vec::new(),
-            interrupted: &interrupted,
-        };
+            interrupted,
+            stuck: false,
+        }
+    }
+
+    #[test]
+    fn only_what_is_new_is_read() {
+        let tokenizer = micro_llama();
+        let text = "{% for message in messages %}<s>{{ message.content }}{% endfor %}<s>";
+        let parrot = tokenizer.encode("a", false).unwrap()[0];
+        let mut logits = vec![0.0; 4096];
+        logits[parrot as usize] = 1.0;
+        let mut session = Parrot { logits, calls: Vec::new(), position: 0 };
+        let interrupted = AtomicBool::new(false);
+        let mut chat = chat(text, Bounds::default(), &tokenizer, &interrupted);
         let mut say = |chat: &mut Chat<'_>, text: &str| {
             let mut out = Vec::new();
             chat.answer(&mut session, text, &mut out).unwrap();
@@ -462,6 +480,23 @@ mod tests {
         assert_eq!(calls, [2, 1, 1]);
         interrupted.store(true, Ordering::Relaxed);
         assert_eq!(say(&mut chat, "b").0, "a\n");
+    }
+
+    #[test]
+    fn a_template_that_runs_on_ends_the_conversation_at_a_terminal_too() {
+        let tokenizer = micro_llama();
+        let interrupted = AtomicBool::new(false);
+        let talk = |text: &str, rendering: Duration| {
+            let mut chat =
+                chat(text, Bounds { parsing: Duration::MAX, rendering, ..Bounds::default() }, &tokenizer, &interrupted);
+            let mut session = Parrot { logits: Vec::new(), calls: Vec::new(), position: 0 };
+            chat.run(&mut session, &mut &b"a\nb\n"[..], true, &mut Vec::new())
+        };
+        assert!(talk("{{ raise_exception('no') }}", Duration::MAX).is_ok());
+        let doubled = "{% set n = namespace(x=[], y=[]) %}{% for i in range(25) %}{% set n.x = [n.x, n.x] %}\
+                       {% set n.y = [n.y, n.y] %}{% endfor %}{{ n.x == n.y }}";
+        let failed = talk(doubled, Duration::from_millis(1)).unwrap_err();
+        assert!(matches!(&failed, Failure::Input(message) if message.ends_with("takes longer than 1ms")), "{failed:?}");
     }
 
     #[test]

@@ -8,16 +8,13 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
-use super::MAX_VALUE_BYTES;
-
 /// Values that nest deeper are refused.
 const MAX_DEPTH: usize = 100;
 /// Largest indentation of a level, in spaces.
 const MAX_INDENT: usize = 64;
 
-/// `value | tojson(ensure_ascii=false, indent=none, separators=none, sort_keys=false)`
-#[expect(clippy::needless_pass_by_value, reason = "a filter is given its options, not lent them")]
-pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
+/// `value | tojson(ensure_ascii=false, indent=none, separators=none, sort_keys=false)`, in at most `max_bytes`.
+pub(super) fn to_json(value: &Value, options: &Kwargs, max_bytes: usize) -> Result<String, Error> {
     let failed = |message: String| Error::new(ErrorKind::InvalidOperation, message);
     let indent: Option<usize> = options.get("indent")?;
     let separators: Option<Vec<String>> = options.get("separators")?;
@@ -38,33 +35,36 @@ pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     };
     let style = Style { item, key, indent, ascii, depth: 0, filled: false };
     let written = if sorted {
-        let text = write(value, style.clone()).map_err(|error| failed(error.to_string()))?;
+        let text = write(value, style.clone(), max_bytes).map_err(|error| failed(error.to_string()))?;
         let tree: Result<serde_json::Value, _> = serde_json::from_str(&text);
         tree.and_then(|mut tree| {
             tree.sort_all_objects();
-            write(&tree, style)
+            write(&tree, style, max_bytes)
         })
     } else {
-        write(value, style)
+        write(value, style, max_bytes)
     };
     written.map_err(|error| failed(error.to_string()))
 }
 
-fn write(value: &impl Serialize, style: Style) -> serde_json::Result<String> {
-    let mut bytes = Bounded(Vec::new());
+fn write(value: &impl Serialize, style: Style, max_bytes: usize) -> serde_json::Result<String> {
+    let mut bytes = Bounded { bytes: Vec::new(), max_bytes };
     value.serialize(&mut Serializer::with_formatter(&mut bytes, style))?;
-    Ok(String::from_utf8(bytes.0).unwrap_or_else(|_| unreachable!("JSON is made of text")))
+    Ok(String::from_utf8(bytes.bytes).unwrap_or_else(|_| unreachable!("JSON is made of text")))
 }
 
 /// Takes a bounded number of bytes.
-struct Bounded(Vec<u8>);
+struct Bounded {
+    bytes: Vec<u8>,
+    max_bytes: usize,
+}
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_VALUE_BYTES {
+        if self.bytes.len() + bytes.len() > self.max_bytes {
             return Err(io::Error::other("a value is too large to be written as JSON"));
         }
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
