@@ -5,8 +5,9 @@
 
 use lathe_compiler::ir::{Graph, read, verify};
 use lathe_compiler::lower::lower;
+use lathe_compiler::model::StoredDtype;
 use lathe_compiler::passes;
-use lathe_compiler::plan::Plan;
+use lathe_compiler::plan::{Encoding, Plan};
 use libfuzzer_sys::fuzz_target;
 
 fn reread(printed: &str) -> Graph {
@@ -22,8 +23,8 @@ fuzz_target!(|text: &str| {
     if verify(&graph).is_err() {
         return;
     }
-    let formats = vec!["f32"; graph.params().len()];
-    let plan = Plan { formats, ..Plan::keep("fuzz", 0) };
+    let encoding = Encoding { format: StoredDtype::F32.format(), fit: Default::default() };
+    let plan = Plan { encodings: vec![encoding; graph.params().len()], ..Plan::keep("fuzz", 0) };
     passes::run(&mut graph, &plan, &passes::Options::default()).unwrap_or_else(|error| panic!("{error}\n{printed}"));
     if let Ok(lowered) = lower(&graph, &plan, "fuzz", None) {
         let _ = lathe_runtime::program::verify(&lowered.program);
