@@ -173,6 +173,8 @@ fn stored_tensors_are_listed_and_their_digests_checked() {
     let out = folder.path().join("out");
     succeed(&mut compile("w4g32", &model("micro-llama"), &out));
     let inspected = succeed_json(lathe().arg("inspect").arg(&out).args(["--json", "--verify-hashes"]));
+    let ended = run(lathe().arg("inspect").arg(&out).arg("--verify-hashes"));
+    assert!(ended.code == Some(0) && ended.stderr.contains("tensors are what was written"), "{}", ended.stderr);
     let lock = files::read_json(&out.join("lathe.lock"));
     let mut digests = Vec::new();
     let mut total = 0;

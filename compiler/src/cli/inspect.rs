@@ -12,6 +12,7 @@ use lathe_runtime::weights::{StoredPlace, Weights};
 use serde::Serialize;
 use serde_json::json;
 
+use super::render::Messages;
 use super::report::{DAMAGED, read};
 use super::{Failure, print};
 use crate::artifact::{LOCK_FILE, Lock};
@@ -58,7 +59,7 @@ struct Found<'a> {
     place: StoredPlace<'a>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failure> {
     let (program, text) = read_program(&arguments.artifact)?;
     if !arguments.json {
         let layers = if arguments.all_layers { Layers::All } else { Layers::Folded };
@@ -90,8 +91,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.json {
         print(&format!("{:#}\n", as_json(&program, &found, &digests)))?;
     }
-    let differing = if arguments.verify_hashes { differences(&lock, &text, &found, &digests) } else { Vec::new() };
-    if differing.is_empty() { Ok(()) } else { Err(damaged(differing)) }
+    if !arguments.verify_hashes {
+        return Ok(());
+    }
+    let differing = differences(&lock, &text, &found, &digests);
+    if !differing.is_empty() {
+        return Err(damaged(differing));
+    }
+    messages.status(&format!("{PROGRAM_FILE} and {} tensors are what was written", digests.len()));
+    Ok(())
 }
 
 /// The program of a compiled model, and its text.

@@ -146,7 +146,7 @@ pub fn main() -> ExitCode {
         Command::Plan(arguments) => plan::run(&arguments, messages),
         Command::Diff(arguments) => diff::run(&arguments, messages),
         Command::Compile(arguments) => compile::run(arguments, messages),
-        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments, messages),
         Command::Report(arguments) => report::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments, messages),
         Command::Explain(arguments) => explain::run(&arguments, messages),

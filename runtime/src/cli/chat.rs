@@ -140,7 +140,8 @@ fn open_template(args: &ChatArgs) -> Result<ChatTemplate, Failure> {
     let read = template.variables();
     if let Some((name, _)) = args.set.iter().find(|(name, _)| !read.contains(name)) {
         let known: Vec<&str> = read.iter().map(String::as_str).filter(|name| !RESERVED.contains(name)).collect();
-        let (path, known) = (files.path.display(), known.join(", "));
+        let known = if known.is_empty() { "no variable of its own".to_owned() } else { known.join(", ") };
+        let path = files.path.display();
         return Err(Failure::Run(format!("{path} does not read `{name}`; it reads {known}")));
     }
     Ok(template)

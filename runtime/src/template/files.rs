@@ -37,7 +37,10 @@ impl ChatFiles {
     pub fn open(path: &Path) -> Result<ChatFiles, TemplateError> {
         match read_text(path)? {
             Some(text) => Ok(ChatFiles { path: path.to_owned(), text }),
-            None => Err(TemplateError::Io { path: path.to_owned(), source: io::ErrorKind::NotFound.into() }),
+            None => Err(TemplateError::Io {
+                path: path.to_owned(),
+                source: io::Error::new(io::ErrorKind::NotFound, "no such file"),
+            }),
         }
     }
 
