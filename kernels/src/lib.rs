@@ -10,5 +10,6 @@ pub mod check;
 pub mod cpu;
 pub mod formats;
 pub mod ops;
+pub mod rotations;
 mod scratch;
 mod tiles;
