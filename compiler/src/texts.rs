@@ -32,6 +32,14 @@ impl Place {
         }
     }
 
+    /// The folder that files beside it lie in; that of the library has no path.
+    pub(crate) fn folder(&self) -> PathBuf {
+        match self {
+            Place::File(path) => normal(path.parent().unwrap_or(Path::new(""))),
+            Place::Library(_) => PathBuf::new(),
+        }
+    }
+
     /// For messages.
     pub(crate) fn show(&self) -> String {
         match self {
@@ -136,11 +144,7 @@ pub(crate) struct Finder<'a> {
 
 impl<'a> Finder<'a> {
     pub(crate) fn new(shelf: &'static Shelf, files: &'a dyn Files, asked_for: &Place) -> Self {
-        let root = match asked_for {
-            Place::File(path) => normal(path.parent().unwrap_or(Path::new(""))),
-            Place::Library(_) => PathBuf::new(),
-        };
-        Finder { shelf, files, root }
+        Finder { shelf, files, root: asked_for.folder() }
     }
 
     /// Of the items of a text, those that were asked for: the one of that name, all of them, or the only one. When there is
@@ -197,36 +201,12 @@ impl<'a> Finder<'a> {
         from: &Place,
         in_sight: &[String],
     ) -> Result<Place, Box<Diagnostic>> {
-        let written = path.value.as_str();
-        let relative = Path::new(written);
-        let extension = relative.extension().and_then(|extension| extension.to_str());
-        let is_file = matches!(extension, Some("lathe" | "yaml" | "yml"));
-        let is_plain = relative.components().all(|part| !matches!(part, Component::RootDir | Component::Prefix(_)));
-        let refused = |message: String, help: &str| {
-            Err(Box::new(Diagnostic::error("S0004", message).label(path.span, "").help(help)))
-        };
-        if !is_plain || written.contains('\\') {
-            let help = "paths are relative to the file that they stand in, with `/` between folders";
-            return refused(format!("`{written}` is no relative path"), help);
+        let extension = Path::new(&path.value).extension().and_then(|extension| extension.to_str());
+        if !matches!(extension, Some("lathe" | "yaml" | "yml")) {
+            return relative(path).and_then(|_| self.in_library(path, in_sight));
         }
-        if !is_file {
-            return self.in_library(path, in_sight);
-        }
-        let (base, folder) = match from {
-            Place::File(file) => (self.root.clone(), file.parent().unwrap_or(Path::new("")).to_path_buf()),
-            Place::Library(file) => (PathBuf::new(), Path::new(file).parent().unwrap_or(Path::new("")).to_path_buf()),
-        };
-        let target = normal(&folder.join(relative));
-        if target.strip_prefix(&base).is_ok_and(|rest| !rest.starts_with("..")) {
-            return self.file_or_text(path, from, target);
-        }
-        let (root, help) = match from {
-            Place::File(_) => {
-                (format!("the folder of the {}, `{}`", self.shelf.noun, folder_name(&base)), "move the file below it")
-            }
-            Place::Library(_) => ("the library".to_owned(), "name a text of the library"),
-        };
-        refused(format!("`{written}` leads out of {root}"), help)
+        let target = beside(path, from, &self.root, self.shelf.noun)?;
+        self.file_or_text(path, from, target)
     }
 
     /// What lies at `target`, the path that is written in `from` without its detours.
@@ -291,6 +271,42 @@ impl<'a> Finder<'a> {
         };
         Err(Box::new(Diagnostic::error(code, message).label(path.span, "").help(help)))
     }
+}
+
+/// Where a path that is written in `from` leads, from the working directory or in the library. `root` is the folder of the
+/// `noun` that was asked for, out of which no file may lead.
+pub(crate) fn beside(
+    path: &Spanned<String>,
+    from: &Place,
+    root: &Path,
+    noun: &str,
+) -> Result<PathBuf, Box<Diagnostic>> {
+    let (base, file) = match from {
+        Place::File(file) => (root, file.as_path()),
+        Place::Library(file) => (Path::new(""), Path::new(file)),
+    };
+    let target = normal(&file.parent().unwrap_or(Path::new("")).join(relative(path)?));
+    if target.strip_prefix(base).is_ok_and(|rest| !rest.starts_with("..")) {
+        return Ok(target);
+    }
+    let (root, help) = match from {
+        Place::File(_) => (format!("the folder of the {noun}, `{}`", folder_name(base)), "move the file below it"),
+        Place::Library(_) => ("the library".to_owned(), "name a text of the library"),
+    };
+    let message = format!("`{}` leads out of {root}", path.value);
+    Err(Box::new(Diagnostic::error("S0004", message).label(path.span, "").help(help)))
+}
+
+/// A path that stands in a text, which must not begin at a root.
+fn relative(path: &Spanned<String>) -> Result<&Path, Box<Diagnostic>> {
+    let relative = Path::new(&path.value);
+    let is_plain = relative.components().all(|part| !matches!(part, Component::RootDir | Component::Prefix(_)));
+    if is_plain && !path.value.contains('\\') {
+        return Ok(relative);
+    }
+    let message = format!("`{}` is no relative path", path.value);
+    let help = "paths are relative to the file that they stand in, with `/` between folders";
+    Err(Box::new(Diagnostic::error("S0004", message).label(path.span, "").help(help)))
 }
 
 /// Without `.`, and without `..` where something stands before it.

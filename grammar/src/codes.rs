@@ -453,6 +453,44 @@ pub static CODES: &[Code] = &[
             request `optional` when the spec is meant for several models.",
     },
     Code {
+        code: "S0405",
+        title: "a rotation that needs an operation at run time where `offline` was asked for",
+        explanation: "`offline` asks for a rotation that weights alone carry out: what writes the edge and what reads it \
+            take it over. Here one of them cannot, as it is no matrix (an activation, a product, the rotary embedding, a \
+            norm in front of an addition) or its values must stay as they are, so each token would be transformed as the \
+            model runs. Drop `offline`, which costs what the plan states, or the request.",
+    },
+    Code {
+        code: "S0406",
+        title: "a width that has no known Hadamard matrix, or that blocks do not divide",
+        explanation: "Hadamard matrices exist for 1, 2 and multiples of 4 only, and not of each of those one is known. A \
+            block must divide the width of the edge; where heads are rotated, that is the size of a head. Write `block: n` \
+            with one of the sizes that the message names, or `orthogonal(seed: 7)`, which exists for every width and costs \
+            more where it is done at run time.",
+    },
+    Code {
+        code: "S0407",
+        title: "a matrix that is no rotation of this width",
+        explanation: "`matrix` takes a tensor of a safetensors file: square, of the width of the edge (of a head, where heads \
+            are rotated), stored as F32, F64, F16 or BF16, and orthogonal: no element of Q Qᵀ may be further than 1e-4 from \
+            that of the identity. The message says which of these does not hold, and by how much.",
+    },
+    Code {
+        code: "S0408",
+        title: "a value that would be rounded again where `keep(exact)` was asked for",
+        explanation: "A weight that takes over a rotation or the gain of a norm has other values than the stored ones, and \
+            these are rounded to its dtype again. `keep(exact)` refuses that. Write `keep` or `f32`, or take the rotation \
+            back from the edges that the module reads and writes: `input of MODULE by none`.",
+    },
+    Code {
+        code: "S0409",
+        title: "a rotation that cannot act on this site",
+        explanation: "Each site has a structure around it, and not every matrix can be undone behind it. `smooth` has a \
+            factor for each channel: a norm does not let it through, so it cannot act on `residual`, nor on `query_key`, where \
+            one matrix is applied to both q and k. The key of a matrix for `residual` cannot name a layer, as there is one \
+            stream through all of them.",
+    },
+    Code {
         code: "S0501",
         title: "a setting with an unknown value",
         explanation: "`tied` is share, split or auto; `compute` is f32, bf16 or f16.",

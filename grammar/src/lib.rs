@@ -40,4 +40,4 @@ mod yaml;
 
 pub use fmt::{comments, format};
 pub use parse::{LANGUAGE_VERSION, MAX_SOURCE_LENGTH, Parsed, is_yaml, parse, parse_value, pattern_diagnostic};
-pub use print::{print, print_yaml};
+pub use print::{Quoted, print, print_yaml};

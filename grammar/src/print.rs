@@ -8,6 +8,7 @@ use std::fmt::{Display, Write as _};
 
 use crate::ast::{Decl, DeclKind, Expr, File, Item, ItemKind, Model, Spec, Stmt, StmtKind};
 
+pub use expression::Quoted;
 pub use yaml::print_yaml;
 
 /// Prints a file in the Lathe language, in one canonical form: four spaces a level, sections in a fixed order, one blank

@@ -112,8 +112,8 @@ fn overridden(
     }
     let of_file = |item: &Item| if let ItemKind::Let(binding) = &item.kind { Some(binding.clone()) } else { None };
     let lets = file.items.iter().filter_map(of_file).collect();
-    let mut loaded =
-        Loaded { source, layers: specs, file_lets: BTreeMap::from([(source, lets)]), lost: BTreeSet::new() };
+    let file_lets = BTreeMap::from([(source, lets)]);
+    let mut loaded = Loaded { source, layers: specs, file_lets, lost: BTreeSet::new(), places: BTreeMap::new() };
     let mut diagnostics = Vec::new();
     apply_overrides(overrides, &mut loaded, sources, &mut diagnostics);
     if !diagnostics.is_empty() {

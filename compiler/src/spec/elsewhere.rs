@@ -76,6 +76,8 @@ const PARAMETERS: &[(&[&str], &[&str])] = &[
     (&["sparsity"], &["sparse"]),
     (&["random_state", "random_seed"], &["seed"]),
     (&["path", "filename"], &["file"]),
+    (&["tensor", "name"], &["key"]),
+    (&["migration_strength", "smoothing_strength"], &["alpha"]),
 ];
 
 /// What to write for an argument of another tool; `takes` are the parameters that there are.
@@ -117,9 +119,10 @@ pub(super) fn word(parameter: &str, word: &str) -> Option<&'static str> {
 pub(super) fn rotation(name: &str) -> Option<&'static str> {
     Some(match name.to_lowercase().as_str() {
         "random" | "quarot" | "quip" => "random_hadamard(seed: 7)",
-        "spinquant" | "learned" => "matrix(file: \"rotation.safetensors\")",
-        "identity" | "keep" | "off" => "none",
-        "orthogonal" => "random_orthogonal(seed: 7)",
+        "spinquant" | "learned" => "matrix(\"rotation.safetensors\")",
+        "keep" | "off" => "none",
+        "random_orthogonal" | "haar" => "orthogonal(seed: 7)",
+        "smoothquant" => "smooth(alpha: 0.5)",
         _ => return None,
     })
 }
@@ -154,7 +157,7 @@ mod tests {
             assert!(FormatKind::find(format).is_some(), "{name}: {help}");
             assert!(FormatKind::find(name).is_none(), "{name} is a format here");
         }
-        for name in ["random", "identity", "spinquant", "orthogonal"] {
+        for name in ["random", "off", "spinquant", "random_orthogonal", "smoothquant"] {
             let here = rotation(name).unwrap().split('(').next().unwrap();
             assert!(RotationKind::find(here).is_some() && RotationKind::find(name).is_none(), "{name}");
         }

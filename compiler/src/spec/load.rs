@@ -21,6 +21,8 @@ pub struct Loaded {
     pub file_lets: BTreeMap<SourceId, Vec<Let>>,
     /// Names in lines that could not be read: those of `let`s that were reported.
     pub lost: BTreeSet<String>,
+    /// Where the texts lie that were read; others, as overrides, lie nowhere.
+    pub places: BTreeMap<SourceId, Place>,
 }
 
 /// Loads the spec that was asked for, or every spec of its text when `all`. Mistakes are added to `diagnostics`; specs with
@@ -183,7 +185,8 @@ impl Loader<'_> {
     /// The `let`s of a text without a spec.
     fn names_alone(self, source: SourceId) -> Loaded {
         let lets = self.lets_in_sight(source).into_iter().cloned().collect();
-        Loaded { source, layers: Vec::new(), file_lets: BTreeMap::from([(source, lets)]), lost: self.lost }
+        let (file_lets, places) = (BTreeMap::from([(source, lets)]), self.places());
+        Loaded { source, layers: Vec::new(), file_lets, lost: self.lost, places }
     }
 
     /// A spec with everything that it extends.
@@ -195,7 +198,11 @@ impl Loader<'_> {
             .map(|(source, _)| (*source, self.lets_in_sight(*source).into_iter().cloned().collect::<Vec<Let>>()));
         let file_lets = file_lets.collect();
         let layers = layers.into_iter().rev().map(|(_, spec)| spec).collect();
-        Loaded { source, layers, file_lets, lost: self.lost.clone() }
+        Loaded { source, layers, file_lets, lost: self.lost.clone(), places: self.places() }
+    }
+
+    fn places(&self) -> BTreeMap<SourceId, Place> {
+        self.read.iter().map(|(source, text)| (*source, text.place.clone())).collect()
     }
 
     /// The spec that `extends` names: one in scope, or that of a file.

@@ -33,7 +33,7 @@ pub use formats::{FORMATS, Format, FormatKind, Granularity, Indivisible, Role};
 pub use load::{Loaded, load};
 pub use overrides::{UNKNOWN_NAME, apply as apply_overrides};
 pub use parameters::{Parameter, Type};
-pub use rotations::{ROTATIONS, RotationKind, SITES, Site, SiteKind, Turn};
+pub use rotations::{LAYER, ROTATIONS, RotationKind, SITES, Site, SiteKind, Turn};
 
 pub use crate::texts::{Entry, FileError, Files, NoFiles, Place};
 
@@ -332,10 +332,17 @@ fn rotation(
         }
         _ => {}
     }
+    let turn = turn?;
+    if let Some(reason) = rotations::refused(&turn, kind.site) {
+        let message = format!("`{turn}` cannot act on `{}`", kind.name);
+        let fault = Diagnostic::error("S0409", message).label(request.by.span, "").label(written.span, "this site");
+        diagnostics.push(fault.note(reason));
+        return None;
+    }
     Some(Rotation {
         site: Spanned::new(kind.site, written.span),
         within: request.within.clone(),
-        turn: turn?,
+        turn,
         offline: request.offline,
         optional: request.optional,
         span: request.span,

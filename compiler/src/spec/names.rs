@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use lathe_grammar::ast::{Call, Expr, ExprKind, Let};
 use lathe_grammar::diag::Diagnostic;
@@ -12,6 +13,7 @@ use super::formats::FormatKind;
 use super::load::Loaded;
 use super::overrides::replace;
 use super::rotations::RotationKind;
+use crate::texts::{Place, beside};
 
 /// Longest chain of `let`s each of which stands for the next.
 const MAX_CHAIN: usize = 64;
@@ -28,6 +30,8 @@ pub(super) struct Names<'a> {
     files: BTreeMap<SourceId, BTreeMap<&'a str, &'a Let>>,
     /// The file of the spec, for names in texts of their own such as overrides.
     root: SourceId,
+    /// Where each text lies, but overrides.
+    places: &'a BTreeMap<SourceId, Place>,
     /// Names of `let`s that could not be read.
     lost: &'a BTreeSet<String>,
     /// The `let`s that something stood for.
@@ -48,6 +52,7 @@ impl<'a> Names<'a> {
             spec,
             files,
             root: loaded.source,
+            places: &loaded.places,
             lost: &loaded.lost,
             used: RefCell::default(),
             compared: Cell::new(MAX_COMPARED),
@@ -79,6 +84,21 @@ impl<'a> Names<'a> {
     /// Whether a name is that of a `let` that could not be read: then what follows from its absence is no news.
     pub(super) fn is_lost(&self, name: &str) -> bool {
         self.lost.contains(name)
+    }
+
+    /// Where a file lies that is named in a text: beside that text, as `use` finds files, and not out of the folder of the
+    /// spec. A path on the command line leads from where the command is run.
+    pub(super) fn file(&self, path: &Spanned<String>) -> Result<PathBuf, Box<Diagnostic>> {
+        let Some(from) = self.places.get(&path.span.source) else { return Ok(PathBuf::from(&path.value)) };
+        let root = self.places.get(&self.root).map(Place::folder).unwrap_or_default();
+        let target = beside(path, from, &root, "spec")?;
+        match from {
+            Place::File(_) => Ok(target),
+            Place::Library(_) => {
+                let message = format!("the library has no file `{}`", target.display());
+                Err(Box::new(Diagnostic::error("S0006", message).label(path.span, "")))
+            }
+        }
     }
 
     /// Whether something has stood for this `let`.

@@ -6,8 +6,9 @@ use lathe_grammar::span::{SourceId, Span, Spanned};
 
 use super::elsewhere;
 use super::names::Names;
+use crate::ir::Real;
 
-/// A parameter of a format or rotation. Always given by name.
+/// A parameter of a format or rotation. Given by name, but for the file and the key of a matrix, which may stand without.
 #[derive(Debug, Clone, Copy)]
 pub struct Parameter {
     /// Its name.
@@ -39,6 +40,8 @@ pub enum Type {
         /// Largest.
         most: i64,
     },
+    /// A number from 0 to 1.
+    Fraction,
     /// A string that is not empty.
     Text,
 }
@@ -52,6 +55,7 @@ impl Type {
             Type::Flag => "true or false".into(),
             Type::Word(words) => one_of(words),
             Type::Block { most } => format!("[rows, columns], each from 1 to {most}"),
+            Type::Fraction => "a number from 0 to 1".into(),
             Type::Text => "a string".into(),
         }
     }
@@ -75,6 +79,7 @@ pub(super) enum Value {
     Flag(bool),
     Word(&'static str),
     Block(i64, i64),
+    Fraction(Real),
     Text(String),
 }
 
@@ -115,6 +120,13 @@ impl Arguments {
         }
     }
 
+    pub(super) fn fraction(&self, name: &str) -> Option<Real> {
+        match self.find(name)?.value {
+            Value::Fraction(value) => Some(value),
+            _ => None,
+        }
+    }
+
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         match &self.find(name)?.value {
             Value::Text(value) => Some(value),
@@ -123,26 +135,39 @@ impl Arguments {
     }
 }
 
-/// Checks the arguments of `callee`. `None` when there was a mistake; every one has been reported.
+/// Checks the arguments of `callee`, of whose parameters the first `positional` ones take values without a name. `None`
+/// when there was a mistake; every one has been reported.
 pub(super) fn bind(
     callee: &str,
-    parameters: &[Parameter],
+    (parameters, positional): (&[Parameter], usize),
     args: &[Arg],
     names: &Names<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Arguments> {
     let mut good = true;
-    let mut values = Vec::new();
+    let mut values: Vec<(&'static str, Spanned<Value>)> = Vec::new();
+    let unnamed: Vec<Span> =
+        args.iter().take(positional).filter(|arg| arg.name.is_none()).map(|arg| arg.value.span).collect();
     for (index, arg) in args.iter().enumerate() {
         if arg.name.is_none() && args[..index].iter().any(|before| before.name.is_some()) {
             // The parser has reported it.
             good = false;
             continue;
         }
-        let Some(parameter) = parameter(callee, parameters, arg, diagnostics) else {
+        let in_place = parameters[..positional].get(index).filter(|_| arg.name.is_none());
+        let Some(parameter) = in_place.or_else(|| parameter(callee, parameters, arg, diagnostics)) else {
             good = false;
             continue;
         };
+        // Of two that are named the parser has reported it.
+        let is_first = |known: &str, at: Span| known == parameter.name && unnamed.contains(&at);
+        if let Some((_, first)) = values.iter().find(|(known, value)| is_first(known, value.span)) {
+            let message = format!("`{}` of `{callee}` is given twice", parameter.name);
+            let diagnostic = Diagnostic::error("P0005", message).label(arg.value.span, "");
+            diagnostics.push(diagnostic.label(first.span, "the first one is here"));
+            good = false;
+            continue;
+        }
         match value(callee, parameter, &arg.value, names, diagnostics) {
             Some(value) => values.push((parameter.name, Spanned::new(value, arg.value.span))),
             None => good = false,
@@ -187,9 +212,10 @@ fn fits_alone(parameters: &[Parameter], value: &Expr) -> Option<&'static str> {
     let fits = |parameter: &&Parameter| match (parameter.of, &value.kind) {
         (Type::Integer { least, most }, ExprKind::Int(value)) => (least..=most).contains(value),
         (Type::Word(words), ExprKind::Name(name)) => words.contains(&name.as_str()),
-        (Type::Flag, ExprKind::Bool(_)) | (Type::Text, ExprKind::Str(_)) | (Type::Block { .. }, ExprKind::List(_)) => {
-            true
-        }
+        (Type::Flag, ExprKind::Bool(_))
+        | (Type::Text, ExprKind::Str(_))
+        | (Type::Fraction, ExprKind::Float(_))
+        | (Type::Block { .. }, ExprKind::List(_)) => true,
         _ => false,
     };
     parameters.iter().find(fits).map(|parameter| parameter.name)
@@ -245,6 +271,17 @@ fn value(
             report("S0205", out_of_range(), is_row.then(|| "for one scale in each row write `per: channel`".into()));
         }
         (Type::Flag, ExprKind::Bool(value)) => return Some(Value::Flag(*value)),
+        (Type::Fraction, ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Unary(UnaryOp::Neg, _)) => {
+            let value = match meant.kind {
+                ExprKind::Int(value) => Some(value as f64),
+                ExprKind::Float(value) => Some(value),
+                _ => None,
+            };
+            if let Some(value) = value.filter(|value| (0.0..=1.0).contains(value)) {
+                return Some(Value::Fraction(Real::new(value as f32)));
+            }
+            report("S0205", out_of_range(), None);
+        }
         (Type::Word(words), ExprKind::Name(found) | ExprKind::Str(found)) => {
             // A `let` may stand for a word.
             if let Some(word) = words.iter().find(|word| *word == found) {
@@ -305,7 +342,7 @@ fn repaired(parameter: &Parameter, value: &Expr) -> Option<String> {
             _ => return None,
         },
         Type::Block { .. } => number().map(|size| format!("[{size}, {size}]"))?,
-        Type::Word(_) | Type::Text => return None,
+        Type::Word(_) | Type::Fraction | Type::Text => return None,
     };
     Some(format!("write `{}: {meant}`", parameter.name))
 }

@@ -1,7 +1,9 @@
 //! The rotations of the language and the sites that they act on: two tables.
 
 use std::fmt;
+use std::path::PathBuf;
 
+use lathe_grammar::Quoted;
 use lathe_grammar::ast::Call;
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Spanned;
@@ -9,9 +11,10 @@ use lathe_grammar::span::Spanned;
 use super::elsewhere;
 use super::formats::FormatKind;
 use super::names::Names;
-use super::parameters::{Arguments, Parameter, Type, bind};
+use super::parameters::{Arguments, Parameter, Type, Value, bind};
+use crate::ir::Real;
 
-/// A rotation of the language.
+/// A rotation of the language, or a scaling, which is asked for in the same way.
 #[derive(Debug, Clone, Copy)]
 pub struct RotationKind {
     /// Its name.
@@ -20,8 +23,12 @@ pub struct RotationKind {
     pub summary: &'static str,
     /// What it takes.
     pub parameters: &'static [Parameter],
+    /// How many of its parameters, the first ones, may be given without a name.
+    pub positional: usize,
     /// Parameters that have no default.
     pub required: &'static [&'static str],
+    /// Sites that it cannot act on, and why.
+    pub refused: &'static [(Site, &'static str)],
     /// Whether this version of the compiler can build it.
     pub built: bool,
 }
@@ -42,45 +49,93 @@ const FILE: Parameter = Parameter {
     name: "file",
     of: Type::Text,
     default: None,
-    summary: "a safetensors file beside the spec with one orthogonal matrix",
+    summary: "a safetensors file, by its path from the file of the spec",
 };
+const KEY: Parameter = Parameter {
+    name: "key",
+    of: Type::Text,
+    default: None,
+    summary: "the name of its tensor, where `{layer}` stands for the number of the layer that an edge lies in; may be left out when the file holds one tensor",
+};
+const ALPHA: Parameter = Parameter {
+    name: "alpha",
+    of: Type::Fraction,
+    default: Some("0.5"),
+    summary: "how much of the range of activations goes to the weights: 0 nothing, 1 all",
+};
+
+/// Stands for the number of a layer in the key of a matrix.
+pub const LAYER: &str = "{layer}";
+
+const EVERYWHERE: &[(Site, &str)] = &[];
 
 /// Every rotation, in the order in which listings show them.
 pub static ROTATIONS: &[RotationKind] = &[
     RotationKind {
         name: "none",
-        summary: "no rotation; takes back what a base asks for",
+        summary: "no request; takes back what a base, or another request with a wider pattern, asks for",
         parameters: &[],
+        positional: 0,
         required: &[],
+        refused: EVERYWHERE,
+        built: true,
+    },
+    RotationKind {
+        name: "identity",
+        summary: "a request like any other, by a matrix that changes nothing",
+        parameters: &[],
+        positional: 0,
+        required: &[],
+        refused: EVERYWHERE,
         built: true,
     },
     RotationKind {
         name: "hadamard",
         summary: "a Hadamard matrix, scaled to be orthogonal",
         parameters: &[BLOCK],
+        positional: 0,
         required: &[],
-        built: false,
+        refused: EVERYWHERE,
+        built: true,
     },
     RotationKind {
         name: "random_hadamard",
-        summary: "a Hadamard matrix with random signs (QuIP#, Tseng et al. 2024, section 3)",
+        summary: "random signs and a Hadamard matrix (QuIP#, Tseng et al. 2024, section 3)",
         parameters: &[SEED, BLOCK],
+        positional: 0,
         required: &["seed"],
-        built: false,
+        refused: EVERYWHERE,
+        built: true,
     },
     RotationKind {
-        name: "random_orthogonal",
-        summary: "a random orthogonal matrix",
+        name: "orthogonal",
+        summary: "a random orthogonal matrix, each as likely as any other (Haar measure)",
         parameters: &[SEED, BLOCK],
+        positional: 0,
         required: &["seed"],
-        built: false,
+        refused: EVERYWHERE,
+        built: true,
     },
     RotationKind {
         name: "matrix",
-        summary: "an orthogonal matrix of your own",
-        parameters: &[FILE],
+        summary: "an orthogonal matrix of your own, such as a learned one (SpinQuant, Liu et al. 2024)",
+        parameters: &[FILE, KEY],
+        positional: 2,
         required: &["file"],
-        built: false,
+        refused: EVERYWHERE,
+        built: true,
+    },
+    RotationKind {
+        name: "smooth",
+        summary: "no rotation, but a scale for each channel, found by calibration (SmoothQuant, Xiao et al. 2023, equation 4)",
+        parameters: &[ALPHA],
+        positional: 0,
+        required: &[],
+        refused: &[
+            (Site::Residual, "scales of channels do not pass through the norms that read the stream, as rotations do"),
+            (Site::QueryKey, "q and k have one frame, and only a rotation of both leaves their products as they are"),
+        ],
+        built: true,
     },
 ];
 
@@ -168,7 +223,7 @@ impl SiteKind {
 }
 
 /// A rotation with its arguments.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Turn {
     /// Name in [`ROTATIONS`].
     pub kind: &'static str,
@@ -176,12 +231,18 @@ pub struct Turn {
     pub block: Option<u64>,
     /// The random choice.
     pub seed: Option<u64>,
-    /// The file of a matrix.
+    /// The file of a matrix, as it is written.
     pub file: Option<String>,
+    /// Where that file lies, from the working directory.
+    pub path: Option<PathBuf>,
+    /// The tensor in that file, with [`LAYER`] for the number of a layer; the only one when absent.
+    pub key: Option<String>,
+    /// The exponent of the maxima of activations, from 0 to 1.
+    pub alpha: Option<Real>,
 }
 
 impl Turn {
-    /// Whether it leaves everything as it is.
+    /// Whether it is no request.
     pub fn is_none(&self) -> bool {
         self.kind == "none"
     }
@@ -189,10 +250,12 @@ impl Turn {
 
 impl fmt::Display for Turn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = |text: &Option<String>| text.as_ref().map(|text| Quoted(text).to_string());
+        let (file, key) = (quoted(&self.file), quoted(&self.key));
         let seed = self.seed.map(|seed| format!("seed: {seed}"));
         let block = self.block.map(|block| format!("block: {block}"));
-        let file = self.file.as_ref().map(|file| format!("file: {file:?}"));
-        let arguments: Vec<String> = [seed, block, file].into_iter().flatten().collect();
+        let alpha = self.alpha.map(|alpha| format!("alpha: {alpha}"));
+        let arguments: Vec<String> = [file, key, seed, block, alpha].into_iter().flatten().collect();
         f.write_str(self.kind)?;
         if arguments.is_empty() { Ok(()) } else { write!(f, "({})", arguments.join(", ")) }
     }
@@ -225,7 +288,8 @@ pub(super) fn rotation(call: &Spanned<Call>, names: &Names<'_>, diagnostics: &mu
         diagnostics.push(diagnostic.help(help));
         return None;
     };
-    let arguments = bind(kind.name, kind.parameters, &meant.value.args, names, diagnostics)?;
+    let parameters = (kind.parameters, kind.positional);
+    let arguments = bind(kind.name, parameters, &meant.value.args, names, diagnostics)?;
     let missing: Vec<&&str> = kind.required.iter().filter(|name| arguments.find(name).is_none()).collect();
     for name in &missing {
         let message = format!("`{}` needs the argument `{name}`", kind.name);
@@ -233,14 +297,41 @@ pub(super) fn rotation(call: &Spanned<Call>, names: &Names<'_>, diagnostics: &mu
         let help = format!("write `{}({name}: {value})`", kind.name);
         diagnostics.push(Diagnostic::error("S0206", message).label(meant.span, "").help(help));
     }
-    missing.is_empty().then(|| turn(kind, &arguments))
+    let file = arguments.find("file").zip(arguments.text("file"));
+    let path = file.map(|(file, written)| names.file(&Spanned::new(written.to_owned(), file.span))).transpose();
+    let path = path.map_err(|fault| diagnostics.push(*fault));
+    let key = arguments.find("key").filter(|key| matches!(&key.value, Value::Text(key) if !is_readable(key)));
+    if let Some(key) = key {
+        let message = "the key of a matrix holds braces, and other than `{layer}`";
+        let help = "write `{layer}` where the number of a layer stands, as in `\"layers.{layer}.R2\"`";
+        diagnostics.push(Diagnostic::error("S0205", message).label(key.span, "").help(help));
+    }
+    (missing.is_empty() && key.is_none()).then_some(Turn { path: path.ok()?, ..turn(kind, &arguments) })
+}
+
+/// Whether a key holds no braces but those of [`LAYER`].
+fn is_readable(key: &str) -> bool {
+    !key.replace(LAYER, "").contains(['{', '}'])
 }
 
 fn turn(kind: &'static RotationKind, arguments: &Arguments) -> Turn {
+    let with_default = |parameter: &Parameter| (parameter.name == ALPHA.name).then(|| Real::new(0.5));
     Turn {
         kind: kind.name,
         block: arguments.integer("block").map(|block| block as u64),
         seed: arguments.integer("seed").map(|seed| seed as u64),
         file: arguments.text("file").map(str::to_owned),
+        path: None,
+        key: arguments.text("key").map(str::to_owned),
+        alpha: arguments.fraction("alpha").or_else(|| kind.parameters.iter().find_map(with_default)),
     }
+}
+
+/// Why a rotation cannot act on a site.
+pub(super) fn refused(turn: &Turn, site: Site) -> Option<&'static str> {
+    let kind = RotationKind::find(turn.kind)?;
+    let of_kind = kind.refused.iter().find(|(refused, _)| *refused == site).map(|(_, reason)| *reason);
+    let names_a_layer = || turn.key.as_ref().is_some_and(|key| key.contains(LAYER));
+    let one_stream = "`{layer}` stands for the number of a layer, and the stream runs through all of them";
+    of_kind.or_else(|| (site == Site::Residual && names_a_layer()).then_some(one_stream))
 }

@@ -11,7 +11,8 @@ pub(crate) fn join<T: Display>(items: impl Iterator<Item = T>) -> String {
 }
 
 /// A string as it is written in the language.
-pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+#[derive(Debug, Clone, Copy)]
+pub struct Quoted<'a>(pub &'a str);
 
 impl Display for Quoted<'_> {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {

@@ -70,7 +70,7 @@ pub(in crate::spec) fn format(
         return Some(Checked { format, origin: meant.span, size: meant.span });
     }
     let before = diagnostics.len();
-    let arguments = bind(kind.name, kind.parameters, &meant.value.args, names, diagnostics);
+    let arguments = bind(kind.name, (kind.parameters, 0), &meant.value.args, names, diagnostics);
     let checked = arguments.and_then(|arguments| {
         let format = typed(kind, &arguments, meant.span, role, diagnostics)?;
         let size = arguments.find("group").or(arguments.find("block")).map_or(meant.span, |value| value.span);

@@ -36,6 +36,7 @@ fn values(parameter: &Parameter) -> Vec<String> {
         Type::Flag => vec!["true".into(), "false".into()],
         Type::Word(words) => words.iter().map(|word| format!("{word:?}")).collect(),
         Type::Block { most } => vec!["[1, 128]".into(), format!("[{most}, {most}]")],
+        Type::Fraction => vec!["0.5".into()],
         Type::Text => vec!["\"text\"".into()],
     }
 }
