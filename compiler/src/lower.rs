@@ -82,6 +82,7 @@ pub fn lower(graph: &Graph, plan: &Plan, model: &str, max_positions: Option<u32>
                 buffers: Vec::new(),
                 caches: Vec::new(),
                 rope_tables: Vec::new(),
+                rotations: Vec::new(),
                 steps: Vec::new(),
                 output: BufferId(0),
             },
@@ -143,11 +144,13 @@ impl Lowering<'_> {
                 }
             }
             Op::Centre => {
-                Kernel::Centre { x: self.buffer(operands[0]), width: Self::last(node)?, out: self.result(id, node)? }
+                let x = self.buffer(operands[0]);
+                Kernel::Centre { x, along: None, width: Self::last(node)?, out: self.result(id, node)? }
             }
             Op::Normalize { eps } => Kernel::Norm {
                 x: self.buffer(operands[0]),
                 centre: false,
+                along: None,
                 width: Self::last(node)?,
                 eps: eps.get(),
                 gain: None,
@@ -162,6 +165,7 @@ impl Lowering<'_> {
                 Kernel::Norm {
                     x: self.buffer(operands[0]),
                     centre: *centre,
+                    along: None,
                     width: Self::last(node)?,
                     eps: eps.get(),
                     gain: gain_weight,

@@ -101,6 +101,12 @@ pub enum ExecError {
         /// How much; saturates.
         bytes: u64,
     },
+    /// A program that this build reads but does not run.
+    #[error("the program {what}, which this build does not run")]
+    Unsupported {
+        /// What is in it.
+        what: &'static str,
+    },
     /// A call without tokens.
     #[error("no tokens")]
     NoTokens,

@@ -49,6 +49,7 @@ impl Builder {
             buffers: Vec::new(),
             caches: Vec::new(),
             rope_tables: Vec::new(),
+            rotations: Vec::new(),
             steps: Vec::new(),
             output: BufferId(0),
         };
@@ -100,7 +101,7 @@ impl Builder {
         let gain = Some(self.weight(&format!("{label}.weight"), "f32", &[width]));
         let shift = Some(self.weight(&format!("{label}.bias"), "f32", &[width]));
         let (centre, eps, gain_offset) = (true, 1e-5, 0.0);
-        let norm = |out| Op::Norm { x, centre, width, eps, gain, gain_offset, shift, out };
+        let norm = |out| Op::Norm { x, centre, along: None, width, eps, gain, gain_offset, shift, out };
         self.step(label, Rows::Tokens, width, norm)
     }
 
@@ -192,7 +193,7 @@ pub(crate) fn program(sizes: Sizes) -> Program {
 
 /// `RMSNorm`, with or without a gain.
 pub(crate) fn rms_norm(x: BufferId, gain: Option<WeightId>, width: u32, out: BufferId) -> Op {
-    Op::Norm { x, centre: false, width, eps: 1e-6, gain, gain_offset: 0.0, shift: None, out }
+    Op::Norm { x, centre: false, along: None, width, eps: 1e-6, gain, gain_offset: 0.0, shift: None, out }
 }
 
 /// The parts of [`expert_program`].
@@ -205,6 +206,7 @@ impl Builder {
         let q = self.linear(&format!("{module}.q"), x, [q_width, hidden], false);
         let q = self.step(&format!("{module}.centre"), Rows::Tokens, q_width, |out| Op::Centre {
             x: q,
+            along: None,
             width: head_dim,
             out,
         });

@@ -83,6 +83,7 @@ mod tests {
             buffers: steps.iter().map(buffer).collect(),
             caches: Vec::new(),
             rope_tables: Vec::new(),
+            rotations: Vec::new(),
             steps: steps.iter().enumerate().map(step).collect(),
             output: BufferId(steps.len() as u32 - 1),
         }

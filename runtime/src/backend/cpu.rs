@@ -56,6 +56,7 @@ impl Backend for CpuBackend {
     ) -> Result<Box<dyn Session + 'a>, ExecError> {
         verify(program)?;
         check_weights(program, weights)?;
+        check_supported(program)?;
         let limits = Limits::new(program, options)?;
         let mut memory = Allocator { bytes: 0 };
         let machine = Machine::new(program, weights, &limits, &mut memory)?;
@@ -81,6 +82,20 @@ fn check_weights(program: &Program, weights: &[Matrix<'_>]) -> Result<(), ExecEr
             let expected = format!("{format} {:?}", weight.shape);
             return Err(ExecError::Weight { weight: weight.name.clone(), found: format!("{matrix:?}"), expected });
         }
+    }
+    Ok(())
+}
+
+fn check_supported(program: &Program) -> Result<(), ExecError> {
+    let along = |step: &Step| match step.op {
+        Op::Norm { along, .. } | Op::Centre { along, .. } => along.is_some(),
+        _ => false,
+    };
+    if !program.rotations.is_empty() {
+        return Err(ExecError::Unsupported { what: "has rotations" });
+    }
+    if program.steps.iter().any(along) {
+        return Err(ExecError::Unsupported { what: "centres along a vector" });
     }
     Ok(())
 }
@@ -298,6 +313,7 @@ impl<'a> Machine<'a> {
                 let table = rope_table(&self.program.rope_tables[table.index()], self.frequencies.of(table));
                 ops::rope(first, &self.positions[..tokens.len()], &table, head_dim as usize, out);
             }
+            Op::Rotate { .. } => unreachable!("no session is made for a program with rotations"),
             Op::Attention { cache, heads, scale, window, softcap, sinks, .. } => {
                 let cache_shape = &self.program.caches[cache.index()];
                 let KeysValues { keys, values } = &mut self.caches[cache.index()];

@@ -1,6 +1,6 @@
 //! What each kernel call reads and writes, in one place for the verifier, the printer and the memory plan.
 
-use super::types::{BufferId, Cache, CacheId, Index, Op, Program, RopeId, Weight, WeightId};
+use super::types::{BufferId, Cache, CacheId, Index, Op, Program, RopeId, RotationId, Weight, WeightId};
 
 impl Op {
     /// Name of the kernel, as `program.json` spells it.
@@ -14,6 +14,7 @@ impl Op {
             Op::Gain { .. } => "gain",
             Op::Shift { .. } => "shift",
             Op::Rope { .. } => "rope",
+            Op::Rotate { .. } => "rotate",
             Op::Attention { .. } => "attention",
             Op::Unary { .. } => "unary",
             Op::Binary { .. } => "binary",
@@ -40,6 +41,7 @@ impl Op {
             | Op::Gain { x, .. }
             | Op::Shift { x, .. }
             | Op::Rope { x, .. }
+            | Op::Rotate { x, .. }
             | Op::Unary { x, .. }
             | Op::Affine { x, .. }
             | Op::Clamp { x, .. }
@@ -68,6 +70,7 @@ impl Op {
             | Op::Gain { out, .. }
             | Op::Shift { out, .. }
             | Op::Rope { out, .. }
+            | Op::Rotate { out, .. }
             | Op::Attention { out, .. }
             | Op::Unary { out, .. }
             | Op::Binary { out, .. }
@@ -87,15 +90,16 @@ impl Op {
     /// The weights that are read, in the order of the fields.
     pub fn weights(&self) -> impl Iterator<Item = WeightId> + '_ {
         let single = match *self {
-            Op::Embed { table, .. } => [Some(table), None],
-            Op::MatMul { weight, bias, .. } => [Some(weight), bias],
-            Op::Norm { gain, shift, .. } => [gain, shift],
-            Op::Gain { gain, .. } => [Some(gain), None],
-            Op::Shift { shift, .. } => [Some(shift), None],
-            Op::Attention { sinks, .. } => [sinks, None],
+            Op::Embed { table, .. } => [Some(table), None, None],
+            Op::MatMul { weight, bias, .. } => [Some(weight), bias, None],
+            Op::Norm { along, gain, shift, .. } => [along, gain, shift],
+            Op::Centre { along, .. } => [along, None, None],
+            Op::Gain { gain, .. } => [Some(gain), None, None],
+            Op::Shift { shift, .. } => [Some(shift), None, None],
+            Op::Attention { sinks, .. } => [sinks, None, None],
             Op::ExpertMatMul { .. }
-            | Op::Centre { .. }
             | Op::Rope { .. }
+            | Op::Rotate { .. }
             | Op::Unary { .. }
             | Op::Binary { .. }
             | Op::Gated { .. }
@@ -107,7 +111,7 @@ impl Op {
             | Op::TopK { .. }
             | Op::Gather { .. }
             | Op::Combine { .. }
-            | Op::Select { .. } => [None, None],
+            | Op::Select { .. } => [None, None, None],
         };
         let by_expert: [&[WeightId]; 2] =
             if let Op::ExpertMatMul { weights, biases, .. } = self { [weights, biases] } else { [&[], &[]] };
@@ -122,6 +126,11 @@ impl Op {
     /// The frequencies that are read.
     pub fn rope_table(&self) -> Option<RopeId> {
         if let Op::Rope { table, .. } = *self { Some(table) } else { None }
+    }
+
+    /// What activations are rotated by.
+    pub fn rotation(&self) -> Option<RotationId> {
+        if let Op::Rotate { rotation, .. } = *self { Some(rotation) } else { None }
     }
 }
 
@@ -158,9 +167,13 @@ impl Op {
                 weights.fill(weight);
                 biases.fill(weight);
             }
-            Op::Norm { x, centre: _, width: _, eps: _, gain, gain_offset: _, shift, out } => {
-                (*x, *gain, *shift, *out) = (buffer, gain.map(|_| weight), shift.map(|_| weight), buffer);
+            Op::Norm { x, centre: _, along, width: _, eps: _, gain, gain_offset: _, shift, out } => {
+                (*x, *out) = (buffer, buffer);
+                for vector in [along, gain, shift] {
+                    *vector = vector.map(|_| weight);
+                }
             }
+            Op::Centre { x, along, width: _, out } => (*x, *along, *out) = (buffer, along.map(|_| weight), buffer),
             Op::Gain { x, gain, offset: _, out } => (*x, *gain, *out) = (buffer, weight, buffer),
             Op::Shift { x, shift, out } => (*x, *shift, *out) = (buffer, weight, buffer),
             Op::Rope { x, table, head_dim: _, out } => (*x, *table, *out) = (buffer, RopeId(0), buffer),
@@ -168,8 +181,8 @@ impl Op {
                 (*q, *k, *v, *out) = (buffer, buffer, buffer, buffer);
                 (*cache, *sinks) = (CacheId(0), sinks.map(|_| weight));
             }
-            Op::Centre { x, width: _, out }
-            | Op::Unary { function: _, x, out }
+            Op::Rotate { x, rotation, inverse: _, out } => (*x, *rotation, *out) = (buffer, RotationId(0), buffer),
+            Op::Unary { function: _, x, out }
             | Op::Affine { x, factor: _, offset: _, out }
             | Op::Clamp { x, low: _, high: _, out }
             | Op::Softcap { x, cap: _, out }

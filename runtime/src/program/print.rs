@@ -7,8 +7,8 @@ use std::fmt::Write;
 use super::fold::LayerIndex;
 use super::section::{Layers, Names, Same, section};
 use super::types::{
-    BufferId, CacheId, Compute, Elements, Index, Op, Program, RopeGrowth, RopeId, RopePairing, RopeTable, Rows, Weight,
-    WeightId,
+    BufferId, CacheId, Compute, Elements, Index, Op, Program, RopeGrowth, RopeId, RopePairing, RopeTable, Rotation, Rows,
+    Weight, WeightId,
 };
 
 impl Program {
@@ -33,6 +33,7 @@ impl Listing<'_> {
         self.write_weights();
         self.write_caches();
         self.write_rope_tables();
+        self.write_rotations();
         self.write_steps();
         self.line(format_args!("output {}", self.program.shaped_buffer(self.program.output)));
     }
@@ -102,6 +103,20 @@ impl Listing<'_> {
         }
     }
 
+    fn write_rotations(&mut self) {
+        if !self.program.rotations.is_empty() {
+            self.line(format_args!("rotations"));
+        }
+        for (id, rotation) in self.program.rotations.iter().enumerate() {
+            let signs = match rotation {
+                Rotation::Hadamard { signs: Some(signs), .. } => format!(", signs {}", shortened(signs)),
+                _ => String::new(),
+            };
+            let text = self.program.rotation_text(rotation, &Names::default());
+            self.line(format_args!("  %q{id}  {text}{signs}"));
+        }
+    }
+
     fn write_steps(&mut self) {
         let program = self.program;
         let labels: Vec<&str> = program.steps.iter().map(|step| step.label.as_str()).collect();
@@ -137,6 +152,14 @@ impl RopeTable {
         };
         format!("{pairing}, {pairs} pairs, {first} to {last}, amplitude {amplitude}{growth}")
     }
+}
+
+/// The first characters of a long text.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 16;
+    let mut characters = text.chars();
+    let shown: String = characters.by_ref().take(SHOWN).collect();
+    if characters.next().is_some() { shown + "…" } else { shown }
 }
 
 /// The first and the last frequency; of none, NaN.
@@ -185,16 +208,40 @@ impl Program {
         index.corresponds(&step_a.label, &step_b.label, layer)
             && op_a.without_ids() == op_b.without_ids()
             && op_a.rope_table() == op_b.rope_table()
+            && self.same_rotation(op_a, op_b, index, layer)
             && cache(op_a) == cache(op_b)
             && shape(op_a.out()) == shape(op_b.out())
             && op_a.inputs().zip(op_b.inputs()).all(|(x, y)| same_input(x, y))
             && op_a.weights().zip(op_b.weights()).all(|(x, y)| self.same_weight(x, y, index, layer))
     }
 
+    /// Whether both rotate by the same or by corresponding matrices, or neither rotates.
+    fn same_rotation(&self, a: &Op, b: &Op, index: &LayerIndex, layer: u32) -> bool {
+        let [a, b] = [a, b].map(|op| op.rotation().and_then(|id| self.rotations.get(id.index())));
+        match (a, b) {
+            (Some(Rotation::Matrix { width, weight: a }), Some(Rotation::Matrix { width: other, weight: b })) => {
+                width == other && (a == b || self.same_weight(*a, *b, index, layer))
+            }
+            _ => a == b,
+        }
+    }
+
     fn weight(&self, id: WeightId, names: &Names) -> String {
         match self.weights.get(id.index()) {
             Some(weight) => names.show(&weight.name),
             None => format!("%w{}?", id.0),
+        }
+    }
+
+    /// A rotation without its signs.
+    fn rotation_text(&self, rotation: &Rotation, names: &Names) -> String {
+        match rotation {
+            Rotation::Hadamard { width, construction, signs, .. } => {
+                let random = if signs.is_some() { "random " } else { "" };
+                format!("{random}hadamard {construction}, width {width}")
+            }
+            Rotation::Orthogonal { width, seed } => format!("orthogonal of seed {seed}, width {width}"),
+            Rotation::Matrix { width, weight } => format!("matrix {}, width {width}", self.weight(*weight, names)),
         }
     }
 
@@ -207,6 +254,7 @@ impl Program {
     fn step_text(&self, op: &Op, names: &Names) -> String {
         let weight = |id: WeightId| self.weight(id, names);
         let added = |id: Option<WeightId>| id.map(|id| format!(" + {}", weight(id))).unwrap_or_default();
+        let along_text = |id: Option<WeightId>| id.map(|id| format!(" along {}", weight(id))).unwrap_or_default();
         let call = match *op {
             Op::Embed { table, index, first, .. } => {
                 let index = match index {
@@ -229,12 +277,14 @@ impl Program {
                 let (x, choice, weights, biases) = (self.buffer(x), self.buffer(choice), all(weights), all(biases));
                 format!("expert_matmul {x}, {choice}, {weights}{plus}{biases}")
             }
-            Op::Norm { x, centre, width, eps, gain, gain_offset, shift, .. } => {
-                let centred = if centre { ", centred" } else { "" };
+            Op::Norm { x, centre, along, width, eps, gain, gain_offset, shift, .. } => {
+                let centred = if centre { format!(", centred{}", along_text(along)) } else { String::new() };
                 let gain = gain.map(|gain| format!(" * {}", self.gain(gain, gain_offset, names))).unwrap_or_default();
                 format!("norm {}{gain}{}, width {width}{centred}, eps {eps:e}", self.buffer(x), added(shift))
             }
-            Op::Centre { x, width, .. } => format!("centre {}, width {width}", self.buffer(x)),
+            Op::Centre { x, along, width, .. } => {
+                format!("centre {}{}, width {width}", self.buffer(x), along_text(along))
+            }
             Op::Gain { x, gain, offset, .. } => {
                 format!("gain {} * {}", self.buffer(x), self.gain(gain, offset, names))
             }
@@ -242,6 +292,14 @@ impl Program {
             Op::Rope { x, table: RopeId(table), head_dim, .. } => {
                 let known = if (table as usize) < self.rope_tables.len() { "" } else { "?" };
                 format!("rope {}, %r{table}{known}, head_dim {head_dim}", self.buffer(x))
+            }
+            Op::Rotate { x, rotation, inverse, .. } => {
+                let inverse = if inverse { "inverse of " } else { "" };
+                let text = match self.rotations.get(rotation.index()) {
+                    Some(rotation) => format!(", {}", self.rotation_text(rotation, names)),
+                    None => "?".to_owned(),
+                };
+                format!("rotate {} by {inverse}%q{}{text}", self.buffer(x), rotation.0)
             }
             Op::Attention { q, k, v, cache: CacheId(cache), heads, scale, window, softcap, sinks, .. } => {
                 let known = if (cache as usize) < self.caches.len() { "" } else { "?" };
@@ -312,7 +370,7 @@ mod tests {
     use crate::testing::{Builder, SMALL, expert_program, small_program};
 
     const FOLDED: &str = "\
-program small, format version 2
+program small, format version 3
 compute f32, any number of positions
 4 weights, 132 bytes
 0 caches, 0 bytes a position
@@ -374,7 +432,7 @@ output %b7[Selected,6]
     fn calls_show_all_their_operands() {
         let listing = small_program().listing(Layers::All);
         for line in [
-            "program small, format version 2",
+            "program small, format version 3",
             "compute f32, at most 64 positions",
             "26 weights, 25624 bytes",
             "2 caches, 320 bytes a position",

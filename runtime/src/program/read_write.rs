@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn version_is_checked_before_the_other_fields() {
         let error = Program::from_json(r#"{"version": 7, "instructions": []}"#).unwrap_err();
-        assert_eq!(error.to_string(), "program format version 7, this build reads version 2; compile the model again");
+        assert_eq!(error.to_string(), "program format version 7, this build reads version 3; compile the model again");
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
         assert!(Program::from_json(&unknown).unwrap_err().to_string().contains("colour"));
         let in_op = text.replacen("\"kernel\"", "\"colour\": 1, \"kernel\"", 1);
         assert!(Program::from_json(&in_op).unwrap_err().to_string().contains("colour"));
-        for text in ["", "{}", "[]", "null", "{\"version\": 2}", "{\"version\": -1}"] {
+        for text in ["", "{}", "[]", "null", "{\"version\": 3}", "{\"version\": -1}"] {
             assert!(matches!(Program::from_json(text), Err(ProgramError::Json(_))), "{text}");
         }
     }

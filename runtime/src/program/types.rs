@@ -12,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the program format. A reader refuses any other.
-pub const PROGRAM_VERSION: u32 = 2;
+pub const PROGRAM_VERSION: u32 = 3;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -46,6 +46,10 @@ id!(
     /// Index into [`Program::rope_tables`].
     RopeId
 );
+id!(
+    /// Index into [`Program::rotations`].
+    RotationId
+);
 
 /// A compiled model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +71,8 @@ pub struct Program {
     pub caches: Vec<Cache>,
     /// Frequencies of rotary embeddings.
     pub rope_tables: Vec<RopeTable>,
+    /// Orthogonal matrices that activations are rotated by.
+    pub rotations: Vec<Rotation>,
     /// The calls, in order.
     pub steps: Vec<Step>,
     /// The logits: `[Selected, vocab]`.
@@ -187,6 +193,41 @@ pub enum RopePairing {
     Interleaved,
 }
 
+/// An orthogonal matrix Q `[width, width]`. A row of activations is rotated block by block, `width` elements each:
+/// x ↦ x Q. [`lathe_kernels::rotations`] says what each kind is; a program holds what it is made of, never the dense
+/// matrix unless the user brought one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Rotation {
+    /// `diag(signs) H / √width` with a Hadamard matrix H of order `width`.
+    Hadamard {
+        /// Elements of a block.
+        width: u32,
+        /// How H is built, as [`lathe_kernels::rotations`] spells it: `paley1(11) * sylvester(64)`.
+        construction: String,
+        /// BLAKE3, in hexadecimal, of the entries of what is not Sylvester's in the construction: a machine that would
+        /// build another H refuses the program.
+        base_blake3: String,
+        /// Which signs are −: bit i % 8 of byte i / 8, least significant first, in lower-case hexadecimal, two digits a
+        /// byte; bits past the width are 0. Without it all signs are +.
+        signs: Option<String>,
+    },
+    /// Uniformly distributed among orthogonal matrices.
+    Orthogonal {
+        /// Elements of a block.
+        width: u32,
+        /// Of the generator.
+        seed: u64,
+    },
+    /// Given as it is.
+    Matrix {
+        /// Elements of a block.
+        width: u32,
+        /// Q, f32 `[width, width]`.
+        weight: WeightId,
+    },
+}
+
 /// One kernel call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -237,12 +278,15 @@ pub enum Op {
         out: BufferId,
     },
     /// Each group of `width` elements, less its mean if `centre`, divided by its root mean square
-    /// `sqrt(mean(x²) + eps)`, times `gain_offset + gain`, plus `shift`: `RMSNorm` and `LayerNorm`.
+    /// `sqrt(mean(x²) + eps)`, times `gain_offset + gain`, plus `shift`: `RMSNorm` and `LayerNorm`. What is taken off is
+    /// as in [`Op::Centre`].
     Norm {
         /// `[rows, n·width]`
         x: BufferId,
         /// Whether the mean is taken off first.
         centre: bool,
+        /// As in [`Op::Centre`], `[width]`; none where `centre` is false.
+        along: Option<WeightId>,
         /// Elements normalized together: the whole row, or a head.
         width: u32,
         /// Added to the mean square.
@@ -256,10 +300,13 @@ pub enum Op {
         /// As `x`.
         out: BufferId,
     },
-    /// Each group of `width` elements less its mean.
+    /// Each group of `width` elements less its mean; with a unit vector u less its part along u, `x − (x·u) u`. That is
+    /// what taking the mean off becomes where rows are rotated: for x' = x Q, u is `1 Q / √width`.
     Centre {
         /// `[rows, n·width]`
         x: BufferId,
+        /// u, `[width]`.
+        along: Option<WeightId>,
         /// Elements of a group.
         width: u32,
         /// As `x`.
@@ -293,6 +340,17 @@ pub enum Op {
         table: RopeId,
         /// Elements in a head.
         head_dim: u32,
+        /// As `x`.
+        out: BufferId,
+    },
+    /// `out = x Q` for each block of as many elements as the rotation has, or `x Qᵀ` if `inverse`.
+    Rotate {
+        /// `[rows, n·width]`, real
+        x: BufferId,
+        /// Q.
+        rotation: RotationId,
+        /// Whether to rotate back.
+        inverse: bool,
         /// As `x`.
         out: BufferId,
     },

@@ -12,7 +12,8 @@
 //! 7. Every cache is used by exactly one attention.
 //! 8. Rows and widths fit the kernel: matrices have rank 2 and vectors rank 1; `MatMul` maps `in` to `out`; the experts
 //!    of `ExpertMatMul` have one shape, all of them a bias or none, and `x` one row or one for each choice; groups, gains,
-//!    shifts and heads divide the width; the rotary width is at most a head; element-wise operands have one shape;
+//!    shifts, rotations and heads divide the width; `Norm` has a vector to centre along only if it centres; the rotary
+//!    width is at most a head; element-wise operands have one shape;
 //!    query heads are a multiple of key/value heads, and there is a sink for each; `TopK` chooses at most as many as
 //!    there are; `Combine` has a row for each of its weights. Embedding, rotary embedding and attention work on `Tokens`
 //!    rows, and only `Select` leads from `Tokens` to `Selected`.
@@ -24,6 +25,9 @@
 //!     count have at least `max_positions`, which then is given. The output is `[Selected, vocabulary]`.
 //! 11. `TopK` writes indices below the width of its `x`; every other output is real. Indices are read as a `choice` only,
 //!     and their bound is what there is to choose from: the elements of a row of `Gather`, the experts of `ExpertMatMul`.
+//! 12. The construction of a Hadamard matrix is one that this build knows, in canonical form; its order is the width, its
+//!     base has the stated hash, and there is a sign for each element, or none. The matrix of a rotation is an f32
+//!     weight `[width, width]`. Random orthogonal matrices and given ones are at most [`MAX_DENSE_WIDTH`] wide.
 
 use std::collections::HashSet;
 
@@ -32,10 +36,13 @@ use super::types::{
 };
 use super::violation::{StepRef, VerifyError, Violation};
 
+mod rotation;
 mod step;
 
 /// Largest width or dimension, in elements.
 pub const MAX_DIMENSION: u64 = (1 << 31) - 1;
+/// Largest width of a rotation that is random orthogonal or a given matrix, in elements.
+pub const MAX_DENSE_WIDTH: u64 = 1 << 14;
 const MAX_ENTRIES: usize = 1 << 22;
 const MAX_WEIGHT_ELEMENTS: u64 = 1 << 48;
 const MAX_ROW_ELEMENTS: u64 = 1 << 40;
@@ -68,7 +75,7 @@ fn in_step(index: usize, step: &Step, violation: Violation) -> VerifyError {
     VerifyError { step: Some(StepRef { index, label: step.label.clone() }), violation }
 }
 
-/// Invariants 1 to 4, and those of 9 that concern rope tables: everything that can be said without looking at a step.
+/// Invariants 1 to 4, 12, and those of 9 that concern rope tables: everything that can be said without looking at a step.
 fn verify_tables(program: &Program) -> Result<(), Violation> {
     if program.version != PROGRAM_VERSION {
         return Err(Violation::Version { found: program.version });
@@ -78,6 +85,7 @@ fn verify_tables(program: &Program) -> Result<(), Violation> {
         ("number of buffers", program.buffers.len()),
         ("number of caches", program.caches.len()),
         ("number of rope tables", program.rope_tables.len()),
+        ("number of rotations", program.rotations.len()),
         ("number of steps", program.steps.len()),
     ];
     for (what, count) in counts {
@@ -106,6 +114,9 @@ fn verify_tables(program: &Program) -> Result<(), Violation> {
     verify_weights(&program.weights)?;
     for (index, table) in program.rope_tables.iter().enumerate() {
         verify_rope_table(index, table)?;
+    }
+    for (index, rotation) in program.rotations.iter().enumerate() {
+        rotation::verify(program, index, rotation)?;
     }
     Ok(())
 }
@@ -193,6 +204,9 @@ fn verify_ids(program: &Program, step: &Step) -> Result<(), Violation> {
     }
     if let Some(table) = step.op.rope_table() {
         in_table("rope table", table.0, program.rope_tables.len())?;
+    }
+    if let Some(rotation) = step.op.rotation() {
+        in_table("rotation", rotation.0, program.rotations.len())?;
     }
     Ok(())
 }

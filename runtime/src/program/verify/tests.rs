@@ -22,7 +22,7 @@ macro_rules! edit {
 
 #[rustfmt::skip]
 const CASES: &[Case] = &[
-    (1, "version 1, expected 2", |p| p.version = 1),
+    (1, "version 1, expected 3", |p| p.version = 1),
     (2, "width of buffer 3 is 0, expected 1 to 2147483647", |p| p.buffers[3].width = 0),
     (2, "width of buffer 3 is 2147483648", |p| p.buffers[3].width = 1 << 31),
     (2, "sum of buffer widths is", |p| p.buffers = vec![Buffer { width: i32::MAX as u32, ..p.buffers[0].clone() }; 513]),
