@@ -10,9 +10,10 @@ use lathe_grammar::span::Span;
 use lathe_kernels::formats::{self, Fit};
 
 use crate::elaborate::{Elaborated, Module, ModuleId, TieCandidate};
+use crate::frames::Frames;
 use crate::ir::{NodeId, ParamId, Values};
 use crate::model::Checkpoint;
-use crate::spec::{Compute, Format, Rule, Site, Tied, Turn};
+use crate::spec::{Compute, Format, Rule, Site, TableBasis, Tied, Turn};
 
 pub use report::{Folded, ReportedModule, ReportedPlace, ReportedPlan, ReportedTie, fold};
 
@@ -140,12 +141,16 @@ pub struct Plan {
     pub ties: Vec<Tie>,
     /// What becomes of shared tables.
     pub tied: Tied,
+    /// In which frame they are stored.
+    pub table_basis: TableBasis,
     /// The dtype of activations.
     pub compute: Compute,
     /// What cached keys and values become.
     pub kv_cache: Option<Format>,
     /// Rotations.
     pub rotations: Vec<PlannedRotation>,
+    /// The frames that they come to.
+    pub frames: Frames,
 }
 
 impl Plan {
@@ -160,9 +165,11 @@ impl Plan {
             encodings: Vec::new(),
             ties: Vec::new(),
             tied: Tied::Share,
+            table_basis: TableBasis::Rotated,
             compute: Compute::F32,
             kv_cache: None,
             rotations: Vec::new(),
+            frames: Frames::default(),
         }
     }
 
@@ -306,6 +313,9 @@ impl Plan {
         lines.extend(self.kv_cache.filter(|format| !format.is_keep()).map(|format| format!("kv_cache => {format}")));
         if self.tied != Tied::Share {
             lines.push(format!("tied => {}", self.tied));
+        }
+        if self.table_basis != TableBasis::Rotated {
+            lines.push(format!("table_basis => {}", self.table_basis));
         }
         if self.compute != Compute::F32 {
             lines.push(format!("compute => {}", self.compute));

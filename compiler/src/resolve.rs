@@ -35,6 +35,7 @@ pub fn resolve(
     let mut plan = Plan::keep(&spec.name.value, model.modules.len());
     plan.rules.clone_from(&spec.rules);
     plan.tied = spec.tied;
+    plan.table_basis = spec.table_basis;
     plan.compute = spec.compute;
     plan.kv_cache = spec.kv_cache.and_then(|stated| stated.format);
     diagnostics.extend(other_model(spec, model, checkpoint));

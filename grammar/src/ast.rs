@@ -72,8 +72,28 @@ pub struct Spec {
     pub kv_cache: Option<Spanned<Call>>,
     /// `tied => share`: what becomes of tables that several modules share.
     pub tied: Option<Spanned<String>>,
+    /// `table_basis => rotated`: in which frame such tables are stored.
+    pub table_basis: Option<Spanned<String>>,
     /// `compute => f32`: the dtype of activations between operations.
     pub compute: Option<Spanned<String>>,
+}
+
+impl Spec {
+    /// The settings that are words, by their names, in the order in which they are printed.
+    pub fn words(&self) -> [(&'static str, Option<&Spanned<String>>); 3] {
+        let Spec { tied, table_basis, compute, .. } = self;
+        [("tied", tied.as_ref()), ("table_basis", table_basis.as_ref()), ("compute", compute.as_ref())]
+    }
+
+    /// A setting that is a word.
+    pub fn word_mut(&mut self, name: &str) -> Option<&mut Option<Spanned<String>>> {
+        match name {
+            "tied" => Some(&mut self.tied),
+            "table_basis" => Some(&mut self.table_basis),
+            "compute" => Some(&mut self.compute),
+            _ => None,
+        }
+    }
 }
 
 /// `let NAME = VALUE`: a format, a rotation, a number or a word, under a name.

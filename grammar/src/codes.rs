@@ -306,8 +306,8 @@ pub static CODES: &[Code] = &[
     Code {
         code: "S0007",
         title: "an override that fits nothing",
-        explanation: "`--set NAME=VALUE` replaces a `let`, `kv_cache`, `tied` or `compute`; `--set \
-            NAME.ARGUMENT=VALUE` an argument of the format or rotation under that name. The name must exist, and the \
+        explanation: "`--set NAME=VALUE` replaces a `let`, `kv_cache`, `tied`, `table_basis` or `compute`; \
+            `--set NAME.ARGUMENT=VALUE` an argument of the format or rotation under that name. The name must exist, and the \
             value must be one that could stand in the spec.",
     },
     Code {
@@ -493,7 +493,7 @@ pub static CODES: &[Code] = &[
     Code {
         code: "S0501",
         title: "a setting with an unknown value",
-        explanation: "`tied` is share, split or auto; `compute` is f32, bf16 or f16.",
+        explanation: "`tied` is share, split or auto; `table_basis` is rotated or original; `compute` is f32, bf16 or f16.",
     },
 ];
 

@@ -86,7 +86,7 @@ impl Printer {
             if let Some(format) = &spec.kv_cache {
                 printer.line(line::kv_cache(&format.value));
             }
-            for (name, word) in [("tied", &spec.tied), ("compute", &spec.compute)] {
+            for (name, word) in spec.words() {
                 if let Some(word) = word {
                     printer.line(line::setting(name, &word.value));
                 }

@@ -32,11 +32,23 @@ use mend::Mended;
 use value::{Key, Node, Value};
 
 /// The keys that only a spec has.
-const SECTIONS: &[&str] = &["extends", "models", "rules", "rotate", "kv_cache", "tied", "compute"];
+const SECTIONS: &[&str] = &["extends", "models", "rules", "rotate", "kv_cache", "tied", "table_basis", "compute"];
 
 /// The keys of a file, in the order in which they are documented.
-const KEYS: &[&str] =
-    &["lathe", "use", "spec", "extends", "models", "let", "rules", "rotate", "kv_cache", "tied", "compute"];
+const KEYS: &[&str] = &[
+    "lathe",
+    "use",
+    "spec",
+    "extends",
+    "models",
+    "let",
+    "rules",
+    "rotate",
+    "kv_cache",
+    "tied",
+    "table_basis",
+    "compute",
+];
 
 /// Parses a whole file.
 pub(crate) fn parse_file(text: &str, source: SourceId) -> Parsed {

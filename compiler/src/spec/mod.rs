@@ -21,7 +21,7 @@ mod shadow;
 mod tests;
 mod unbuilt;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use lathe_grammar::ast::{self, Call};
@@ -49,6 +49,16 @@ pub enum Tied {
     Split,
     /// Whichever is cheaper.
     Auto,
+}
+
+/// In which frame a table that several modules share is stored, where the residual stream is rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum TableBasis {
+    /// In that of the stream: a lookup gives what the stream holds, and the head transforms what it reads.
+    #[default]
+    Rotated,
+    /// As the checkpoint has it: one transform behind the lookup, one in front of the head.
+    Original,
 }
 
 /// The dtype of activations between operations.
@@ -85,6 +95,22 @@ pub static SETTINGS: &[Setting] = &[
             (
                 "auto",
                 "it is stored once, where rules give its readers several formats in the one that takes most bytes",
+                true,
+            ),
+        ],
+    },
+    Setting {
+        name: "table_basis",
+        summary: "in which frame such tables are stored, where the residual stream is rotated",
+        values: &[
+            (
+                "rotated",
+                "a table is stored in the frame of the stream; what differs at the head is transformed there",
+                true,
+            ),
+            (
+                "original",
+                "it is stored as it is, with a transform behind the lookup and one in front of the head",
                 true,
             ),
         ],
@@ -194,6 +220,8 @@ pub struct Spec {
     pub kv_cache: Option<Stated>,
     /// What becomes of shared tables.
     pub tied: Tied,
+    /// In which frame they are stored.
+    pub table_basis: TableBasis,
     /// The dtype of activations.
     pub compute: Compute,
     /// The settings that are stated, with their values and where those stand.
@@ -207,7 +235,8 @@ pub fn check(loaded: &Loaded, diagnostics: &mut Vec<Diagnostic>) -> Option<Spec>
     let mut found = Vec::new();
     let mut rules = Vec::new();
     let mut rotations: Vec<Rotation> = Vec::new();
-    let (mut models, mut kv_cache, mut tied, mut compute) = (None, None, None, None);
+    let (mut models, mut kv_cache) = (None, None);
+    let mut stated: BTreeMap<&str, &Spanned<String>> = BTreeMap::new();
     for (index, layer) in loaded.layers.iter().enumerate() {
         models = layer.models.clone().or(models);
         let before = rules.len();
@@ -237,8 +266,7 @@ pub fn check(loaded: &Loaded, diagnostics: &mut Vec<Diagnostic>) -> Option<Spec>
         if let Some(call) = &layer.kv_cache {
             kv_cache = Some(Stated::new(call, Role::Cache, &names, &mut found));
         }
-        tied = layer.tied.as_ref().or(tied);
-        compute = layer.compute.as_ref().or(compute);
+        stated.extend(layer.words().into_iter().filter_map(|(name, word)| Some((name, word?))));
     }
     let unused: Vec<&ast::Let> = names.lets().filter(|binding| !names.is_used(binding)).collect();
     for binding in unused {
@@ -247,9 +275,12 @@ pub fn check(loaded: &Loaded, diagnostics: &mut Vec<Diagnostic>) -> Option<Spec>
     if !found.iter().chain(diagnostics.iter()).any(Diagnostic::is_error) {
         found.extend(never_used(loaded, &names));
     }
-    let tied_word = tied.and_then(|word| setting("tied", word, &mut found));
-    let compute_word = compute.and_then(|word| setting("compute", word, &mut found));
-    let words = [("tied", tied_word, tied), ("compute", compute_word, compute)];
+    let words = SETTINGS.iter().filter_map(|setting| {
+        let word = stated.get(setting.name)?;
+        Some((setting.name, known_word(setting, word, &mut found)?, word.span))
+    });
+    let words: Vec<(&'static str, &'static str, Span)> = words.collect();
+    let chosen = |name: &str| words.iter().find(|(known, ..)| *known == name).map(|(_, word, _)| *word);
     // One `let` can be used many times.
     let mut known = BTreeSet::new();
     found.retain(|fault| {
@@ -263,17 +294,21 @@ pub fn check(loaded: &Loaded, diagnostics: &mut Vec<Diagnostic>) -> Option<Spec>
         rules,
         rotations,
         kv_cache,
-        tied: match tied_word {
+        tied: match chosen("tied") {
             Some("split") => Tied::Split,
             Some("auto") => Tied::Auto,
             _ => Tied::Share,
         },
-        compute: match compute_word {
+        table_basis: match chosen("table_basis") {
+            Some("original") => TableBasis::Original,
+            _ => TableBasis::Rotated,
+        },
+        compute: match chosen("compute") {
             Some("bf16") => Compute::Bf16,
             Some("f16") => Compute::F16,
             _ => Compute::F32,
         },
-        words: words.into_iter().filter_map(|(name, word, written)| Some((name, word?, written?.span))).collect(),
+        words,
     })
 }
 
@@ -350,8 +385,9 @@ fn rotation(
     })
 }
 
-fn setting(name: &'static str, word: &Spanned<String>, diagnostics: &mut Vec<Diagnostic>) -> Option<&'static str> {
-    let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
+/// The value of a setting.
+fn known_word(setting: &Setting, word: &Spanned<String>, diagnostics: &mut Vec<Diagnostic>) -> Option<&'static str> {
+    let name = setting.name;
     let listed: Vec<&'static str> = setting.values.iter().map(|(value, ..)| *value).collect();
     let found = listed.iter().copied().find(|value| *value == word.value);
     if found.is_none() {
@@ -405,6 +441,15 @@ impl fmt::Display for Tied {
             Tied::Share => "share",
             Tied::Split => "split",
             Tied::Auto => "auto",
+        })
+    }
+}
+
+impl fmt::Display for TableBasis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TableBasis::Rotated => "rotated",
+            TableBasis::Original => "original",
         })
     }
 }

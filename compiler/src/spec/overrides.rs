@@ -4,6 +4,7 @@ use lathe_grammar::ast::{Arg, Call, Expr, ExprKind, Let, Rotation, Spec};
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::{SourceId, Sources, Span, Spanned};
 
+use super::SETTINGS;
 use super::elsewhere::near;
 use super::load::Loaded;
 use super::names::{Names, as_call};
@@ -95,14 +96,13 @@ fn set(setting: Override, loaded: &mut Loaded) -> Result<(), Box<Diagnostic>> {
             replace(&mut call.value, argument, value);
             last(loaded).kv_cache = Some(call);
         }
-        ("tied" | "compute", None) => {
+        (setting, argument) if SETTINGS.iter().any(|known| known.name == setting) => {
+            if let Some(argument) = argument {
+                return Err(fault(format!("`{setting}` takes no arguments"), argument.span).into());
+            }
             let ExprKind::Name(word) = &value.kind else { return Err(not_a("a word", &value)) };
-            let word = Some(Spanned::new(word.clone(), value.span));
-            let spec = last(loaded);
-            *(if name.value == "tied" { &mut spec.tied } else { &mut spec.compute }) = word;
-        }
-        ("tied" | "compute", Some(argument)) => {
-            return Err(fault(format!("`{}` takes no arguments", name.value), argument.span).into());
+            let stated = last(loaded).word_mut(setting).expect("invariant: settings are sections of a spec");
+            *stated = Some(Spanned::new(word.clone(), value.span));
         }
         (site, argument) if SITES.iter().any(|kind| kind.name == site) => {
             let call = match argument {
@@ -126,16 +126,17 @@ fn set(setting: Override, loaded: &mut Loaded) -> Result<(), Box<Diagnostic>> {
         }
         (unknown, _) => {
             let lets: Vec<String> = in_sight(loaded).map(|binding| binding.name.value.clone()).collect();
-            let known = lets.iter().map(String::as_str).chain(["kv_cache", "tied", "compute"]);
+            let settings: Vec<&str> = ["kv_cache"].into_iter().chain(SETTINGS.iter().map(|known| known.name)).collect();
+            let known = lets.iter().map(String::as_str).chain(settings.iter().copied());
             let diagnostic = fault(format!("{UNKNOWN_NAME} `{unknown}`"), name.span);
             return Err(match near(unknown, known) {
                 Some(near) => diagnostic.help(format!("did you mean `{near}`?")).into(),
                 None if lets.is_empty() => {
-                    diagnostic.help("it has no `let`; its settings are kv_cache, tied and compute").into()
+                    diagnostic.help(format!("it has no `let`; its settings are {}", settings.join(", "))).into()
                 }
                 None => {
-                    let lets = lets.join(", ");
-                    diagnostic.help(format!("its `let`s are {lets}; its settings kv_cache, tied and compute")).into()
+                    let (lets, settings) = (lets.join(", "), settings.join(", "));
+                    diagnostic.help(format!("its `let`s are {lets}; its settings {settings}")).into()
                 }
             });
         }

@@ -16,7 +16,7 @@ use words::expectations;
 pub(super) use words::is_mark;
 
 /// The words that begin a section of a spec.
-const SECTIONS: &[&str] = &["models", "let", "rules", "rotate", "kv_cache", "tied", "compute"];
+const SECTIONS: &[&str] = &["models", "let", "rules", "rotate", "kv_cache", "tied", "table_basis", "compute"];
 
 /// What stands in `rotate`.
 const REQUEST: &str = "a request is written `SITE by ROTATION` or `SITE of PATTERN by ROTATION`";

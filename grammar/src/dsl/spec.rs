@@ -25,6 +25,7 @@ struct Sections {
     rotate: Option<Spanned<Vec<Rotation>>>,
     kv_cache: Option<Spanned<Call>>,
     tied: Option<Spanned<String>>,
+    table_basis: Option<Spanned<String>>,
     compute: Option<Spanned<String>>,
 }
 
@@ -52,8 +53,9 @@ impl Walker {
                 }
             }
         }
-        let Sections { seen: _, models, lets, rules, rotate, kv_cache, tied, compute } = sections;
-        Some(Spec { name: head.name?, extends: head.extends, models, lets, rules, rotate, kv_cache, tied, compute })
+        let Sections { seen: _, models, lets, rules, rotate, kv_cache, tied, table_basis, compute } = sections;
+        let (name, extends) = (head.name?, head.extends);
+        Some(Spec { name, extends, models, lets, rules, rotate, kv_cache, tied, table_basis, compute })
     }
 
     /// A section that stands twice is read for its mistakes: of values the first one is kept, of lists every line.
@@ -79,7 +81,11 @@ impl Walker {
             }
             _ => {
                 let value = significant(pair).next().map(|word| self.name(&word));
-                let setting = if which == Rule::tied { &mut sections.tied } else { &mut sections.compute };
+                let setting = match which {
+                    Rule::tied => &mut sections.tied,
+                    Rule::table_basis => &mut sections.table_basis,
+                    _ => &mut sections.compute,
+                };
                 *setting = setting.take().or(value);
             }
         }

@@ -237,7 +237,7 @@ fn sections(spec: &Spec) -> Vec<Section> {
     if let Some(format) = &spec.kv_cache {
         add(format.span, line::kv_cache(&format.value), None);
     }
-    for (name, word) in [("tied", &spec.tied), ("compute", &spec.compute)] {
+    for (name, word) in spec.words() {
         if let Some(word) = word {
             add(word.span, line::setting(name, &word.value), None);
         }

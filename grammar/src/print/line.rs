@@ -97,7 +97,7 @@ pub(crate) fn kv_cache(format: &Call) -> Line {
     Line::halves("kv_cache", "=>", format)
 }
 
-/// `tied => WORD`, `compute => WORD`
+/// `tied => WORD`
 pub(crate) fn setting(name: &str, word: &str) -> Line {
     Line::halves(name, "=>", word)
 }

@@ -48,8 +48,8 @@ fn print_spec(text: &mut String, spec: &Spec) -> Option<()> {
     list(text, "rules", spec.rules.as_ref(), rule);
     list(text, "rotate", spec.rotate.as_ref(), rotation);
     let kv_cache = spec.kv_cache.as_ref().map(|format| format.value.to_string());
-    let word = |setting: &Option<Spanned<String>>| setting.as_ref().map(|word| word.value.clone());
-    for (key, value) in [("kv_cache", kv_cache), ("tied", word(&spec.tied)), ("compute", word(&spec.compute))] {
+    let words = spec.words().map(|(key, word)| (key, word.map(|word| word.value.clone())));
+    for (key, value) in [("kv_cache", kv_cache)].into_iter().chain(words) {
         if let Some(value) = value {
             let _ = writeln!(text, "{key}: {}", scalar(&value));
         }

@@ -32,8 +32,8 @@ impl Reader<'_> {
         let kv_cache = entries.find("kv_cache").map(|(key, value)| self.format(key, value));
         let kv_cache = kv_cache.filter(|format| format.value.is_readable());
         let mut setting = |name| entries.find(name).and_then(|(key, value)| self.name(key, value, "a word"));
-        let (tied, compute) = (setting("tied"), setting("compute"));
-        Some(Spec { name: name?, extends, models, lets, rules, rotate, kv_cache, tied, compute })
+        let (tied, table_basis, compute) = (setting("tied"), setting("table_basis"), setting("compute"));
+        Some(Spec { name: name?, extends, models, lets, rules, rotate, kv_cache, tied, table_basis, compute })
     }
 
     fn models(&mut self, key: Span, value: &Node) -> Option<Spanned<Vec<Spanned<String>>>> {

@@ -148,6 +148,7 @@ fn token_soup() -> impl Strategy<Value = String> {
         "rotate",
         "kv_cache",
         "tied",
+        "table_basis",
         "compute",
         "by",
         "of",

@@ -43,9 +43,13 @@ fn words_for(expected: Rule) -> Option<&'static str> {
         Rule::kw_use => "`use`",
         Rule::kw_spec => "`spec`",
         Rule::kw_model => "`model`",
-        Rule::kw_models | Rule::kw_rules | Rule::kw_rotate | Rule::kw_kv_cache | Rule::kw_tied | Rule::kw_compute => {
-            "a section"
-        }
+        Rule::kw_models
+        | Rule::kw_rules
+        | Rule::kw_rotate
+        | Rule::kw_kv_cache
+        | Rule::kw_tied
+        | Rule::kw_table_basis
+        | Rule::kw_compute => "a section",
         Rule::kw_extends => "`extends`",
         Rule::kw_with | Rule::with_input => "`with`",
         Rule::kw_of => "`of`",
@@ -99,6 +103,7 @@ pub(in crate::dsl) fn is_mark(part: Rule) -> bool {
             | Rule::kw_rotate
             | Rule::kw_kv_cache
             | Rule::kw_tied
+            | Rule::kw_table_basis
             | Rule::kw_compute
             | Rule::kw_with
             | Rule::kw_input

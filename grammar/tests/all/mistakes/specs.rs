@@ -29,7 +29,7 @@ fn unknown_sections() {
     5:1 P0004: a spec has no section `frobnicate`
       | frobnicate {
       | ^^^^^^^^^^
-      = a spec holds `models`, `let`, `rules`, `rotate`, `kv_cache`, `tied`, `compute`
+      = a spec holds `models`, `let`, `rules`, `rotate`, `kv_cache`, `tied`, `table_basis`, `compute`
     8:1 P0004: a spec has no section `kv_cahce`
       | kv_cahce -> int8
       | ^^^^^^^^

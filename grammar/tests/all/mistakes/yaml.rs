@@ -602,6 +602,6 @@ fn keys_out_of_line() {
     3:3 P0004: a spec has no key `- \n`
       |   -
       |   ^
-      = the keys of a spec are lathe, use, spec, extends, models, let, rules, rotate, kv_cache, tied, compute
+      = the keys of a spec are lathe, use, spec, extends, models, let, rules, rotate, kv_cache, tied, table_basis, compute
     ");
 }

@@ -111,19 +111,22 @@ fn spec() -> impl Strategy<Value = Spec> {
         option::of(prop::collection::vec(rule(), 0..4)),
         option::of(prop::collection::vec(rotation(), 0..4)),
         option::of(call()),
-        option::of(word()),
-        option::of(word()),
+        [option::of(word()), option::of(word()), option::of(word())],
     );
-    (head, sections).prop_map(|((name, extends, models), (lets, rules, rotate, kv_cache, tied, compute))| Spec {
-        name: spanned(name),
-        extends: extends.map(spanned),
-        models: models.map(|names| spanned(names.into_iter().map(spanned).collect())),
-        lets,
-        rules: rules.map(spanned),
-        rotate: rotate.map(spanned),
-        kv_cache,
-        tied: tied.map(spanned),
-        compute: compute.map(spanned),
+    (head, sections).prop_map(|((name, extends, models), sections)| {
+        let (lets, rules, rotate, kv_cache, [tied, table_basis, compute]) = sections;
+        Spec {
+            name: spanned(name),
+            extends: extends.map(spanned),
+            models: models.map(|names| spanned(names.into_iter().map(spanned).collect())),
+            lets,
+            rules: rules.map(spanned),
+            rotate: rotate.map(spanned),
+            kv_cache,
+            tied: tied.map(spanned),
+            table_basis: table_basis.map(spanned),
+            compute: compute.map(spanned),
+        }
     })
 }
 
