@@ -10,7 +10,6 @@ use lathe_grammar::span::Span;
 use lathe_kernels::formats::{self, Fit};
 
 use crate::elaborate::{Elaborated, Module, ModuleId, TieCandidate};
-use crate::frames::Frames;
 use crate::ir::{NodeId, ParamId, Values};
 use crate::model::Checkpoint;
 use crate::spec::{Compute, Format, Rule, Site, TableBasis, Tied, Turn};
@@ -149,8 +148,6 @@ pub struct Plan {
     pub kv_cache: Option<Format>,
     /// Rotations.
     pub rotations: Vec<PlannedRotation>,
-    /// The frames that they come to.
-    pub frames: Frames,
 }
 
 impl Plan {
@@ -169,7 +166,6 @@ impl Plan {
             compute: Compute::F32,
             kv_cache: None,
             rotations: Vec::new(),
-            frames: Frames::default(),
         }
     }
 
