@@ -62,7 +62,7 @@ fn logits(mut prepared: Prepared, graph: &Graph, checkpoint: &Checkpoint, tokens
     let folder = tempfile::tempdir().unwrap();
     let [out, file] = ["out", "logits.safetensors"].map(|name| folder.path().join(name));
     let interrupted = AtomicBool::new(false);
-    write(&prepared, checkpoint, &out, PackOptions { memory: None, threads: 1, interrupted: &interrupted }).unwrap();
+    write(&prepared, checkpoint, &out, None, PackOptions { memory: None, threads: 1, interrupted: &interrupted }).unwrap();
     succeed(lathe_run().arg("logits").arg(&out).args(["--ids", &ids(tokens)]).arg("-o").arg(&file));
     reference::floats(&files::read(&file), "logits")
 }
@@ -153,7 +153,8 @@ fn a_bias_taken_out_is_missing() {
     assert_eq!(node.op, Op::Linear);
     let operands = graph.operands(id)[..2].iter().map(|&operand| Operand::Node(operand)).collect();
     let mut edit = Edit::new("without bias");
-    let plain = edit.add(NewNode { op: Op::Linear, operands, label: node.label.clone(), origin: None });
+    let (frame, label) = (node.frame.clone(), node.label.clone());
+    let plain = edit.add(NewNode { op: Op::Linear, operands, frame, label, origin: None });
     edit.replace(&graph, id, plain);
     graph.apply(&edit);
     graph.infer_facts();

@@ -5,17 +5,19 @@
 //! buffer of their operand.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use lathe_kernels::rotations::{Kind, Rotation, RotationError};
 use lathe_runtime::program::{
-    Buffer, BufferId, Cache, CacheId, Compute, Elements, Index, Op as Kernel, PROGRAM_VERSION, Program, RopeId, Rows,
-    Step, Weight, WeightId,
+    self, Buffer, BufferId, Cache, CacheId, Compute, Elements, Index, Op as Kernel, PROGRAM_VERSION, Program, RopeId,
+    RotationId, Rows, Step, Weight, WeightId,
 };
 
-use crate::ir::{self, Dim, Dtype, Fact, Graph, Node, NodeId, Op, ParamId, Values, View};
+use crate::ir::{self, Basis, Dim, Dtype, Fact, Graph, Node, NodeId, Op, ParamId, Values, View};
 use crate::plan::{Encoding, Plan};
 
-/// How one weight of the artifact is made from the checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How one weight of the artifact is made from the checkpoint: its source, then, if anything, what [`Folded`] says.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     /// Its name in the artifact.
     pub name: String,
@@ -24,7 +26,87 @@ pub struct Recipe {
     /// How it is written.
     pub encoding: Encoding,
     /// Where its values come from, in its own order.
-    pub source: View,
+    pub source: Source,
+    /// What becomes of them before they are written.
+    pub folded: Folded,
+}
+
+impl Recipe {
+    /// The stored elements that it is made of, if it is.
+    pub fn view(&self) -> Option<&View> {
+        match &self.source {
+            Source::Stored(view) => Some(view),
+            Source::Uniform | Source::Values(_) => None,
+        }
+    }
+}
+
+/// Where the values of a weight come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// Elements of a stored tensor.
+    Stored(View),
+    /// A vector `[n]` of 1/√n each.
+    Uniform,
+    /// Values that are known before packing, row-major.
+    Values(Arc<[f64]>),
+}
+
+/// What becomes of the values of a weight, in f64 and in the order of the fields.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Folded {
+    /// Added to each value.
+    pub offset: f64,
+    /// Of a bias `[out]`: added to it.
+    pub product: Option<FoldedProduct>,
+    /// Map every row, one after the other.
+    pub rows: Vec<Map>,
+    /// Map every column of a matrix, one after the other.
+    pub columns: Vec<Map>,
+}
+
+impl Folded {
+    /// Whether values stay as they are.
+    pub fn is_identity(&self) -> bool {
+        *self == Folded::default()
+    }
+}
+
+/// `factor · v Wᵀ` `[out]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoldedProduct {
+    /// W `[out, in]`.
+    pub weight: View,
+    /// v `[in]`.
+    pub vector: View,
+    /// Multiplies all of it.
+    pub factor: f64,
+}
+
+/// A linear map of rows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Map {
+    /// x ↦ x Q, or x Qᵀ, block by block.
+    Rotate {
+        /// Q: index into [`Lowered::rotations`].
+        rotation: usize,
+        /// Whether it is Qᵀ.
+        inverse: bool,
+    },
+    /// x ↦ x ⊙ (offset + g), block by block.
+    Gain {
+        /// g.
+        gain: View,
+        /// Added to it.
+        offset: f64,
+    },
+    /// x ↦ x ⊙ s, or x ⊘ s, block by block.
+    Scale {
+        /// s.
+        values: Arc<[f64]>,
+        /// Whether it divides.
+        inverse: bool,
+    },
 }
 
 /// A program and how its weights are made, in the order of [`Program::weights`].
@@ -34,10 +116,14 @@ pub struct Lowered {
     pub program: Program,
     /// One for each weight.
     pub recipes: Vec<Recipe>,
+    /// The rotations that recipes refer to: those of the graph, by [`ir::RotationId`].
+    pub rotations: Vec<Rotation>,
+    /// How to turn the values of each buffer back to those that the operations of the model state.
+    pub frames: Vec<Vec<Map>>,
 }
 
 /// A graph that is valid but cannot be lowered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum LowerError {
     /// A size beyond what a program can state.
     #[error("{label}: expected a size below 2^32, found {size}")]
@@ -53,6 +139,26 @@ pub enum LowerError {
         /// The parameter.
         name: String,
     },
+    /// A rotation that cannot be made.
+    #[error("{name}: {source}")]
+    Rotation {
+        /// As the spec writes it.
+        name: String,
+        /// Why.
+        source: RotationError,
+    },
+    /// A matrix whose values were not read.
+    #[error("{name}: its values have not been read")]
+    Unread {
+        /// As the spec writes it.
+        name: String,
+    },
+    /// A scale that was not measured.
+    #[error("{name}: its scales have not been measured")]
+    Unmeasured {
+        /// As the spec writes it.
+        name: String,
+    },
     /// The graph has no output, or a cycle.
     #[error("the graph is not valid: {reason}")]
     Invalid {
@@ -66,12 +172,14 @@ pub enum LowerError {
 /// # Errors
 /// When a size does not fit a program, or a tied parameter is left.
 pub fn lower(graph: &Graph, plan: &Plan, model: &str, max_positions: Option<u32>) -> Result<Lowered, LowerError> {
+    let built = graph.rotations().iter().map(build).collect::<Result<Vec<_>, _>>()?;
     let mut lowering = Lowering {
         graph,
         plan,
         buffers: BTreeMap::new(),
         weights: BTreeMap::new(),
         rope_tables: BTreeMap::new(),
+        rotations: BTreeMap::new(),
         lowered: Lowered {
             program: Program {
                 version: PROGRAM_VERSION,
@@ -87,6 +195,8 @@ pub fn lower(graph: &Graph, plan: &Plan, model: &str, max_positions: Option<u32>
                 output: BufferId(0),
             },
             recipes: Vec::new(),
+            rotations: built,
+            frames: Vec::new(),
         },
     };
     let output = graph.output().ok_or(LowerError::Invalid { reason: "expected one output" })?;
@@ -104,6 +214,7 @@ struct Lowering<'a> {
     buffers: BTreeMap<NodeId, BufferId>,
     weights: BTreeMap<ParamId, WeightId>,
     rope_tables: BTreeMap<ir::RopeId, RopeId>,
+    rotations: BTreeMap<ir::RotationId, RotationId>,
     lowered: Lowered,
 }
 
@@ -145,7 +256,8 @@ impl Lowering<'_> {
             }
             Op::Centre => {
                 let x = self.buffer(operands[0]);
-                Kernel::Centre { x, along: None, width: Self::last(node)?, out: self.result(id, node)? }
+                let along = operands.get(1).map(|&along| self.vector(along)).transpose()?;
+                Kernel::Centre { x, along, width: Self::last(node)?, out: self.result(id, node)? }
             }
             Op::Normalize { eps } => Kernel::Norm {
                 x: self.buffer(operands[0]),
@@ -158,14 +270,15 @@ impl Lowering<'_> {
                 shift: None,
                 out: self.result(id, node)?,
             },
-            Op::Norm { centre, eps, gain, shift } => {
+            Op::Norm { centre, along, eps, gain, shift } => {
                 let mut vectors = operands[1..].iter().map(|&vector| self.vector(vector));
+                let along = along.then(|| vectors.next()).flatten().transpose()?;
                 let gain_weight = gain.and_then(|_| vectors.next()).transpose()?;
                 let shift = shift.then(|| vectors.next()).flatten().transpose()?;
                 Kernel::Norm {
                     x: self.buffer(operands[0]),
                     centre: *centre,
-                    along: None,
+                    along,
                     width: Self::last(node)?,
                     eps: eps.get(),
                     gain: gain_weight,
@@ -183,6 +296,12 @@ impl Lowering<'_> {
             Op::Shift => Kernel::Shift {
                 x: self.buffer(operands[0]),
                 shift: self.vector(operands[1])?,
+                out: self.result(id, node)?,
+            },
+            Op::Rotate { rotation, inverse } => Kernel::Rotate {
+                x: self.buffer(operands[0]),
+                rotation: self.rotation(*rotation)?,
+                inverse: *inverse,
                 out: self.result(id, node)?,
             },
             Op::Rope(table) => Kernel::Rope {
@@ -285,6 +404,8 @@ impl Lowering<'_> {
         };
         let buffer = BufferId(self.lowered.program.buffers.len() as u32);
         self.lowered.program.buffers.push(Buffer { rows, width, elements });
+        let frame = self.maps(&node.frame)?;
+        self.lowered.frames.push(frame);
         self.buffers.insert(id, buffer);
         Ok(buffer)
     }
@@ -324,13 +445,100 @@ impl Lowering<'_> {
         self.stored(id, |shape| vec![shape.iter().fold(1, |product, size| product.saturating_mul(*size))])
     }
 
-    /// Where the values of a parameter are stored: those of its table where the plan makes two of them.
-    fn source(&self, param: ParamId) -> Option<&View> {
-        match &self.graph.params()[param.index()].values {
-            Values::Stored(view) => Some(view),
-            Values::Tied(_) if self.plan.shares(param) => None,
+    /// Where the values of a parameter come from: those of its table where the plan makes two of them.
+    fn source(&self, param: ParamId) -> Result<Source, LowerError> {
+        let entry = &self.graph.params()[param.index()];
+        match &entry.values {
+            Values::Stored(view) => Ok(Source::Stored(view.clone())),
+            Values::Tied(_) if self.plan.shares(param) => Err(LowerError::StillTied { name: entry.name.clone() }),
             Values::Tied(table) => self.source(*table),
+            Values::Uniform => Ok(Source::Uniform),
+            Values::Zeros => Ok(Source::Values(vec![0.0; elements(&entry.shape)?].into())),
+            Values::Scale { id, inverse } => {
+                let values = self.scale(*id)?;
+                let values = if *inverse { values.iter().map(|value| value.recip()).collect() } else { values };
+                Ok(Source::Values(values))
+            }
         }
+    }
+
+    /// Which stored elements a parameter is.
+    fn view(&self, param: ParamId) -> Result<View, LowerError> {
+        match self.source(param)? {
+            Source::Stored(view) => Ok(view),
+            Source::Uniform | Source::Values(_) => {
+                Err(LowerError::Invalid { reason: "expected stored values where a fold reads a parameter" })
+            }
+        }
+    }
+
+    fn scale(&self, id: ir::ScaleId) -> Result<Arc<[f64]>, LowerError> {
+        let scale = self.graph.scale(id).ok_or(LowerError::Invalid { reason: "expected an entry for each scale" })?;
+        scale.values.clone().ok_or_else(|| LowerError::Unmeasured { name: scale.name.clone() })
+    }
+
+    /// What a chain does, on values.
+    fn maps(&self, chain: &ir::Chain) -> Result<Vec<Map>, LowerError> {
+        let map = |factor: &ir::Factor| match *factor {
+            ir::Factor::Rotation { id, inverse } => Ok(Map::Rotate { rotation: id.index(), inverse }),
+            ir::Factor::Gain { param, offset } => {
+                Ok(Map::Gain { gain: self.view(param)?, offset: f64::from(offset.get()) })
+            }
+            ir::Factor::Scale { id, inverse } => Ok(Map::Scale { values: self.scale(id)?, inverse }),
+        };
+        chain.factors().iter().map(map).collect()
+    }
+
+    fn folded(&self, fold: &ir::Fold) -> Result<Folded, LowerError> {
+        let product = |product: ir::Product| -> Result<FoldedProduct, LowerError> {
+            Ok(FoldedProduct {
+                weight: self.view(product.weight)?,
+                vector: self.view(product.vector)?,
+                factor: f64::from(product.factor.get()),
+            })
+        };
+        Ok(Folded {
+            offset: fold.offset.map_or(0.0, |offset| f64::from(offset.get())),
+            product: fold.product.map(product).transpose()?,
+            rows: self.maps(&fold.rows)?,
+            columns: self.maps(&fold.columns)?,
+        })
+    }
+
+    /// A rotation; the first use adds it, and a matrix of the user becomes a weight.
+    fn rotation(&mut self, id: ir::RotationId) -> Result<RotationId, LowerError> {
+        if let Some(&rotation) = self.rotations.get(&id) {
+            return Ok(rotation);
+        }
+        let Some(entry) = self.graph.rotation(id) else {
+            return Err(LowerError::Invalid { reason: "expected an entry for each rotation" });
+        };
+        let width = u32::try_from(entry.width)
+            .map_err(|_| LowerError::TooLarge { label: entry.name.clone(), size: entry.width })?;
+        let Lowered { program, recipes, rotations, .. } = &mut self.lowered;
+        let rotation = match rotations[id.index()].kind() {
+            Kind::Hadamard { construction, signs } => {
+                let bytes = construction.base_bytes();
+                let signs = signs.as_deref().map(program::signs_to_text);
+                let base_blake3 = blake3::hash(&bytes).to_string();
+                program::Rotation::Hadamard { width, construction: construction.to_string(), base_blake3, signs }
+            }
+            Kind::Orthogonal { seed } => program::Rotation::Orthogonal { width, seed: *seed },
+            Kind::Matrix { values } => {
+                let (name, shape) = (format!("rotations.{}", id.0), vec![entry.width; 2]);
+                let encoding = Encoding::EXACT;
+                let weight = WeightId(program.weights.len() as u32);
+                let format = encoding.format.to_string();
+                program.weights.push(Weight { name: name.clone(), format, shape: shape.clone() });
+                let source = Source::Values(values.iter().map(|&value| f64::from(value)).collect());
+                recipes.push(Recipe { name, shape, encoding, source, folded: Folded::default() });
+                program::Rotation::Matrix { width, weight }
+            }
+        };
+        program.rotations.push(rotation);
+        let index = RotationId(program.rotations.len() as u32 - 1);
+        self.rotations.insert(id, index);
+        Ok(index)
     }
 
     /// The weight of a parameter node; the first use adds it and its recipe.
@@ -342,18 +550,36 @@ impl Lowering<'_> {
             return Ok(weight);
         }
         let entry = &self.graph.params()[param.index()];
-        let Some(source) = self.source(param) else {
-            return Err(LowerError::StillTied { name: entry.name.clone() });
-        };
-        let (name, shape, source) = (entry.name.clone(), shape(&entry.shape), source.clone());
+        let (source, folded) = (self.source(param)?, self.folded(&entry.fold)?);
+        let (name, shape) = (entry.name.clone(), shape(&entry.shape));
         let encoding = self.plan.encodings[param.index()];
-        let Lowered { program, recipes } = &mut self.lowered;
+        let Lowered { program, recipes, .. } = &mut self.lowered;
         let weight = WeightId(program.weights.len() as u32);
         program.weights.push(Weight { name: name.clone(), format: encoding.format.to_string(), shape: shape.clone() });
-        recipes.push(Recipe { name, shape, encoding, source });
+        recipes.push(Recipe { name, shape, encoding, source, folded });
         self.weights.insert(param, weight);
         Ok(weight)
     }
+}
+
+/// Makes a rotation of the graph.
+fn build(entry: &ir::Rotation) -> Result<Rotation, LowerError> {
+    let name = || entry.name.clone();
+    let width = usize::try_from(entry.width).map_err(|_| LowerError::TooLarge { label: name(), size: entry.width })?;
+    let built = match &entry.basis {
+        Basis::Hadamard { seed: None } => Rotation::hadamard(width),
+        Basis::Hadamard { seed: Some(seed) } => Rotation::random_hadamard(width, *seed),
+        Basis::Orthogonal { seed } => Rotation::orthogonal(width, *seed),
+        Basis::Matrix { values: Some(values) } => Rotation::matrix(width, Arc::clone(values)),
+        Basis::Matrix { values: None } => return Err(LowerError::Unread { name: name() }),
+    };
+    built.map_err(|source| LowerError::Rotation { name: name(), source })
+}
+
+fn elements(shape: &[u64]) -> Result<usize, LowerError> {
+    let product = shape.iter().try_fold(1_u64, |product, &size| product.checked_mul(size));
+    let product = product.and_then(|product| u32::try_from(product).ok());
+    product.map(|product| product as usize).ok_or(LowerError::Invalid { reason: "expected vectors below 2^32" })
 }
 
 fn size(node: &Node, size: u64) -> Result<u32, LowerError> {

@@ -10,6 +10,7 @@ use lathe_grammar::span::Span;
 use lathe_kernels::formats::{self, Fit};
 
 use crate::elaborate::{Elaborated, Module, ModuleId, TieCandidate};
+use crate::frames::Frames;
 use crate::ir::{NodeId, ParamId, Values};
 use crate::model::Checkpoint;
 use crate::spec::{Compute, Format, Rule, Site, TableBasis, Tied, Turn};
@@ -61,6 +62,11 @@ pub struct Encoding {
     pub format: formats::Format,
     /// How its scales are chosen.
     pub fit: Fit,
+}
+
+impl Encoding {
+    /// Values that only rounding to f32 changes.
+    pub const EXACT: Encoding = Encoding { format: formats::Format::F32, fit: Fit::Absmax };
 }
 
 /// What was found about a head that may be tied.
@@ -148,6 +154,8 @@ pub struct Plan {
     pub kv_cache: Option<Format>,
     /// Rotations.
     pub rotations: Vec<PlannedRotation>,
+    /// The frames that they come to.
+    pub frames: Frames,
 }
 
 impl Plan {
@@ -166,6 +174,7 @@ impl Plan {
             compute: Compute::F32,
             kv_cache: None,
             rotations: Vec::new(),
+            frames: Frames::default(),
         }
     }
 

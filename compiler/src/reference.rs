@@ -11,7 +11,7 @@ use lathe_runtime::program::{Binary, Unary};
 
 use crate::definition::architectures;
 use crate::elaborate::{CONSTRUCTORS, FUNCTIONS, Parameter};
-use crate::ir::{Op, ParamId, Real, RopeId};
+use crate::ir::{Op, ParamId, Real, RopeId, RotationId};
 use crate::spec::Parameter as Argument;
 use crate::spec::{FORMATS, ROTATIONS, Role, SETTINGS, SITES};
 
@@ -272,20 +272,21 @@ fn ops() -> Table {
             "[T, k, out]",
             "x Wᵀ + b with the experts that a row has chosen",
         ),
-        Op::Centre = Op::Centre => ("x […, n]", "[…, n]", "x - mean(x) over the last dimension"),
+        Op::Centre = Op::Centre => ("x […, n], optional u [n]", "[…, n]", "x - mean(x) over the last dimension; with u, x - (x·u) u"),
         Op::Normalize { .. } = Op::Normalize { eps } => ("x […, n]", "[…, n]", "x / sqrt(mean(x²) + eps) over the last dimension"),
         Op::Gain { .. } = Op::Gain { offset: eps } => ("x […, n], g [n] or [heads, n]", "[…, n]", "x ⊙ (offset + g)"),
         Op::Shift = Op::Shift => ("x […, n], b [n] or [heads, n]", "[…, n]", "x + b"),
-        Op::Norm { centre: false, .. } = Op::Norm { centre: false, eps, gain: None, shift: false } => (
+        Op::Norm { centre: false, .. } = Op::Norm { centre: false, along: false, eps, gain: None, shift: false } => (
             "x […, n], optional g [n], optional b [n]",
             "[…, n]",
             "normalize, gain, shift, as one kernel",
         ),
-        Op::Norm { centre: true, .. } = Op::Norm { centre: true, eps, gain: None, shift: false } => (
+        Op::Norm { centre: true, .. } = Op::Norm { centre: true, along: false, eps, gain: None, shift: false } => (
             "x […, n], optional g [n], optional b [n]",
             "[…, n]",
             "centre, normalize, gain, shift, as one kernel",
         ),
+        Op::Rotate { .. } = Op::Rotate { rotation: RotationId(0), inverse: false } => ("x […, k·n]", "[…, k·n]", "each block of n times an orthogonal matrix Q, or times Qᵀ"),
         Op::SplitHeads { .. } = Op::SplitHeads { head_dim: 1 } => ("x […, h·d]", "[…, h, d]", "another view of the same values"),
         Op::MergeHeads = Op::MergeHeads => ("x […, h, d]", "[…, h·d]", "another view of the same values"),
         Op::Rope(_) = Op::Rope(RopeId(0)) => ("x [T, h, d], positions [T]", "[T, h, d]", "rotary embedding"),

@@ -14,6 +14,7 @@ use lathe_grammar::span::{Sources, Span, Spanned};
 use lathe_kernels::formats::Fit;
 
 use crate::elaborate::{Elaborated, ModuleId};
+use crate::frames;
 use crate::ir::{Param, ParamId, Values, View};
 use crate::model::Checkpoint;
 use crate::plan::{By, Decided, Encoding, Finding, Plan, RuleId, Tie};
@@ -72,6 +73,7 @@ pub fn resolve(
     plan.ruled.clone_from(&plan.decisions);
     let own = plan.clone();
     settle(&mut plan, &own, model, checkpoint, diagnostics);
+    frames::settle(&mut plan, model, diagnostics);
     plan
 }
 
@@ -97,6 +99,7 @@ pub fn settle_probed(
     plan.decisions.clone_from(&plan.ruled);
     let own = plan.clone();
     settle(plan, &own, model, checkpoint, diagnostics);
+    frames::settle(plan, model, diagnostics);
 }
 
 /// Ties: which heads read the table of another module. `own` has what rules decided.
@@ -245,6 +248,7 @@ fn kept(param: &Param, model: &Elaborated, checkpoint: &Checkpoint) -> Encoding 
             let dtype = dtype.expect("elaboration refuses dtypes that cannot be read");
             Encoding { format: dtype.format(), fit: Fit::Absmax }
         }
+        Values::Uniform | Values::Zeros | Values::Scale { .. } => Encoding::EXACT,
     }
 }
 

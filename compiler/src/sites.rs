@@ -155,6 +155,7 @@ fn through(op: &Op) -> Through {
         | Op::Param(_)
         | Op::Linear
         | Op::ExpertLinear { .. }
+        | Op::Rotate { .. }
         | Op::SplitHeads { .. }
         | Op::MergeHeads
         | Op::Rope(_)

@@ -33,7 +33,7 @@ pub(super) struct Claim {
 impl Elaborator<'_> {
     /// Adds a parameter to the graph's table.
     pub(super) fn param(&mut self, name: String, shape: Vec<u64>, values: Values) -> ParamId {
-        self.graph.add_param(Param { name, shape, values })
+        self.graph.add_param(Param::new(name, shape, values))
     }
 
     /// The stored tensor of this name, or of one that an `alias` gives for it.

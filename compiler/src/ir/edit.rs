@@ -3,7 +3,8 @@
 use lathe_grammar::span::Span;
 
 use super::fact::Fact;
-use super::graph::{Graph, Node, NodeId};
+use super::frame::{Chain, Fold, Rotation, Scale};
+use super::graph::{Graph, Node, NodeId, Param, ParamId};
 use super::op::Op;
 
 /// An operand of a new node, or the new operand of an old one.
@@ -22,17 +23,38 @@ pub struct NewNode {
     pub op: Op,
     /// On what; [`Operand::New`] refers to nodes added before it.
     pub operands: Vec<Operand>,
+    /// In which frame its result is.
+    pub frame: Chain,
     /// Module or operation of the model.
     pub label: String,
     /// Text of the definition.
     pub origin: Option<Span>,
 }
 
-/// One rewrite: nodes to add, operands to replace, nodes to drop; applied in this order.
+/// What frames change besides nodes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Bases {
+    /// The graph's table of rotations.
+    pub rotations: Vec<Rotation>,
+    /// The graph's table of scales.
+    pub scales: Vec<Scale>,
+    /// Parameters to add, in this order behind those that are there.
+    pub params: Vec<Param>,
+    /// What becomes of the values of parameters.
+    pub folds: Vec<(ParamId, Fold)>,
+    /// Operations that change in place; they take the same operands.
+    pub ops: Vec<(NodeId, Op)>,
+    /// Frames of nodes.
+    pub frames: Vec<(NodeId, Chain)>,
+}
+
+/// One rewrite: bases to set, nodes to add, operands to replace, nodes to drop; applied in this order.
 #[derive(Debug, Clone)]
 pub struct Edit {
     /// What it does, for the log: `tie lm_head.weight to model.embed_tokens.weight`.
     pub label: String,
+    /// Frames and what they do to parameters.
+    pub bases: Option<Box<Bases>>,
     /// Nodes to add.
     pub add: Vec<NewNode>,
     /// `(user, slot, operand)`: this operand of the user becomes another.
@@ -44,7 +66,7 @@ pub struct Edit {
 impl Edit {
     /// An edit that changes nothing yet.
     pub fn new(label: impl Into<String>) -> Self {
-        Edit { label: label.into(), add: Vec::new(), rewire: Vec::new(), remove: Vec::new() }
+        Edit { label: label.into(), bases: None, add: Vec::new(), rewire: Vec::new(), remove: Vec::new() }
     }
 
     /// Adds a node and returns how later parts of this edit refer to it.
@@ -71,10 +93,26 @@ impl Graph {
             Operand::Node(id) => id,
             Operand::New(index) => added[index],
         };
+        if let Some(bases) = &edit.bases {
+            self.set_bases(bases.rotations.clone(), bases.scales.clone());
+            for param in &bases.params {
+                self.add_param(param.clone());
+            }
+            bases.folds.iter().for_each(|(id, fold)| self.set_fold(*id, fold.clone()));
+            bases.ops.iter().for_each(|(id, op)| self.set_op(*id, op.clone()));
+            bases.frames.iter().for_each(|(id, frame)| self.set_frame(*id, frame.clone()));
+        }
         for new in &edit.add {
             let operands: Vec<NodeId> = new.operands.iter().map(|&operand| resolve(&added, operand)).collect();
             // A placeholder that no operation accepts, until facts are inferred anew.
-            let node = Node { op: new.op.clone(), fact: Fact::real([]), label: new.label.clone(), origin: new.origin };
+            let node = Node {
+                op: new.op.clone(),
+                fact: Fact::real([]),
+                frame: new.frame.clone(),
+                label: new.label.clone(),
+                origin: new.origin,
+            };
+
             added.push(self.add_unchecked(node, &operands));
         }
         for &(user, slot, operand) in &edit.rewire {

@@ -10,6 +10,7 @@ use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 
 use super::fact::{Fact, Misfit};
+use super::frame::{Chain, Fold, Rotation, RotationId, Scale, ScaleId};
 use super::op::{Op, RopeId};
 use super::view::View;
 
@@ -39,6 +40,17 @@ pub enum Values {
     Stored(View),
     /// The checkpoint does not hold it: it is the other parameter, of the same shape.
     Tied(ParamId),
+    /// A vector `[n]` of 1/√n each: the unit vector along which a mean is taken.
+    Uniform,
+    /// A vector `[n]` of zeros.
+    Zeros,
+    /// A scale, or its reciprocal.
+    Scale {
+        /// Which.
+        id: ScaleId,
+        /// Whether it is the reciprocal.
+        inverse: bool,
+    },
 }
 
 /// A tensor of the model.
@@ -50,6 +62,15 @@ pub struct Param {
     pub shape: Vec<u64>,
     /// Where its values come from.
     pub values: Values,
+    /// What they become before they are packed.
+    pub fold: Fold,
+}
+
+impl Param {
+    /// A parameter whose values are packed as they are.
+    pub fn new(name: String, shape: Vec<u64>, values: Values) -> Param {
+        Param { name, shape, values, fold: Fold::default() }
+    }
 }
 
 /// One operation.
@@ -59,6 +80,8 @@ pub struct Node {
     pub op: Op,
     /// Dtype and shape of its result.
     pub fact: Fact,
+    /// Turns the values of the result back to those that the operation of the model states.
+    pub frame: Chain,
     /// The module or operation of the model that it belongs to, for people.
     pub label: String,
     /// The text of the definition that it comes from.
@@ -78,6 +101,8 @@ pub struct Graph {
     index: Vec<Option<NodeIndex>>,
     params: Vec<Param>,
     rope_tables: Vec<RopeTable>,
+    rotations: Vec<Rotation>,
+    scales: Vec<Scale>,
 }
 
 impl Graph {
@@ -122,6 +147,48 @@ impl Graph {
         self.rope_tables.get(id.0 as usize)
     }
 
+    /// All rotations.
+    pub fn rotations(&self) -> &[Rotation] {
+        &self.rotations
+    }
+
+    /// A rotation.
+    pub fn rotation(&self, id: RotationId) -> Option<&Rotation> {
+        self.rotations.get(id.index())
+    }
+
+    /// All scales.
+    pub fn scales(&self) -> &[Scale] {
+        &self.scales
+    }
+
+    /// A scale.
+    pub fn scale(&self, id: ScaleId) -> Option<&Scale> {
+        self.scales.get(id.index())
+    }
+
+    /// Sets the tables that frames refer to.
+    pub(super) fn set_bases(&mut self, rotations: Vec<Rotation>, scales: Vec<Scale>) {
+        (self.rotations, self.scales) = (rotations, scales);
+    }
+
+    /// Sets what becomes of the values of a parameter.
+    pub(super) fn set_fold(&mut self, id: ParamId, fold: Fold) {
+        self.params[id.index()].fold = fold;
+    }
+
+    /// Sets the operation of a node.
+    pub(super) fn set_op(&mut self, id: NodeId, op: Op) {
+        let at = self.at(id);
+        self.inner[at].node.op = op;
+    }
+
+    /// Sets the frame of a node.
+    pub(super) fn set_frame(&mut self, id: NodeId, frame: Chain) {
+        let at = self.at(id);
+        self.inner[at].node.frame = frame;
+    }
+
     /// Adds an operation on these operands. Its fact is inferred.
     ///
     /// # Errors
@@ -132,7 +199,7 @@ impl Graph {
     pub fn add(&mut self, op: Op, operands: &[NodeId], label: &str, origin: Option<Span>) -> Result<NodeId, Misfit> {
         let facts: Vec<&Fact> = operands.iter().map(|&operand| &self.node(operand).fact).collect();
         let fact = op.infer(self, &facts)?;
-        Ok(self.add_unchecked(Node { op, fact, label: label.to_string(), origin }, operands))
+        Ok(self.add_unchecked(Node { op, fact, frame: Chain::IDENTITY, label: label.to_string(), origin }, operands))
     }
 
     /// Adds a node as it is; for the reader and for tests, which [`super::verify()`] then answers.

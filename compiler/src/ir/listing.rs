@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use lathe_runtime::program::{LayerIndex, Layers, Names, RopeGrowth, RopeTable, section};
 
+use super::frame::{Chain, Factor, Fold, Product};
 use super::graph::{Graph, Node, NodeId, Param, ParamId, TensorId, Values};
 use super::op::Op;
 use super::print::{Elements, operation};
@@ -52,6 +53,15 @@ impl<'a> Listing<'a> {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "  r{index}  {}, digest {}", table.summary(), digest(table));
         }
+        if !self.graph.rotations().is_empty() || !self.graph.scales().is_empty() {
+            text.push_str("bases\n");
+        }
+        for (index, rotation) in self.graph.rotations().iter().enumerate() {
+            let _ = writeln!(text, "  Q{index}  {}, width {}", rotation.name, rotation.width);
+        }
+        for (index, scale) in self.graph.scales().iter().enumerate() {
+            let _ = writeln!(text, "  S{index}  {}, width {}", scale.name, scale.width);
+        }
         let names: Vec<&str> = params.iter().map(|param| param.name.as_str()).collect();
         let same = |a: usize, b: usize, index: &LayerIndex, layer: u32| self.same_param(a, b, index, layer);
         text.push_str(&section("params", &names, Layers::Folded, &same, |place, names| self.param(place, names)));
@@ -66,17 +76,73 @@ impl<'a> Listing<'a> {
     }
 
     fn param(&self, place: usize, names: &Names) -> String {
-        let Param { name, shape, values } = &self.graph.params()[place];
+        let Param { name, shape, values, fold } = &self.graph.params()[place];
+        let fold = self.fold(fold, names);
         match values {
-            Values::Tied(other) => format!("{shape:?} tied to {}", names.show(&self.param_named(*other).name)),
+            Values::Uniform => format!("{shape:?} uniform{fold}"),
+            Values::Zeros => format!("{shape:?} zeros{fold}"),
+            Values::Scale { id, inverse } => format!("{shape:?} = S{}{}{fold}", id.0, if *inverse { "'" } else { "" }),
+            Values::Tied(other) => format!("{shape:?} tied to {}{fold}", names.show(&self.param_named(*other).name)),
             Values::Stored(view) => {
                 let tensor = (self.tensor)(view.tensor);
                 if tensor == *name && *view == View::contiguous(view.tensor, 0, view.elements()) {
-                    return format!("{shape:?}");
+                    return format!("{shape:?}{fold}");
                 }
-                format!("{shape:?} = {} {}", names.show(&tensor), Elements(shape, view))
+                format!("{shape:?} = {} {}{fold}", names.show(&tensor), Elements(shape, view))
             }
         }
+    }
+
+    /// A product of maps, with gains by the names of their parameters.
+    fn chain(&self, chain: &Chain, names: &Names) -> String {
+        let factor = |factor: &Factor| match factor {
+            Factor::Gain { param, offset } => {
+                let offset = if offset.get() == 0.0 { String::new() } else { format!("{offset} + ") };
+                format!(" diag({offset}{})", names.show(&self.param_named(*param).name))
+            }
+            other => format!(" {other}"),
+        };
+        chain.factors().iter().map(factor).collect()
+    }
+
+    /// What becomes of the values of a parameter.
+    fn fold(&self, fold: &Fold, names: &Names) -> String {
+        let Fold { offset, product, rows, columns } = fold;
+        let mut text = offset.map_or_else(String::new, |offset| format!(", plus {offset}"));
+        if let Some(Product { weight, vector, factor }) = product {
+            let [weight, vector] = [weight, vector].map(|id| names.show(&self.param_named(*id).name));
+            let factor = if factor.get() == 1.0 { String::new() } else { format!("{factor} ") };
+            let _ = write!(text, ", plus {factor}{vector} times {weight}");
+        }
+        for (what, chain) in [("rows", rows), ("columns", columns)] {
+            if !chain.is_identity() {
+                let _ = write!(text, ", {what} by{}", self.chain(chain, names));
+            }
+        }
+        text
+    }
+
+    fn same_chain(&self, a: &Chain, b: &Chain, index: &LayerIndex, layer: u32) -> bool {
+        let same = |(a, b): (&Factor, &Factor)| match (a, b) {
+            (Factor::Gain { param: p, offset: x }, Factor::Gain { param: q, offset: y }) => {
+                x == y && index.corresponds(&self.param_named(*p).name, &self.param_named(*q).name, layer)
+            }
+            (a, b) => a == b,
+        };
+        a.factors().len() == b.factors().len() && a.factors().iter().zip(b.factors()).all(same)
+    }
+
+    fn same_fold(&self, a: &Fold, b: &Fold, index: &LayerIndex, layer: u32) -> bool {
+        let same =
+            |a: ParamId, b: ParamId| index.corresponds(&self.param_named(a).name, &self.param_named(b).name, layer);
+        let same_product = match (a.product, b.product) {
+            (Some(a), Some(b)) => same(a.weight, b.weight) && same(a.vector, b.vector) && a.factor == b.factor,
+            (a, b) => a == b,
+        };
+        same_product
+            && a.offset == b.offset
+            && self.same_chain(&a.rows, &b.rows, index, layer)
+            && self.same_chain(&a.columns, &b.columns, index, layer)
     }
 
     /// Whether parameter `b` is in the next layer what `a` is in layer `layer`.
@@ -90,9 +156,12 @@ impl<'a> Listing<'a> {
                 (a.offset, &a.axes) == (b.offset, &b.axes)
                     && index.corresponds(&(self.tensor)(a.tensor), &(self.tensor)(b.tensor), layer)
             }
-            (Values::Tied(_), Values::Stored(_)) | (Values::Stored(_), Values::Tied(_)) => false,
+            (a, b) => a == b,
         };
-        same_values && a.shape == b.shape && index.corresponds(&a.name, &b.name, layer)
+        same_values
+            && self.same_fold(&a.fold, &b.fold, index, layer)
+            && a.shape == b.shape
+            && index.corresponds(&a.name, &b.name, layer)
     }
 
     fn at(&self, place: usize) -> &'a Node {
@@ -108,7 +177,7 @@ impl<'a> Listing<'a> {
     }
 
     fn node(&self, place: usize, names: &Names) -> String {
-        let Node { op, fact, .. } = self.at(place);
+        let Node { op, fact, frame, .. } = self.at(place);
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = operation(&mut text, op);
@@ -128,6 +197,9 @@ impl<'a> Listing<'a> {
             }
         }
         let _ = write!(text, " : {fact}");
+        if !frame.is_identity() {
+            let _ = write!(text, " in{}", self.chain(frame, names));
+        }
         text
     }
 

@@ -14,12 +14,17 @@
 //! **Meaning of the operations** is documented on [`Op`]; [`Op::infer`] gives the shape of the result and refuses
 //! operands that do not fit. [`verify()`] begins with the list of invariants that hold between passes.
 //!
+//! **Frames.** A result may be held in another basis than the one that its operation states: [`Node::frame`] says how to
+//! turn it back, and [`Param::fold`] what the stored values of a parameter become so that the two fit. Before the pass that
+//! fuses rotations all frames are the identity.
+//!
 //! **Identity.** petgraph reuses the index of a removed node, so nodes are known by our own [`NodeId`], which is never
 //! reused; petgraph's types do not leave this module. Order, wherever output depends on it, is
 //! [`Graph::topological`]: dependencies first, ties by [`NodeId`].
 
 mod edit;
 mod fact;
+mod frame;
 mod graph;
 mod listing;
 mod op;
@@ -28,8 +33,9 @@ mod read;
 mod verify;
 mod view;
 
-pub use edit::{Edit, NewNode, Operand};
+pub use edit::{Bases, Edit, NewNode, Operand};
 pub use fact::{Dim, Dtype, Fact, Misfit};
+pub use frame::{Basis, Chain, Factor, Fold, Product, Rotation, RotationId, Scale, ScaleId};
 pub use graph::{Graph, Node, NodeId, Param, ParamId, TensorId, Values};
 pub use op::{Op, Real, RopeId};
 pub use read::{ReadError, read};

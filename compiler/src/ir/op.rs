@@ -5,6 +5,7 @@ use std::fmt;
 use lathe_runtime::program::{Binary, Unary};
 
 use super::fact::{Dim, Dtype, Fact, Misfit};
+use super::frame::RotationId;
 use super::graph::{Graph, ParamId};
 
 /// An f32 attribute that can be compared and hashed: by its bits.
@@ -57,7 +58,8 @@ pub enum Op {
         /// How many there are to choose from.
         experts: u32,
     },
-    /// x `[…, n]` → the same: `x - mean(x)` over the last dimension.
+    /// x `[…, n]` → the same: `x - mean(x)` over the last dimension. With a second operand, a unit vector u `[n]`, what that
+    /// is in a rotated frame: `x - (x·u) u`.
     Centre,
     /// x `[…, n]` → the same: `x / sqrt(mean(x²) + eps)` over the last dimension. RMSNorm without its gain (Zhang and
     /// Sennrich 2019, eq. 4); after [`Op::Centre`], LayerNorm without gain and bias (Ba et al. 2016, eq. 3).
@@ -72,17 +74,26 @@ pub enum Op {
     },
     /// x `[…, n]`, b `[n]`, or one for each head `[heads, n]` → `x + b`.
     Shift,
-    /// As one kernel, x `[…, n]`, then g `[n]` if there is a gain, then b `[n]` if there is a shift: [`Op::Centre`] where
-    /// asked for, [`Op::Normalize`], [`Op::Gain`], [`Op::Shift`].
+    /// As one kernel, x `[…, n]`, then u `[n]` if the mean lies along it, then g `[n]` if there is a gain, then b `[n]` if there
+    /// is a shift: [`Op::Centre`] where asked for, [`Op::Normalize`], [`Op::Gain`], [`Op::Shift`].
     Norm {
         /// Whether the mean is taken off first.
         centre: bool,
+        /// Whether it lies along a vector of its own.
+        along: bool,
         /// Added to the mean square.
         eps: Real,
         /// The offset of the gain, if there is one.
         gain: Option<Real>,
         /// Whether there is a shift.
         shift: bool,
+    },
+    /// x `[…, k·width]` → the same: each block of the rotation's width times Q, or times Qᵀ.
+    Rotate {
+        /// Q.
+        rotation: RotationId,
+        /// Whether it is Qᵀ.
+        inverse: bool,
     },
     /// x `[…, h·head_dim]` → `[…, h, head_dim]`; moves nothing.
     SplitHeads {
@@ -153,8 +164,8 @@ impl Op {
     pub fn arity(&self) -> (usize, usize) {
         match self {
             Op::Tokens | Op::Positions | Op::Selection | Op::Param(_) => (0, 0),
-            Op::Centre
-            | Op::Normalize { .. }
+            Op::Normalize { .. }
+            | Op::Rotate { .. }
             | Op::SplitHeads { .. }
             | Op::MergeHeads
             | Op::Unary(_)
@@ -174,8 +185,9 @@ impl Op {
             | Op::Gather
             | Op::Combine
             | Op::Select => (2, 2),
-            Op::Norm { gain, shift, .. } => {
-                let operands = 1 + usize::from(gain.is_some()) + usize::from(*shift);
+            Op::Centre => (1, 2),
+            Op::Norm { along, gain, shift, .. } => {
+                let operands = 1 + usize::from(*along) + usize::from(gain.is_some()) + usize::from(*shift);
                 (operands, operands)
             }
             Op::Linear => (2, 3),
@@ -203,6 +215,7 @@ impl Op {
             Op::Shift => "shift",
             Op::Norm { centre: false, .. } => "rms_norm",
             Op::Norm { centre: true, .. } => "layer_norm",
+            Op::Rotate { .. } => "rotate",
             Op::SplitHeads { .. } => "split_heads",
             Op::MergeHeads => "merge_heads",
             Op::Rope(_) => "rope",
@@ -233,6 +246,7 @@ impl Op {
             | Op::Gain { .. }
             | Op::Shift
             | Op::Norm { .. }
+            | Op::Rotate { .. }
             | Op::SplitHeads { .. }
             | Op::MergeHeads
             | Op::Unary(_)
@@ -305,8 +319,21 @@ impl Op {
                 Ok(Fact::real(shape))
             }
             Op::ExpertLinear { experts } => infer_experts(*experts as usize, operands),
-            Op::Centre
-            | Op::Normalize { .. }
+            Op::Centre => {
+                let x = activation(operands[0])?;
+                let width = x.last().unwrap_or(0);
+                operands[1..].iter().try_for_each(|along| same(&Fact::param(&[width]), along).map(|_| ()))?;
+                Ok(x.clone())
+            }
+            Op::Rotate { rotation, .. } => {
+                let x = activation(operands[0])?;
+                let width = graph.rotation(*rotation).map_or(0, |rotation| rotation.width);
+                match x.last() {
+                    Some(last) if width > 0 && last.is_multiple_of(width) => Ok(x.clone()),
+                    _ => Err(misfit(format!("a last dimension that is a multiple of {width}"), x)),
+                }
+            }
+            Op::Normalize { .. }
             | Op::Unary(_)
             | Op::Affine { .. }
             | Op::Clamp { .. }

@@ -13,6 +13,7 @@ use std::fmt;
 
 use lathe_runtime::program::{RopeGrowth, RopePairing, RopeTable};
 
+use super::frame::{Basis, Fold, Rotation};
 use super::graph::{Graph, NodeId, Param, Values};
 use super::op::Op;
 use super::view::View;
@@ -21,6 +22,12 @@ impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, table) in self.rope_tables().iter().enumerate() {
             rope_table(f, index, table)?;
+        }
+        for (index, entry) in self.rotations().iter().enumerate() {
+            rotation(f, index, entry)?;
+        }
+        for (index, entry) in self.scales().iter().enumerate() {
+            writeln!(f, "scale S{index} width {} {}", entry.width, entry.name)?;
         }
         for (index, entry) in self.params().iter().enumerate() {
             param(f, index, entry)?;
@@ -60,9 +67,42 @@ fn rope_table(f: &mut fmt::Formatter<'_>, index: usize, table: &RopeTable) -> fm
 fn param(f: &mut fmt::Formatter<'_>, index: usize, param: &Param) -> fmt::Result {
     write!(f, "param p{index} {} {:?} ", param.name, param.shape)?;
     match &param.values {
-        Values::Tied(other) => writeln!(f, "tied p{}", other.0),
-        Values::Stored(view) => writeln!(f, "tensor {} {}", view.tensor.0, Elements(&param.shape, view)),
+        Values::Tied(other) => write!(f, "tied p{}", other.0)?,
+        Values::Stored(view) => write!(f, "tensor {} {}", view.tensor.0, Elements(&param.shape, view))?,
+        Values::Uniform => f.write_str("uniform")?,
+        Values::Zeros => f.write_str("zeros")?,
+        Values::Scale { id, inverse } => write!(f, "scale S{}{}", id.0, if *inverse { "'" } else { "" })?,
     }
+    fold(f, &param.fold)?;
+    writeln!(f)
+}
+
+fn rotation(f: &mut fmt::Formatter<'_>, index: usize, rotation: &Rotation) -> fmt::Result {
+    write!(f, "rotation Q{index} width {} ", rotation.width)?;
+    match rotation.basis {
+        Basis::Hadamard { seed: None } => f.write_str("hadamard")?,
+        Basis::Hadamard { seed: Some(seed) } => write!(f, "hadamard seed {seed}")?,
+        Basis::Orthogonal { seed } => write!(f, "orthogonal seed {seed}")?,
+        Basis::Matrix { .. } => f.write_str("matrix")?,
+    }
+    writeln!(f, "  // {}", rotation.name)
+}
+
+/// What becomes of a parameter, where it changes: ` | add p2 p3 factor 1.0 | rows Q0 | columns Q1'`.
+pub(super) fn fold(f: &mut impl fmt::Write, fold: &Fold) -> fmt::Result {
+    if let Some(offset) = fold.offset {
+        write!(f, " | offset {offset}")?;
+    }
+    if let Some(product) = fold.product {
+        write!(f, " | add p{} p{} factor {}", product.weight.0, product.vector.0, product.factor)?;
+    }
+    if !fold.rows.is_identity() {
+        write!(f, " | rows {}", fold.rows)?;
+    }
+    if !fold.columns.is_identity() {
+        write!(f, " | columns {}", fold.columns)?;
+    }
+    Ok(())
 }
 
 /// Which elements of a stored tensor a parameter of this shape is.
@@ -95,6 +135,9 @@ fn node(f: &mut fmt::Formatter<'_>, graph: &Graph, id: NodeId) -> fmt::Result {
         write!(f, " %{}", operand.0)?;
     }
     write!(f, " : {}", node.fact)?;
+    if !node.frame.is_identity() {
+        write!(f, " in {}", node.frame)?;
+    }
     if node.label.is_empty() { writeln!(f) } else { writeln!(f, "  // {}", node.label) }
 }
 
@@ -108,8 +151,11 @@ pub(super) fn operation(f: &mut impl fmt::Write, op: &Op) -> fmt::Result {
         Op::ExpertLinear { experts } => write!(f, " experts={experts}")?,
         Op::Normalize { eps } => write!(f, " eps={eps}")?,
         Op::Gain { offset } if offset.get() != 0.0 => write!(f, " offset={offset}")?,
-        Op::Norm { centre: _, eps, gain, shift } => {
+        Op::Norm { centre: _, along, eps, gain, shift } => {
             write!(f, " eps={eps}")?;
+            if *along {
+                f.write_str(" along")?;
+            }
             if let Some(offset) = gain {
                 write!(f, " gain={offset}")?;
             }
@@ -117,6 +163,7 @@ pub(super) fn operation(f: &mut impl fmt::Write, op: &Op) -> fmt::Result {
                 f.write_str(" shift")?;
             }
         }
+        Op::Rotate { rotation, inverse } => write!(f, " {rotation}{}", if *inverse { "'" } else { "" })?,
         Op::SplitHeads { head_dim } => write!(f, " head_dim={head_dim}")?,
         Op::Attention { scale, window, softcap } => {
             write!(f, " scale={scale}")?;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use lathe_runtime::program::{Binary, RopeGrowth, RopePairing, RopeTable, Unary};
 
 use super::fact::{Dim, Dtype, Fact};
+use super::frame::{Basis, Chain, Factor, Fold, Product, Rotation, RotationId, Scale, ScaleId};
 use super::graph::{Graph, Node, NodeId, Param, ParamId, TensorId, Values};
 use super::op::{Op, Real, RopeId};
 use super::view::{Axis, View};
@@ -25,7 +26,7 @@ pub struct ReadError {
 /// # Errors
 /// The first line that is not in the syntax, or a reference to a node that the text does not define.
 pub fn read(text: &str) -> Result<Graph, ReadError> {
-    let mut reader = Reader { graph: Graph::new(), ids: BTreeMap::new() };
+    let mut reader = Reader { graph: Graph::new(), rotations: Vec::new(), scales: Vec::new(), ids: BTreeMap::new() };
     let lines = || text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     // Ids first, so that a text may refer forward (only a cyclic one does).
     for (number, line) in lines() {
@@ -34,6 +35,7 @@ pub fn read(text: &str) -> Result<Graph, ReadError> {
     for (number, line) in lines() {
         reader.define(line).map_err(|message| ReadError { line: number + 1, message })?;
     }
+    reader.graph.set_bases(std::mem::take(&mut reader.rotations), std::mem::take(&mut reader.scales));
     for (number, line) in lines() {
         reader.wire(line).map_err(|message| ReadError { line: number + 1, message })?;
     }
@@ -42,6 +44,8 @@ pub fn read(text: &str) -> Result<Graph, ReadError> {
 
 struct Reader {
     graph: Graph,
+    rotations: Vec<Rotation>,
+    scales: Vec<Scale>,
     ids: BTreeMap<u32, NodeId>,
 }
 
@@ -52,6 +56,7 @@ struct Line<'a> {
     attributes: Vec<&'a str>,
     operands: Vec<u32>,
     fact: &'a str,
+    frame: &'a str,
     label: &'a str,
 }
 
@@ -59,6 +64,7 @@ fn split(line: &str) -> Result<Option<Line<'_>>, String> {
     let (line, label) = line.split_once("  // ").unwrap_or((line, ""));
     let Some(rest) = line.trim().strip_prefix('%') else { return Ok(None) };
     let (head, fact) = rest.rsplit_once(" : ").ok_or("expected ` : ` and a fact")?;
+    let (fact, frame) = fact.split_once(" in ").unwrap_or((fact, "1"));
     let mut words = head.split_whitespace();
     let id = number(words.next().unwrap_or(""))?;
     let name = words.next().ok_or("expected an operation")?;
@@ -69,7 +75,7 @@ fn split(line: &str) -> Result<Option<Line<'_>>, String> {
             None => attributes.push(word),
         }
     }
-    Ok(Some(Line { id, name, attributes, operands, fact, label: label.trim() }))
+    Ok(Some(Line { id, name, attributes, operands, fact, frame, label: label.trim() }))
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
@@ -96,6 +102,7 @@ impl Reader {
             let node = Node {
                 op: op(line.name, &line.attributes)?,
                 fact: fact(line.fact)?,
+                frame: chain(&line.frame.split_whitespace().collect::<Vec<_>>())?,
                 label: line.label.to_string(),
                 origin: None,
             };
@@ -130,6 +137,24 @@ impl Reader {
                 self.graph.add_rope_table(RopeTable { pairing, inverse_frequencies, amplitude, growth });
                 Ok(())
             }
+            ["rotation", _, "width", width, ref basis @ ..] => {
+                let (basis, name) = line.split_once("  // ").map_or((basis, ""), |(text, name)| {
+                    (&basis[..text.split_whitespace().count().saturating_sub(4).min(basis.len())], name)
+                });
+                let basis = match *basis {
+                    ["hadamard"] => Basis::Hadamard { seed: None },
+                    ["hadamard", "seed", seed] => Basis::Hadamard { seed: Some(number(seed)?) },
+                    ["orthogonal", "seed", seed] => Basis::Orthogonal { seed: number(seed)? },
+                    ["matrix"] => Basis::Matrix { values: None },
+                    _ => return Err("expected `hadamard`, `orthogonal seed N` or `matrix`".into()),
+                };
+                self.rotations.push(Rotation { name: name.to_owned(), width: number(width)?, basis });
+                Ok(())
+            }
+            ["scale", _, "width", width, ref name @ ..] => {
+                self.scales.push(Scale { name: name.join(" "), width: number(width)?, values: None });
+                Ok(())
+            }
             ["param", ..] => {
                 let (head, shape) = line.split_once('[').ok_or("expected a shape")?;
                 let [_, _, name] = head.split_whitespace().collect::<Vec<_>>()[..] else {
@@ -137,8 +162,15 @@ impl Reader {
                 };
                 let (shape, values) = shape.split_once(']').ok_or("expected `]`")?;
                 let shape: Vec<u64> = shape.split(',').map(|n| number(n.trim())).collect::<Result<_, _>>()?;
+                let (values, folds) = values.split_once(" | ").unwrap_or((values, ""));
                 let values: Vec<&str> = values.split_whitespace().collect();
                 let values = match values[..] {
+                    ["uniform"] => Values::Uniform,
+                    ["zeros"] => Values::Zeros,
+                    ["scale", scale] => {
+                        let (id, inverse) = primed(scale, "S")?;
+                        Values::Scale { id: ScaleId(id), inverse }
+                    }
                     ["tied", other] => Values::Tied(ParamId(prefixed(other, "p")?)),
                     ["tensor", tensor, "rows", rows] => {
                         let (first, end) = rows.split_once("..").ok_or("expected a range of rows")?;
@@ -159,10 +191,10 @@ impl Reader {
                     }
                     _ => return Err("expected `tied pN`, `tensor N rows A..B` or `tensor N from A …`".into()),
                 };
-                self.graph.add_param(Param { name: name.to_string(), shape, values });
+                self.graph.add_param(Param { name: name.to_string(), shape, values, fold: fold(folds)? });
                 Ok(())
             }
-            _ => Err("expected `rope`, `param` or `%`".into()),
+            _ => Err("expected `rope`, `rotation`, `scale`, `param` or `%`".into()),
         }
     }
 
@@ -177,6 +209,56 @@ impl Reader {
     }
 }
 
+/// A number behind a prefix, and whether a prime follows.
+fn primed(text: &str, prefix: &str) -> Result<(u32, bool), String> {
+    let (text, inverse) = text.strip_suffix('\'').map_or((text, false), |text| (text, true));
+    Ok((prefixed(text, prefix)?, inverse))
+}
+
+fn chain(words: &[&str]) -> Result<Chain, String> {
+    let mut chain = Chain::IDENTITY;
+    let mut words = words.iter().filter(|word| **word != "1");
+    while let Some(word) = words.next() {
+        chain.push(if word.starts_with('Q') {
+            let (id, inverse) = primed(word, "Q")?;
+            Factor::Rotation { id: RotationId(id), inverse }
+        } else if word.starts_with('S') {
+            let (id, inverse) = primed(word, "S")?;
+            Factor::Scale { id: ScaleId(id), inverse }
+        } else {
+            let offset = word.strip_prefix("diag(").ok_or("expected `Q…`, `S…` or `diag(…)`")?;
+            let (offset, param) = match offset.strip_suffix(')') {
+                Some(param) => (0.0, param),
+                None => {
+                    let plus = words.next().filter(|word| **word == "+");
+                    let param = plus.and_then(|_| words.next()?.strip_suffix(')'));
+                    (number(offset)?, param.ok_or("expected `diag(1.0 + pN)`")?)
+                }
+            };
+            Factor::Gain { param: ParamId(prefixed(param, "p")?), offset: Real::new(offset) }
+        });
+    }
+    Ok(chain)
+}
+
+fn fold(text: &str) -> Result<Fold, String> {
+    let mut fold = Fold::default();
+    for part in text.split(" | ").filter(|part| !part.is_empty()) {
+        let words: Vec<&str> = part.split_whitespace().collect();
+        match words[..] {
+            ["offset", offset] => fold.offset = Some(Real::new(number(offset)?)),
+            ["add", weight, vector, "factor", factor] => {
+                let [weight, vector] = [weight, vector].map(|text| prefixed(text, "p").map(ParamId));
+                fold.product = Some(Product { weight: weight?, vector: vector?, factor: Real::new(number(factor)?) });
+            }
+            ["rows", ref maps @ ..] => fold.rows = chain(maps)?,
+            ["columns", ref maps @ ..] => fold.columns = chain(maps)?,
+            _ => return Err(format!("expected `offset`, `add`, `rows` or `columns`, found `{part}`")),
+        }
+    }
+    Ok(fold)
+}
+
 fn op(name: &str, attributes: &[&str]) -> Result<Op, String> {
     let attribute = |key: &str| attributes.iter().find_map(|text| text.strip_prefix(key));
     let required = |key: &str| attribute(key).ok_or_else(|| format!("{name} needs `{key}…`"));
@@ -184,7 +266,13 @@ fn op(name: &str, attributes: &[&str]) -> Result<Op, String> {
     let maybe = |key: &str| attribute(key).map(|text| number(text).map(Real::new)).transpose();
     let norm = |centre| {
         let shift = attributes.contains(&"shift");
-        Ok::<_, String>(Op::Norm { centre, eps: real("eps=")?, gain: maybe("gain=")?, shift })
+        Ok::<_, String>(Op::Norm {
+            centre,
+            along: attributes.contains(&"along"),
+            eps: real("eps=")?,
+            gain: maybe("gain=")?,
+            shift,
+        })
     };
     Ok(match name {
         "tokens" => Op::Tokens,
@@ -200,6 +288,10 @@ fn op(name: &str, attributes: &[&str]) -> Result<Op, String> {
         "shift" => Op::Shift,
         "rms_norm" => norm(false)?,
         "layer_norm" => norm(true)?,
+        "rotate" => {
+            let (id, inverse) = primed(required("Q").map(|_| attributes[0])?, "Q")?;
+            Op::Rotate { rotation: RotationId(id), inverse }
+        }
         "split_heads" => Op::SplitHeads { head_dim: number(required("head_dim=")?)? },
         "merge_heads" => Op::MergeHeads,
         "rope" => Op::Rope(RopeId(number(required("r")?)?)),

@@ -203,6 +203,15 @@ impl Verifier<'_> {
                     Some(_) => None,
                     None => Some(format!("p{index} is tied to p{}, which is not in the table", other.0)),
                 },
+                Values::Uniform | Values::Zeros if param.shape.len() != 1 => {
+                    Some(format!("p{index} is made of one number, and {:?}: expected a vector", param.shape))
+                }
+                Values::Scale { id, .. } => match self.graph.scale(*id) {
+                    Some(scale) if param.shape.iter().product::<u64>() == scale.width => None,
+                    Some(scale) => Some(format!("p{index} is {:?}, found a scale of {}", param.shape, scale.width)),
+                    None => Some(format!("p{index} is scale S{}, which is not in the table", id.0)),
+                },
+                Values::Uniform | Values::Zeros => None,
                 Values::Stored(view) => {
                     let elements = param.shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size));
                     let found = view.elements();
@@ -265,7 +274,8 @@ param p0 table [8, 4] tensor 0 rows 0..8
             let mut graph = read(VALID).unwrap();
             let linear = NodeId(3);
             let Node { op, fact, .. } = graph.node(linear).clone();
-            let copy = graph.add_unchecked(Node { op, fact, label: String::new(), origin: None }, &[]);
+            let copy = graph
+                .add_unchecked(Node { op, fact, frame: Default::default(), label: String::new(), origin: None }, &[]);
             for (slot, operand) in slots.into_iter().zip([NodeId(2), NodeId(1)]) {
                 graph.connect(operand, copy, slot);
             }

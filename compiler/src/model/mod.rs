@@ -4,6 +4,8 @@
 mod checkpoint;
 mod config;
 mod header;
+mod matrix;
 
 pub use checkpoint::{Checkpoint, StoredDtype, Tensor};
 pub use config::{Config, UnreadKey, unread_keys};
+pub use matrix::read_matrix;

@@ -25,32 +25,39 @@ pub(super) fn run(graph: &Graph, _plan: &Plan) -> Vec<Edit> {
         let operands = graph.operands(id);
         let fused = match (&node.op, &operands[..]) {
             (Op::Normalize { eps }, &[x]) => match single_use(graph, x) {
-                Some(Op::Centre) => Some((x, Op::Norm { centre: true, eps: *eps, gain: None, shift: false }, vec![])),
+                Some(Op::Centre) => {
+                    let along = others(graph, x);
+                    let (eps, has_along) = (*eps, !along.is_empty());
+                    Some((x, Op::Norm { centre: true, along: has_along, eps, gain: None, shift: false }, along))
+                }
                 _ => None,
             },
-            (Op::Norm { centre: false, eps, gain, shift }, &[x, ref vectors @ ..]) => match single_use(graph, x) {
+            (Op::Norm { centre: false, eps, gain, shift, .. }, &[x, ref vectors @ ..]) => match single_use(graph, x) {
                 Some(Op::Centre) => {
-                    let op = Op::Norm { centre: true, eps: *eps, gain: *gain, shift: *shift };
-                    Some((x, op, vectors.to_vec()))
+                    let along = others(graph, x);
+                    let (eps, has_along) = (*eps, !along.is_empty());
+                    let op = Op::Norm { centre: true, along: has_along, eps, gain: *gain, shift: *shift };
+                    Some((x, op, [&along, vectors].concat()))
                 }
                 _ => None,
             },
             (Op::Gain { offset }, &[x, gain]) if is_of_all(graph, gain) => match single_use(graph, x) {
                 Some(Op::Normalize { eps }) => {
-                    let op = Op::Norm { centre: false, eps: *eps, gain: Some(*offset), shift: false };
+                    let op = Op::Norm { centre: false, along: false, eps: *eps, gain: Some(*offset), shift: false };
                     Some((x, op, vec![gain]))
                 }
-                Some(Op::Norm { centre, eps, gain: None, shift: false }) => {
-                    let op = Op::Norm { centre: *centre, eps: *eps, gain: Some(*offset), shift: false };
-                    Some((x, op, vec![gain]))
+                Some(Op::Norm { centre, along, eps, gain: None, shift: false }) => {
+                    let (centre, along, eps) = (*centre, *along, *eps);
+                    let op = Op::Norm { centre, along, eps, gain: Some(*offset), shift: false };
+                    Some((x, op, [others(graph, x), vec![gain]].concat()))
                 }
                 _ => None,
             },
             (Op::Shift, &[x, shift]) if is_of_all(graph, shift) => match single_use(graph, x) {
-                Some(Op::Norm { centre, eps, gain, shift: false }) => {
-                    let op = Op::Norm { centre: *centre, eps: *eps, gain: *gain, shift: true };
-                    let vectors = graph.operands(x).into_iter().skip(1).chain([shift]).collect();
-                    Some((x, op, vectors))
+                Some(Op::Norm { centre, along, eps, gain, shift: false }) => {
+                    let (centre, along, eps) = (*centre, *along, *eps);
+                    let op = Op::Norm { centre, along, eps, gain: *gain, shift: true };
+                    Some((x, op, [others(graph, x), vec![shift]].concat()))
                 }
                 _ => None,
             },
@@ -65,7 +72,8 @@ pub(super) fn run(graph: &Graph, _plan: &Plan) -> Vec<Edit> {
         if let Some((first, op, others)) = fused {
             let mut edit = Edit::new(format!("{} of {}", op.name(), node.label));
             let operands = [graph.operands(first)[0]].into_iter().chain(others).map(Operand::Node).collect();
-            let new = edit.add(NewNode { op, operands, label: node.label.clone(), origin: node.origin });
+            let (frame, label) = (node.frame.clone(), node.label.clone());
+            let new = edit.add(NewNode { op, operands, frame, label, origin: node.origin });
             edit.replace(graph, id, new);
             edit.remove.push(first);
             edits.push(edit);
@@ -90,6 +98,11 @@ fn inputs(edit: &Edit) -> impl Iterator<Item = NodeId> {
         Operand::Node(id) => Some(*id),
         Operand::New(_) => None,
     })
+}
+
+/// The operands of a node but the first.
+fn others(graph: &Graph, id: NodeId) -> Vec<NodeId> {
+    graph.operands(id).split_off(1)
 }
 
 /// Whether a vector is one for all groups that a norm takes together.

@@ -4,6 +4,7 @@
 //! them, infers facts anew, verifies every invariant after each pass, and asks the pass again until it has nothing left
 //! to do: running a pass a second time changes nothing.
 
+mod frames;
 mod fuse_kernels;
 mod prune;
 mod select_rows;
@@ -31,6 +32,11 @@ pub static PIPELINE: &[Pass] = &[
         name: "tie",
         summary: "heads read the table that they are tied to; first, as it makes equal what share then merges",
         run: tie::run,
+    },
+    Pass {
+        name: "frames",
+        summary: "values are held in the frames that the plan says; behind tie, as shared tables have one frame",
+        run: frames::run,
     },
     Pass { name: "share", summary: "equal operations on equal operands are one operation", run: share::run },
     Pass {

@@ -11,7 +11,7 @@
 //! copy of the selected rows; it saves the head for all other rows, which for a prompt is most of them. It does not move
 //! across additions, which would take a select on each side.
 
-use crate::ir::{Dim, Edit, Graph, NewNode, Op, Operand};
+use crate::ir::{Chain, Dim, Edit, Graph, NewNode, Op, Operand};
 use crate::plan::Plan;
 
 pub(super) fn run(graph: &Graph, _plan: &Plan) -> Vec<Edit> {
@@ -27,11 +27,18 @@ pub(super) fn run(graph: &Graph, _plan: &Plan) -> Vec<Edit> {
     }
     let node = graph.node(value);
     let mut edit = Edit::new(format!("select the rows of {}", node.label));
-    let input = |op: Op, label: &str| NewNode { op, operands: Vec::new(), label: label.into(), origin: None };
+    let input = |op: Op, label: &str| NewNode {
+        op,
+        operands: Vec::new(),
+        frame: Chain::IDENTITY,
+        label: label.into(),
+        origin: None,
+    };
     let selection = edit.add(input(Op::Selection, "selection"));
     let selected = edit.add(NewNode {
         op: Op::Select,
         operands: vec![Operand::Node(value), selection],
+        frame: node.frame.clone(),
         label: "select".into(),
         origin: node.origin,
     });

@@ -10,7 +10,7 @@
 //! equal values: the head is not stored and stands for the table, or a probe compared the bytes. Cost: none; it saves a
 //! table. It does not decide what is tied, and it does not look at values.
 
-use crate::ir::{Edit, Graph, NewNode, Op, ParamId};
+use crate::ir::{Chain, Edit, Graph, NewNode, Op, ParamId};
 use crate::plan::{Plan, Tie};
 
 pub(super) fn run(graph: &Graph, plan: &Plan) -> Vec<Edit> {
@@ -22,6 +22,7 @@ pub(super) fn run(graph: &Graph, plan: &Plan) -> Vec<Edit> {
             let shared = edit.add(NewNode {
                 op: Op::Param(table),
                 operands: Vec::new(),
+                frame: Chain::IDENTITY,
                 label: node.label.clone(),
                 origin: node.origin,
             });

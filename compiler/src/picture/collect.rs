@@ -98,6 +98,7 @@ fn shown(graph: &Graph, id: NodeId) -> Shown {
         | Op::ExpertLinear { .. }
         | Op::Shift
         | Op::Norm { .. }
+        | Op::Rotate { .. }
         | Op::Rope(_)
         | Op::Attention { .. }
         | Op::Unary(_)
