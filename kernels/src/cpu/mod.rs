@@ -20,6 +20,7 @@ mod integers;
 mod math;
 pub(crate) mod norm;
 pub(crate) mod panels;
+pub(crate) mod rotate;
 pub(crate) mod routing;
 pub(crate) mod simd;
 pub(crate) mod softmax;

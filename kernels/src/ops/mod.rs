@@ -15,6 +15,7 @@ mod experts;
 mod matmul;
 mod norm;
 mod rope;
+mod rotate;
 mod routing;
 mod softmax;
 
@@ -28,6 +29,7 @@ pub use experts::expert_matmul;
 pub use matmul::matmul;
 pub use norm::{Norm, centre, norm};
 pub use rope::{Pairing, RopeTable, rope};
+pub use rotate::rotate;
 pub use routing::{combine, gather, top_k};
 pub use softmax::{normalize_sum, softmax};
 

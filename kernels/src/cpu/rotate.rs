@@ -1,0 +1,274 @@
+//! Rotations of blocks.
+
+use super::Vectors;
+use super::dense::Decoded;
+use super::dot::{DenseRows, DotTile, dots};
+use super::simd::{Kernel, Simd, padded, store_partial};
+use crate::rotations::{Dense, Hadamard, Orthogonal};
+use crate::scratch::{self, Scratch};
+use crate::tiles::Tile;
+
+/// Terms that are added up before they are added to the others, so that chains of additions stay short.
+const CHAIN: usize = 64;
+
+/// Elements of a product that are added up side by side, each in two vectors.
+const SUMS: usize = 4;
+
+thread_local! {
+    static AXIS: Scratch<f32> = const { Scratch::new(Vec::new()) };
+}
+
+/// Some blocks of [`crate::ops::rotate`] by a Hadamard matrix.
+pub(crate) struct HadamardBlocks<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) hadamard: &'a Hadamard,
+    pub(crate) inverse: bool,
+    pub(crate) out: &'a mut [f32],
+}
+
+impl Kernel for HadamardBlocks<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let HadamardBlocks { x, hadamard, inverse, out } = self;
+        out.copy_from_slice(x);
+        if !inverse {
+            scale_blocks(simd, out, &hadamard.scales);
+        }
+        let mut after = hadamard.scales.len();
+        for base in &hadamard.bases {
+            after /= base.order();
+            multiply_axis(simd, out, base, after, inverse);
+        }
+        add_pairs(simd, out, hadamard.sylvester);
+        if inverse {
+            scale_blocks(simd, out, &hadamard.scales);
+        }
+    }
+}
+
+/// Multiplies each block with `scales`, of its length.
+#[inline(always)]
+fn scale_blocks<S: Simd>(simd: S, blocks: &mut [f32], scales: &[f32]) {
+    for block in blocks.chunks_exact_mut(scales.len()) {
+        let (block, rest) = S::chunks_mut(block);
+        let (scales, scales_rest) = S::chunks(scales);
+        for (values, scales) in block.iter_mut().zip(scales) {
+            simd.store(simd.mul(simd.load(values), simd.load(scales)), values);
+        }
+        for (value, scale) in rest.iter_mut().zip(scales_rest) {
+            *value *= scale;
+        }
+    }
+}
+
+/// Multiplies an axis of a tensor with a base; `after` elements belong to each index of the axis.
+///
+/// A *column* of the tensor is the elements that differ only in this index. Two vectors of columns are copied together,
+/// `[order, 2 · LANES]`; columns of several blocks where a block has not as many.
+#[inline(always)]
+fn multiply_axis<S: Simd>(simd: S, tensor: &mut [f32], base: &Dense, after: usize, transposed: bool) {
+    let (order, factors, wide) = (base.order(), base.factors(transposed), 2 * S::LANES);
+    let first_of = |column: usize| column / after * after * order + column % after;
+    scratch::with(&AXIS, order * wide, |axis| {
+        for first in (0..tensor.len() / order).step_by(wide) {
+            let columns = wide.min(tensor.len() / order - first);
+            if after.is_multiple_of(wide) {
+                let start = first_of(first);
+                for (i, lanes) in axis.chunks_exact_mut(wide).enumerate() {
+                    lanes.copy_from_slice(&tensor[start + i * after..][..wide]);
+                }
+            } else {
+                for lane in 0..columns {
+                    let start = first_of(first + lane);
+                    for (i, lanes) in axis.chunks_exact_mut(wide).enumerate() {
+                        lanes[lane] = tensor[start + i * after];
+                    }
+                }
+            }
+            for group in (0..order).step_by(SUMS) {
+                let sums = sums(simd, axis, &factors[group..], order);
+                for (i, pair) in (group..).zip(sums) {
+                    if after.is_multiple_of(wide) {
+                        let out = &mut tensor[first_of(first) + i * after..][..wide];
+                        for (out, sum) in S::chunks_mut(out).0.iter_mut().zip(pair) {
+                            simd.store(sum, out);
+                        }
+                    } else {
+                        let mut lanes = [S::array(0.0); 2];
+                        for (lanes, sum) in lanes.iter_mut().zip(pair) {
+                            simd.store(sum, lanes);
+                        }
+                        for lane in 0..columns {
+                            let value = lanes[lane / S::LANES].as_ref()[lane % S::LANES];
+                            tensor[first_of(first + lane) + i * after] = value;
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Sums of the lines of `axis`, each of two vectors and times its factor; the factors of a line are `order` behind those of
+/// the line before.
+#[inline(always)]
+fn sums<S: Simd>(simd: S, axis: &[f32], factors: &[f32], order: usize) -> [[S::F32; 2]; SUMS] {
+    let mut totals = [[simd.splat(0.0); 2]; SUMS];
+    let (lines, _) = S::chunks(axis);
+    let (lines, _) = lines.as_chunks::<2>();
+    for (lines, factors) in lines.chunks(CHAIN).zip(factors.chunks(CHAIN * order)) {
+        let mut sums = [[simd.splat(0.0); 2]; SUMS];
+        for (line, factors) in lines.iter().zip(factors.chunks(order)) {
+            let line = [simd.load(&line[0]), simd.load(&line[1])];
+            for i in 0..SUMS {
+                let factor = simd.splat(factors[i]);
+                sums[i][0] = simd.mul_add(factor, line[0], sums[i][0]);
+                sums[i][1] = simd.mul_add(factor, line[1], sums[i][1]);
+            }
+        }
+        for i in 0..SUMS {
+            totals[i][0] = simd.add(totals[i][0], sums[i][0]);
+            totals[i][1] = simd.add(totals[i][1], sums[i][1]);
+        }
+    }
+    totals
+}
+
+/// Multiplies blocks of `order` elements, a power of two, with the Sylvester matrix: sums and differences of pairs at distance
+/// 1, then 2, then 4, and so on.
+#[inline(always)]
+fn add_pairs<S: Simd>(simd: S, blocks: &mut [f32], order: usize) {
+    let steps = order.trailing_zeros();
+    let wide = 2 * S::LANES;
+    let (whole, rest) = blocks.split_at_mut(blocks.len() / wide * wide);
+    for pair in S::chunks_mut(whole).0.as_chunks_mut::<2>().0 {
+        add_pairs_within(simd, pair, steps);
+    }
+    if !rest.is_empty() {
+        let mut pair = [S::array(0.0); 2];
+        let (first, second) = rest.split_at_mut(rest.len().min(S::LANES));
+        pair[0].as_mut()[..first.len()].copy_from_slice(first);
+        pair[1].as_mut()[..second.len()].copy_from_slice(second);
+        add_pairs_within(simd, &mut pair, steps);
+        first.copy_from_slice(&pair[0].as_ref()[..first.len()]);
+        second.copy_from_slice(&pair[1].as_ref()[..second.len()]);
+    }
+    let mut distance = wide;
+    while 4 * distance <= order {
+        for group in blocks.chunks_exact_mut(4 * distance) {
+            add_pairs_of_pairs(simd, group, distance);
+        }
+        distance *= 4;
+    }
+    if 2 * distance <= order {
+        for group in blocks.chunks_exact_mut(2 * distance) {
+            let (a, b) = group.split_at_mut(distance);
+            for (a, b) in S::chunks_mut(a).0.iter_mut().zip(S::chunks_mut(b).0) {
+                let [sum, difference] = sum_and_difference(simd, simd.load(a), simd.load(b));
+                simd.store(sum, a);
+                simd.store(difference, b);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn sum_and_difference<S: Simd>(simd: S, a: S::F32, b: S::F32) -> [S::F32; 2] {
+    [simd.add(a, b), simd.sub(a, b)]
+}
+
+/// The first `steps` steps, as far as distances are within two vectors.
+///
+/// Each moves the elements with even numbers before the others, so that pairs lie side by side in two vectors; after as many
+/// as the number of an element has bits, each is in its place.
+#[inline(always)]
+fn add_pairs_within<S: Simd>(simd: S, pair: &mut [S::Array<f32>; 2], steps: u32) {
+    let mut vectors = [simd.load(&pair[0]), simd.load(&pair[1])];
+    for step in 0..(2 * S::LANES).trailing_zeros() {
+        let [even, odd] = simd.deinterleave(vectors);
+        vectors = if step < steps { sum_and_difference(simd, even, odd) } else { [even, odd] };
+    }
+    simd.store(vectors[0], &mut pair[0]);
+    simd.store(vectors[1], &mut pair[1]);
+}
+
+/// Two steps at once, at `distance` and twice as far, in a group of four times as many elements.
+#[inline(always)]
+fn add_pairs_of_pairs<S: Simd>(simd: S, group: &mut [f32], distance: usize) {
+    let (front, back) = group.split_at_mut(2 * distance);
+    let ((a, b), (c, d)) = (front.split_at_mut(distance), back.split_at_mut(distance));
+    let [a, b, c, d] = [a, b, c, d].map(|quarter| S::chunks_mut(quarter).0);
+    for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+        let [ab, a_b] = sum_and_difference(simd, simd.load(a), simd.load(b));
+        let [cd, c_d] = sum_and_difference(simd, simd.load(c), simd.load(d));
+        let ([sum_even, difference_even], [sum_odd, difference_odd]) =
+            (sum_and_difference(simd, ab, cd), sum_and_difference(simd, a_b, c_d));
+        simd.store(sum_even, a);
+        simd.store(sum_odd, b);
+        simd.store(difference_even, c);
+        simd.store(difference_odd, d);
+    }
+}
+
+/// Some blocks of [`crate::ops::rotate`] by a product of reflections.
+pub(crate) struct ReflectedBlocks<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) orthogonal: &'a Orthogonal,
+    pub(crate) inverse: bool,
+    pub(crate) out: &'a mut [f32],
+}
+
+impl Kernel for ReflectedBlocks<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let ReflectedBlocks { x, orthogonal, inverse, out } = self;
+        out.copy_from_slice(x);
+        if inverse {
+            for k in (0..orthogonal.reflections()).rev() {
+                reflect_blocks(simd, out, orthogonal, k);
+            }
+        }
+        for block in out.chunks_exact_mut(orthogonal.signs.len()) {
+            for (value, _) in block.iter_mut().zip(&orthogonal.signs).filter(|(_, negative)| **negative) {
+                *value = -*value;
+            }
+        }
+        if !inverse {
+            for k in 0..orthogonal.reflections() {
+                reflect_blocks(simd, out, orthogonal, k);
+            }
+        }
+    }
+}
+
+/// `x − f (x · v) v` on the elements from `k` on of each block.
+#[inline(always)]
+fn reflect_blocks<S: Simd>(simd: S, blocks: &mut [f32], orthogonal: &Orthogonal, k: usize) {
+    let reflection = orthogonal.reflection(k);
+    for block in blocks.chunks_exact_mut(orthogonal.signs.len()) {
+        let x = &mut block[k..];
+        let [[product]] = dots::<S, Decoded, 1, 1>(simd, [x], [reflection.vector]);
+        let factor = simd.splat((reflection.factor * -f64::from(product)) as f32);
+        let (x, x_rest) = S::chunks_mut(x);
+        let (v, v_rest) = S::chunks(reflection.vector);
+        for (x, v) in x.iter_mut().zip(v) {
+            simd.store(simd.mul_add(factor, simd.load(v), simd.load(x)), x);
+        }
+        if !x_rest.is_empty() {
+            let (x, v) = (simd.load(&padded::<S, _>(x_rest)), simd.load(&padded::<S, _>(v_rest)));
+            store_partial(simd, simd.mul_add(factor, v, x), x_rest);
+        }
+    }
+}
+
+/// A tile of [`crate::ops::rotate`] by any matrix.
+pub(crate) fn product_tile(vectors: Vectors, x: &[f32], matrix: &Dense, inverse: bool, tile: &mut Tile<'_>) {
+    let (order, columns) = (matrix.order(), tile.columns());
+    // A product with the rows of a matrix is one with its transpose.
+    let elements = &matrix.factors(!inverse)[columns.start * order..columns.end * order];
+    vectors.run(DotTile { x, weight: DenseRows::<Decoded> { elements, inner: order }, inner: order, first: 0, tile });
+}

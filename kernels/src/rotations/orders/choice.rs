@@ -1,0 +1,79 @@
+//! Which construction an order gets.
+
+use super::{Base, MAX_BASE, cost, galois};
+use crate::rotations::MAX_WIDTH;
+
+/// Whether a Hadamard matrix of this order can be built here.
+pub fn constructible(order: usize) -> bool {
+    cheapest(order).is_some()
+}
+
+/// Widths of blocks of Hadamard matrices that a row of `width` elements can be rotated by: the divisors of `width` that are
+/// [constructible], 1 excepted, the largest first.
+///
+/// ```
+/// use lathe_kernels::rotations::orders::block_sizes;
+///
+/// assert_eq!(block_sizes(360), [180, 72, 60, 40, 36, 24, 20, 12, 8, 4, 2]);
+/// ```
+pub fn block_sizes(width: usize) -> Vec<usize> {
+    (2..=width.min(MAX_WIDTH)).rev().filter(|&size| width.is_multiple_of(size) && constructible(size)).collect()
+}
+
+/// Bases in ascending order, and the order of the Sylvester matrix, whose product is the cheapest of this order.
+///
+/// Of equally cheap ones it is the one with the fewest bases, then the one whose first base is the smallest, then the
+/// second, and so on. Of bases of one order it is the first of those in [`base`].
+pub(super) fn cheapest(order: usize) -> Option<(Vec<Base>, usize)> {
+    if !(1..=MAX_WIDTH).contains(&order) {
+        return None;
+    }
+    let mut best = None;
+    extend(&mut Vec::new(), order, &mut best);
+    best
+}
+
+/// Puts the cheapest product that starts with `bases` and goes on to a rest of order `rest` into `best`, where it is
+/// better than what is there.
+fn extend(bases: &mut Vec<Base>, rest: usize, best: &mut Option<(Vec<Base>, usize)>) {
+    if rest.is_power_of_two() {
+        let rank = |bases: &[Base], sylvester| {
+            let orders: Vec<_> = bases.iter().map(|base| base.order()).collect();
+            (cost(bases.iter().copied(), sylvester), bases.len(), orders)
+        };
+        if best.as_ref().is_none_or(|(other, sylvester)| rank(bases, rest) < rank(other, *sylvester)) {
+            *best = Some((bases.clone(), rest));
+        }
+    }
+    let smallest = bases.last().map_or(12, |base| base.order());
+    for order in (smallest..=rest.min(MAX_BASE)).step_by(4) {
+        if rest.is_multiple_of(order)
+            && let Some(base) = base(order)
+        {
+            bases.push(base);
+            extend(bases, rest / order, best);
+            bases.pop();
+        }
+    }
+}
+
+/// The base of this order, a multiple of 4 and at least 12.
+fn base(order: usize) -> Option<Base> {
+    let (first, second) = (order - 1, order / 2 - 1);
+    if galois::is_prime_power(first) {
+        // 3 modulo 4, as the order is a multiple of 4.
+        Some(Base::Paley1 { q: first })
+    } else if second % 4 == 1 && galois::is_prime_power(second) {
+        Some(Base::Paley2 { q: second })
+    } else {
+        None
+    }
+}
+
+/// Whether `base` is one that is listed for its order, or another one that is valid.
+pub(super) fn is_valid(base: Base) -> bool {
+    match base {
+        Base::Paley1 { q } => q % 4 == 3 && q < MAX_BASE && galois::is_prime_power(q),
+        Base::Paley2 { q } => q % 4 == 1 && q < MAX_BASE / 2 && galois::is_prime_power(q),
+    }
+}

@@ -1,0 +1,85 @@
+//! Constructions as text.
+
+use super::{Base, Construction, choice};
+use crate::rotations::MAX_WIDTH;
+use std::fmt;
+use std::str::FromStr;
+
+/// Between two factors.
+const TIMES: &str = " * ";
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Base::Paley1 { q } => write!(f, "paley1({q})"),
+            Base::Paley2 { q } => write!(f, "paley2({q})"),
+        }
+    }
+}
+
+impl fmt::Display for Construction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (base, _)) in self.bases.iter().enumerate() {
+            write!(f, "{}{base}", if i > 0 { TIMES } else { "" })?;
+        }
+        match (self.bases.is_empty(), self.sylvester) {
+            (false, 1) => Ok(()),
+            (false, order) => write!(f, "{TIMES}sylvester({order})"),
+            (true, order) => write!(f, "sylvester({order})"),
+        }
+    }
+}
+
+/// Why a text is no construction.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConstructionError {
+    /// Not a factor, spelled otherwise than it is written, or a Sylvester matrix that is not at the end.
+    #[error("`{factor}` is no factor of a Hadamard matrix that can stand here")]
+    Factor {
+        /// Its text.
+        factor: String,
+    },
+    /// The product is too large.
+    #[error("a product of order above {MAX_WIDTH}")]
+    Order,
+}
+
+impl FromStr for Construction {
+    type Err = ConstructionError;
+
+    /// Reads exactly what is written: no other spaces, no leading zeros, no factor of order 1 but alone.
+    fn from_str(text: &str) -> Result<Construction, ConstructionError> {
+        let (mut bases, mut sylvester) = (Vec::new(), 1);
+        let mut factors = text.split(TIMES).peekable();
+        let mut order = 1_usize;
+        while let Some(factor) = factors.next() {
+            let is_last = factors.peek().is_none();
+            let unknown = || ConstructionError::Factor { factor: factor.to_owned() };
+            let (name, argument) = factor.split_once('(').ok_or_else(unknown)?;
+            let number: usize = argument.strip_suffix(')').and_then(|it| it.parse().ok()).ok_or_else(unknown)?;
+            let base = match name {
+                "paley1" => Base::Paley1 { q: number },
+                "paley2" => Base::Paley2 { q: number },
+                "sylvester" if is_last && number.is_power_of_two() && (number > 1 || bases.is_empty()) => {
+                    sylvester = number;
+                    order = order.saturating_mul(number);
+                    continue;
+                }
+                _ => return Err(unknown()),
+            };
+            if !choice::is_valid(base) || base.to_string() != factor {
+                return Err(unknown());
+            }
+            order = order.saturating_mul(base.order());
+            bases.push(base);
+        }
+        if order > MAX_WIDTH {
+            return Err(ConstructionError::Order);
+        }
+        let construction = Construction::new(bases, sylvester);
+        if construction.to_string() != text {
+            return Err(ConstructionError::Factor { factor: text.to_owned() });
+        }
+        Ok(construction)
+    }
+}
