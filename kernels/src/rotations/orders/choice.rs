@@ -1,6 +1,6 @@
 //! Which construction an order gets.
 
-use super::{Base, MAX_BASE, cost, galois};
+use super::{Base, MAX_BASE, cost, galois, goethals_seidel};
 use crate::rotations::MAX_WIDTH;
 
 /// Whether a Hadamard matrix of this order can be built here.
@@ -57,23 +57,18 @@ fn extend(bases: &mut Vec<Base>, rest: usize, best: &mut Option<(Vec<Base>, usiz
     }
 }
 
-/// The base of this order, a multiple of 4 and at least 12.
+/// The base of this order, a multiple of 4 and at least 12: of those that are valid the first in the order of [`Base`].
 fn base(order: usize) -> Option<Base> {
-    let (first, second) = (order - 1, order / 2 - 1);
-    if galois::is_prime_power(first) {
-        // 3 modulo 4, as the order is a multiple of 4.
-        Some(Base::Paley1 { q: first })
-    } else if second % 4 == 1 && galois::is_prime_power(second) {
-        Some(Base::Paley2 { q: second })
-    } else {
-        None
-    }
+    [Base::Paley1 { q: order - 1 }, Base::Paley2 { q: order / 2 - 1 }, Base::GoethalsSeidel { order }]
+        .into_iter()
+        .find(|&base| is_valid(base))
 }
 
-/// Whether `base` is one that is listed for its order, or another one that is valid.
+/// Whether there is such a matrix here.
 pub(super) fn is_valid(base: Base) -> bool {
     match base {
         Base::Paley1 { q } => q % 4 == 3 && q < MAX_BASE && galois::is_prime_power(q),
         Base::Paley2 { q } => q % 4 == 1 && q < MAX_BASE / 2 && galois::is_prime_power(q),
+        Base::GoethalsSeidel { order } => goethals_seidel::has(order),
     }
 }

@@ -7,6 +7,7 @@
 
 mod choice;
 mod galois;
+mod goethals_seidel;
 mod paley;
 mod text;
 
@@ -31,6 +32,12 @@ pub enum Base {
         /// Size of the field.
         q: usize,
     },
+    /// One of the orders 92, 116, 156, 172, 188 and 236, from four sequences of signs each (Goethals and Seidel 1967).
+    /// Written `goethals_seidel(order)`.
+    GoethalsSeidel {
+        /// Number of rows.
+        order: usize,
+    },
 }
 
 impl Base {
@@ -39,6 +46,7 @@ impl Base {
         match self {
             Base::Paley1 { q } => q + 1,
             Base::Paley2 { q } => 2 * (q + 1),
+            Base::GoethalsSeidel { order } => order,
         }
     }
 
@@ -47,6 +55,7 @@ impl Base {
         match self {
             Base::Paley1 { q } => paley::first(q),
             Base::Paley2 { q } => paley::second(q),
+            Base::GoethalsSeidel { order } => goethals_seidel::entries(order),
         }
     }
 }
@@ -169,7 +178,7 @@ mod tests {
     #[test]
     fn constructions_are_hadamard_matrices() {
         for order in (4..=256).step_by(4).chain([1, 2]) {
-            let Some(construction) = Construction::of(order) else { continue };
+            let construction = Construction::of(order).unwrap_or_else(|| panic!("no construction of order {order}"));
             assert_eq!(construction.order(), order);
             assert_hadamard(&construction.to_string(), order, |i, j| construction.entry(i, j));
         }

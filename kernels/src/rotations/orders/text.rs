@@ -13,6 +13,7 @@ impl fmt::Display for Base {
         match self {
             Base::Paley1 { q } => write!(f, "paley1({q})"),
             Base::Paley2 { q } => write!(f, "paley2({q})"),
+            Base::GoethalsSeidel { order } => write!(f, "goethals_seidel({order})"),
         }
     }
 }
@@ -60,6 +61,7 @@ impl FromStr for Construction {
             let base = match name {
                 "paley1" => Base::Paley1 { q: number },
                 "paley2" => Base::Paley2 { q: number },
+                "goethals_seidel" => Base::GoethalsSeidel { order: number },
                 "sylvester" if is_last && number.is_power_of_two() && (number > 1 || bases.is_empty()) => {
                     sylvester = number;
                     order = order.saturating_mul(number);
