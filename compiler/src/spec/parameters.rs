@@ -56,7 +56,7 @@ impl Type {
             Type::Word(words) => one_of(words),
             Type::Block { most } => format!("[rows, columns], each from 1 to {most}"),
             Type::Fraction => "a number from 0 to 1".into(),
-            Type::Text => "a string".into(),
+            Type::Text => "a string that is not empty".into(),
         }
     }
 }
@@ -73,14 +73,15 @@ pub(super) fn one_of(words: &[&str]) -> String {
 }
 
 /// A value of a [`Type`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Integer(i64),
     Flag(bool),
     Word(&'static str),
     Block(i64, i64),
     Fraction(Real),
-    Text(String),
+    /// With the place where it stands, be it behind a `let`.
+    Text(Spanned<String>),
 }
 
 /// The values of a call, by parameter.
@@ -127,7 +128,7 @@ impl Arguments {
         }
     }
 
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn text(&self, name: &str) -> Option<&Spanned<String>> {
         match &self.find(name)?.value {
             Value::Text(value) => Some(value),
             _ => None,
@@ -155,7 +156,7 @@ pub(super) fn bind(
             continue;
         }
         let in_place = parameters[..positional].get(index).filter(|_| arg.name.is_none());
-        let Some(parameter) = in_place.or_else(|| parameter(callee, parameters, arg, diagnostics)) else {
+        let Some(parameter) = in_place.or_else(|| parameter(callee, (parameters, positional), arg, diagnostics)) else {
             good = false;
             continue;
         };
@@ -178,7 +179,7 @@ pub(super) fn bind(
 
 fn parameter<'p>(
     callee: &str,
-    parameters: &'p [Parameter],
+    (parameters, positional): (&'p [Parameter], usize),
     arg: &Arg,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<&'p Parameter> {
@@ -188,7 +189,7 @@ fn parameter<'p>(
         _ => format!("the arguments of `{callee}` are {}", known.join(", ")),
     };
     let Some(name) = &arg.name else {
-        let help = match fits_alone(parameters, &arg.value) {
+        let help = match fits_alone(&parameters[positional..], &arg.value) {
             Some(parameter) => format!("write `{parameter}: {}`", arg.value),
             None => listed,
         };
@@ -310,7 +311,9 @@ fn value(
                 );
             }
         }
-        (Type::Text, ExprKind::Str(text)) if !text.is_empty() => return Some(Value::Text(text.clone())),
+        (Type::Text, ExprKind::Str(text)) if !text.is_empty() => {
+            return Some(Value::Text(Spanned::new(text.clone(), meant.span)));
+        }
         _ => {
             let found = describe(meant);
             report(

@@ -11,7 +11,7 @@ use lathe_grammar::span::Spanned;
 use super::elsewhere;
 use super::formats::FormatKind;
 use super::names::Names;
-use super::parameters::{Arguments, Parameter, Type, Value, bind};
+use super::parameters::{Arguments, Parameter, Type, bind};
 use crate::ir::Real;
 
 /// A rotation of the language, or a scaling, which is asked for in the same way.
@@ -297,12 +297,11 @@ pub(super) fn rotation(call: &Spanned<Call>, names: &Names<'_>, diagnostics: &mu
         let help = format!("write `{}({name}: {value})`", kind.name);
         diagnostics.push(Diagnostic::error("S0206", message).label(meant.span, "").help(help));
     }
-    let file = arguments.find("file").zip(arguments.text("file"));
-    let path = file.map(|(file, written)| names.file(&Spanned::new(written.to_owned(), file.span))).transpose();
+    let path = arguments.text("file").map(|file| names.file(file)).transpose();
     let path = path.map_err(|fault| diagnostics.push(*fault));
-    let key = arguments.find("key").filter(|key| matches!(&key.value, Value::Text(key) if !is_readable(key)));
+    let key = arguments.text("key").filter(|key| !is_readable(&key.value));
     if let Some(key) = key {
-        let message = "the key of a matrix holds braces, and other than `{layer}`";
+        let message = "the key of a matrix holds braces other than `{layer}`";
         let help = "write `{layer}` where the number of a layer stands, as in `\"layers.{layer}.R2\"`";
         diagnostics.push(Diagnostic::error("S0205", message).label(key.span, "").help(help));
     }
@@ -320,9 +319,9 @@ fn turn(kind: &'static RotationKind, arguments: &Arguments) -> Turn {
         kind: kind.name,
         block: arguments.integer("block").map(|block| block as u64),
         seed: arguments.integer("seed").map(|seed| seed as u64),
-        file: arguments.text("file").map(str::to_owned),
+        file: arguments.text("file").map(|file| file.value.clone()),
         path: None,
-        key: arguments.text("key").map(str::to_owned),
+        key: arguments.text("key").map(|key| key.value.clone()),
         alpha: arguments.fraction("alpha").or_else(|| kind.parameters.iter().find_map(with_default)),
     }
 }
