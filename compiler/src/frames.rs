@@ -25,7 +25,7 @@ use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Span;
 
 use crate::elaborate::Elaborated;
-use crate::ir::{Chain, Edit, Factor, Graph, NodeId, ParamId, RotationId, ScaleId};
+use crate::ir::{Bases, Basis, Chain, Edit, Factor, Graph, NodeId, ParamId, RotationId, ScaleId};
 use crate::plan::{Encoding, Plan, PlannedRotation, Tie};
 use crate::spec::{Site, TableBasis, Turn};
 
@@ -78,6 +78,16 @@ pub struct Online {
     pub request: usize,
 }
 
+impl Online {
+    /// The rotation that it is, if it is one.
+    fn rotation(&self) -> Option<RotationId> {
+        match self.factor {
+            Factor::Rotation { id, .. } => Some(id),
+            Factor::Gain { .. } | Factor::Scale { .. } => None,
+        }
+    }
+}
+
 /// A scale to be measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
@@ -123,6 +133,8 @@ pub struct Frames {
     pub sources: Vec<(RotationId, RotationSource)>,
     /// Parameters whose values change.
     pub folded: BTreeSet<ParamId>,
+    /// Parameters that nothing reads any more, as they went into others.
+    pub dropped: BTreeSet<ParamId>,
     /// Parameters that the graph gains.
     pub added: usize,
 }
@@ -140,14 +152,35 @@ impl Frames {
         bases.scales[id.index()].values = Some(values);
     }
 
+    fn bases(&self) -> Option<&Bases> {
+        self.edit.as_ref().and_then(|edit| edit.bases.as_deref())
+    }
+
+    /// How many results are held in a frame of their own.
+    pub fn edges(&self) -> usize {
+        let added = self.edit.iter().flat_map(|edit| &edit.add).filter(|node| !node.frame.is_identity());
+        added.count() + self.bases().map_or(0, |bases| bases.frames.len())
+    }
+
+    /// Bytes of what parameters that are added, and matrices that are multiplied with at run time, take when packed.
+    pub fn added_bytes(&self) -> u64 {
+        let Some(bases) = self.bases() else { return 0 };
+        let elements = |shape: &[u64]| shape.iter().fold(1_u64, |product, size| product.saturating_mul(*size));
+        let matrices: BTreeSet<RotationId> = self.online.iter().filter_map(Online::rotation).collect();
+        let is_matrix = |id: &&RotationId| matches!(bases.rotations[id.index()].basis, Basis::Matrix { .. });
+        let of_matrices = matrices.iter().filter(is_matrix).map(|id| bases.rotations[id.index()].width);
+        let vectors = bases.params.iter().map(|param| elements(&param.shape));
+        vectors.chain(of_matrices.map(|width| elements(&[width, width]))).fold(0, |sum, n| sum + 4 * n)
+    }
+
     /// The rotations, by their ids.
     pub fn rotations(&self) -> &[crate::ir::Rotation] {
-        self.edit.as_ref().and_then(|edit| edit.bases.as_ref()).map_or(&[], |bases| &bases.rotations)
+        self.bases().map_or(&[], |bases| &bases.rotations)
     }
 
     /// The scales, by their ids.
     pub fn scales(&self) -> &[crate::ir::Scale] {
-        self.edit.as_ref().and_then(|edit| edit.bases.as_ref()).map_or(&[], |bases| &bases.scales)
+        self.bases().map_or(&[], |bases| &bases.scales)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The plan: for every module exactly one decision about its weights and one about its inputs, each with the rule that made
 //! it; for every head that may be tied, what was found. Later stages read decisions here and make none of their own.
 
+mod frames;
 mod report;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use crate::ir::{NodeId, ParamId, Values};
 use crate::model::Checkpoint;
 use crate::spec::{Compute, Format, Rule, Site, TableBasis, Tied, Turn};
 
+pub use frames::{ReportedBasis, ReportedFrames, ReportedOnline};
 pub use report::{Folded, ReportedModule, ReportedPlace, ReportedPlan, ReportedTie, fold};
 
 /// Index into [`Plan::rules`].
@@ -223,6 +225,7 @@ impl Plan {
             let own = matches!(model.graph.params()[param.index()].values, Values::Stored(_));
             before = before.saturating_add(if own { stored } else { 0 });
             after = after.saturating_add(match index {
+                _ if self.frames.dropped.contains(&param) => 0,
                 0 if shares => 0,
                 0 => self.packed_bytes(id, param, model, checkpoint),
                 _ => stored,
@@ -303,6 +306,14 @@ impl Plan {
         for line in self.settings() {
             let _ = writeln!(text, "{line}");
         }
+        let ReportedFrames { bases, online, .. } = ReportedFrames::new(self);
+        for ReportedBasis { id, by, width, construction } in bases {
+            let construction = construction.map_or_else(String::new, |construction| format!(" = {construction}"));
+            let _ = writeln!(text, "frame {id} {by}, width {width}{construction}");
+        }
+        for ReportedOnline { path, count, operation, .. } in online {
+            let _ = writeln!(text, "at run time behind {path}, {count} times: {operation}");
+        }
         text
     }
 
@@ -310,7 +321,7 @@ impl Plan {
     pub fn settings(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for rotation in &self.rotations {
-            let site = crate::spec::SITES.iter().find(|kind| kind.site == rotation.site).map_or("?", |kind| kind.name);
+            let site = site_name(rotation.site);
             let within = rotation.within.as_ref().map_or_else(String::new, |pattern| format!(" of {pattern}"));
             let offline = if rotation.offline { " offline" } else { "" };
             lines.push(format!("rotate {site}{within} by {}{offline} ({} edges)", rotation.turn, rotation.edges.len()));
@@ -327,6 +338,11 @@ impl Plan {
         }
         lines
     }
+}
+
+/// How a site is written.
+fn site_name(site: Site) -> &'static str {
+    crate::spec::SITES.iter().find(|kind| kind.site == site).map_or("?", |kind| kind.name)
 }
 
 /// Bytes of a parameter in the dtype of the checkpoint; those of its table when it is tied.

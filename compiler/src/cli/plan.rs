@@ -19,7 +19,10 @@ use crate::compile::{Planned, plan};
 use crate::elaborate::ModuleId;
 use crate::pack::{Demand, PackOptions, peak_memory};
 use crate::picture::{ModuleNote, diagram, dot, svg};
-use crate::plan::{Finding, Folded, ReportedModule, ReportedPlace, ReportedPlan, ReportedTie, fold};
+use crate::plan::{
+    Finding, Folded, ReportedBasis, ReportedFrames, ReportedModule, ReportedOnline, ReportedPlace, ReportedPlan,
+    ReportedTie, fold,
+};
 
 /// Show what would become of each module, and what it would cost, without reading a weight.
 ///
@@ -153,6 +156,7 @@ fn listing(report: &ReportedPlan, all_layers: bool, width: Option<usize>) -> Str
     for setting in &report.settings {
         let _ = writeln!(out, "{setting}");
     }
+    out.push_str(&frames(&report.frames, width));
     let undecided = report.modules.iter().filter(|module| module.takes_format && module.rule.is_none()).count();
     if undecided > 0 {
         let modules = if undecided == 1 {
@@ -166,6 +170,49 @@ fn listing(report: &ReportedPlan, all_layers: bool, width: Option<usize>) -> Str
     if !left_out.is_empty() {
         let _ = writeln!(out, "left out, as the terminal is narrow: {}", left_out.join(", "));
     }
+    out
+}
+
+const BASES: [Column; 4] =
+    [Column::left("frame", 0), Column::left("by", 0), Column::right("width", 0), Column::left("built as", 1)];
+
+const ONLINE: [Column; 6] = [
+    Column::left("at run time behind", 0),
+    Column::right("times", 0),
+    Column::left("does", 0),
+    Column::left("site", 1),
+    Column::left("blocks", 2),
+    Column::right("operations a token", 1),
+];
+
+/// In which frames values are held, and what that leaves for run time.
+fn frames(frames: &ReportedFrames, width: Option<usize>) -> String {
+    if frames.is_identity() {
+        return String::new();
+    }
+    let basis = |basis: &ReportedBasis| {
+        let construction = basis.construction.clone().unwrap_or_default();
+        vec![basis.id.clone(), basis.by.clone(), basis.width.to_string(), construction]
+    };
+    let online = |online: &ReportedOnline| {
+        let ReportedOnline { path, count, site, operation, blocks, width, cost } = online;
+        let blocks = format!("{blocks} of {width}");
+        vec![path.clone(), count.to_string(), operation.clone(), site.clone(), blocks, cost.to_string()]
+    };
+    let (bases, _) = table(&BASES, &frames.bases.iter().map(basis).collect::<Vec<_>>(), width);
+    let mut out = format!("\n{bases}");
+    if !frames.online.is_empty() {
+        let (rows, _) = table(&ONLINE, &frames.online.iter().map(online).collect::<Vec<_>>(), width);
+        out.push('\n');
+        out.push_str(&rows);
+    }
+    let count: u64 = frames.online.iter().map(|online| online.count).sum();
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        out,
+        "\n{} results are held in a frame of their own: {} parameters take it up, {count} operations run for each token",
+        frames.edges, frames.fused
+    );
     out
 }
 

@@ -67,13 +67,26 @@ pub(super) fn run(input: &Input<'_>, bases: Bases, diagnostics: &mut Vec<Diagnos
     let Inference { mut edit, mut changes, folds, online, repeated, params, .. } = inference;
     let folded: BTreeSet<ParamId> = folds.keys().copied().collect();
     changes.folds = folds.into_iter().collect();
-    changes.frames.retain(|(id, _)| !edit.remove.contains(id));
+    let removed: BTreeSet<NodeId> = edit.remove.iter().copied().collect();
+    changes.frames.retain(|(id, _)| !removed.contains(id));
     edit.label = format!("{} frames, {} online operations", requested.len(), online.len());
     // Users before what they use.
     edit.remove.reverse();
     edit.bases = Some(Box::new(changes));
     let added = params - input.graph.params().len();
-    Frames { edit: Some(edit), online, measured, repeated, sources, folded, added }
+    let dropped = dropped(input.graph, &uses, &edit.remove);
+    Frames { edit: Some(edit), online, measured, repeated, sources, folded, dropped, added }
+}
+
+/// Parameters that only removed operations read.
+fn dropped(graph: &Graph, uses: &Uses<'_>, removed: &[NodeId]) -> BTreeSet<ParamId> {
+    let removed: BTreeSet<NodeId> = removed.iter().copied().collect();
+    let is_removed = |id: NodeId| removed.contains(&id);
+    let nodes = graph.nodes().filter(|(id, node)| {
+        let users = graph.users(*id);
+        matches!(node.op, Op::Param(_)) && !users.is_empty() && users.iter().all(|(user, _)| is_removed(*user))
+    });
+    nodes.filter_map(|(id, _)| uses.param(id)).collect()
 }
 
 struct Inference<'a> {

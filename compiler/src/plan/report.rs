@@ -7,7 +7,7 @@ use lathe_grammar::pattern::parse_index;
 use lathe_grammar::span::{Sources, Span};
 use serde::Serialize;
 
-use super::{Finding, Plan};
+use super::{Finding, Plan, ReportedFrames};
 use crate::elaborate::{Elaborated, ModuleId};
 use crate::model::Checkpoint;
 
@@ -90,6 +90,9 @@ pub struct ReportedPlan {
     pub ties: Vec<ReportedTie>,
     /// Rotations and settings, as text.
     pub settings: Vec<String>,
+    /// In which frames values are held, and what that leaves for run time; absent where all are as the model states them.
+    #[serde(skip_serializing_if = "ReportedFrames::is_identity")]
+    pub frames: ReportedFrames,
     /// Bytes of all parameters in the checkpoint.
     pub bytes_before: u64,
     /// Bytes of all parameters when packed.
@@ -148,7 +151,8 @@ impl ReportedPlan {
             ties: ties.collect(),
             settings: plan.settings(),
             bytes_before: total(|module| module.bytes_before),
-            bytes_after: total(|module| module.bytes_after),
+            frames: ReportedFrames::new(plan),
+            bytes_after: total(|module| module.bytes_after).saturating_add(plan.frames.added_bytes()),
             peak_memory_bytes,
             modules,
         }
