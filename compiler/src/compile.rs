@@ -13,6 +13,7 @@ use crate::elaborate::{Elaborated, Module, ModuleId, elaborate};
 use crate::ir::Values;
 use crate::lower::{LowerError, Lowered, Recipe, lower};
 use crate::model::Checkpoint;
+use crate::pack::evaluate::Evaluator;
 use crate::pack::{Noise, PackError, PackOptions, pack};
 use crate::passes::{self, PassError};
 use crate::plan::{Finding, Plan, Tie};
@@ -294,7 +295,8 @@ pub fn write(
     let staging = Staging::new(target)?;
     staging.copy_companions(checkpoint)?;
     let weights = &lowered.program.weights;
-    let packed = pack(&lowered.recipes, weights, checkpoint, reader, staging.folder(), options)?;
+    let evaluator = Evaluator { checkpoint, reader, rotations: &lowered.rotations, flip: None, interrupted: None };
+    let packed = pack(&lowered.recipes, weights, evaluator, staging.folder(), options)?;
     let program = lowered.program.to_json()?;
     let warnings = lost(&lowered.recipes, &packed.noise);
     let outcome = Outcome { bytes_read: reader.bytes_read(), bytes_written: packed.bytes_written, warnings };

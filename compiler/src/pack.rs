@@ -1,45 +1,37 @@
 //! Runs recipes: stored tensors in, packed tensors out, one tile at a time.
 //!
-//! Memory is bounded whatever the model: every worker holds one tile, and what grows with the model is the headers.
-//! Every stored byte is read once; the digests of sources and outputs are taken from the same bytes as they pass through.
-//! (A probe that finds a head stored with the very bytes of its table has read both before; only the table is packed.)
+//! Memory is bounded whatever the model: every worker holds one tile, and what grows with the model is the headers. Only a
+//! matrix whose rows a rotation mixes all with each other is held whole, and no more of them than there is room for.
+//! Every stored byte of a weight is read once; the digests of sources and outputs are taken from the same bytes as they pass
+//! through. (A probe that finds a head stored with the very bytes of its table has read both before; only the table is
+//! packed. What is folded into several weights, such as a gain, is read for each.)
 //! Which worker packs which tensor does not change a byte of the result.
 
+pub mod evaluate;
+mod maps;
+mod memory;
+mod queue;
 mod tiles;
+mod worker;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use lathe_kernels::formats::Format;
 use lathe_runtime::program::{StoredTensor, Weight};
 use lathe_runtime::weights::{WeightsWriter, WriteError, weight_file_name};
 
-use crate::elaborate::Elaborated;
-use crate::ir::{Values, View};
 use crate::lower::Recipe;
-use crate::model::{Checkpoint, StoredDtype};
-use crate::plan::{Encoding, Plan, matrix};
-use crate::source::{ReadTensorError, TensorReader};
+use crate::source::ReadTensorError;
+use evaluate::{EvaluateError, Evaluator};
+pub use maps::Maps;
+pub use memory::{Demand, check_memory, peak_memory};
+use memory::{Share, holds_matrix, share};
+use queue::Queue;
 pub use tiles::Noise;
-use tiles::{Tiles, Unit};
+use worker::{Done, Worker};
 
-/// Smallest tile, in bytes: below it a worker spends its time in system calls.
-const SMALLEST_TILE: u64 = 64 << 10;
-/// Largest tile, in bytes: above it nothing gets faster.
-const LARGEST_TILE: u64 = 4 << 20;
-/// What the process holds before it reads a weight, in bytes: code, stacks, library texts. Measured: 6 MB; rounded up.
-const BASE: u64 = 16 << 20;
-/// What headers become when they are read, in bytes for each byte of header: tables, graph, program, their texts.
-/// Measured with 5 MB of headers (5000 layers): 40; rounded up.
-const HEADER_FACTOR: u64 = 48;
-/// What becomes of a packed tensor in names, places, digests and reports, in bytes. Measured with 5000 layers in `int4` with
-/// zero points: 990; rounded up.
-const PLANE: u64 = 1280;
-/// What a worker holds besides its tile, in bytes.
-const WORKER: u64 = 256 << 10;
-/// Most workers, whatever is asked for: files are not written faster by more.
-const MAX_WORKERS: usize = 256;
 /// Largest weight file of an artifact, in bytes; a single tensor may be larger.
 const SHARD: u64 = 8 << 30;
 
@@ -95,6 +87,25 @@ pub enum PackError {
         /// The format.
         format: Format,
     },
+    /// What rotations and gains make of a weight is too large for the format that it is written in.
+    #[error(
+        "`{weight}`: {value} at row {row}, column {column}, with what is folded in, is beyond what {format} can hold"
+    )]
+    FoldedTooLarge {
+        /// The weight.
+        weight: String,
+        /// Row of the value.
+        row: u64,
+        /// Its place in the row.
+        column: u64,
+        /// As it was to be written.
+        value: f32,
+        /// The format.
+        format: Format,
+    },
+    /// A recipe that does not fit its checkpoint, or rows that cannot be held.
+    #[error(transparent)]
+    Evaluate(EvaluateError),
     /// Somebody asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -112,6 +123,19 @@ pub enum PackError {
     Write(#[from] WriteError),
 }
 
+impl From<EvaluateError> for PackError {
+    fn from(error: EvaluateError) -> Self {
+        match error {
+            EvaluateError::NotFinite { file, tensor, row, column, value } => {
+                PackError::NotFinite { file, tensor, row, column, value }
+            }
+            EvaluateError::Interrupted => PackError::Interrupted,
+            EvaluateError::Read(error) => PackError::Read(error),
+            error @ (EvaluateError::Invalid { .. } | EvaluateError::Memory { .. }) => PackError::Evaluate(error),
+        }
+    }
+}
+
 /// A tensor and the BLAKE3 hash of its bytes, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Digest {
@@ -124,7 +148,7 @@ pub struct Digest {
 /// What packing did.
 #[derive(Debug, Clone, Default)]
 pub struct Packed {
-    /// Stored tensors that went in, in the order of the weights.
+    /// What was read, in the order of the weights; for each as [`evaluate::Evaluation::sources`] has it.
     pub sources: Vec<Digest>,
     /// Packed tensors that came out.
     pub outputs: Vec<Digest>,
@@ -132,89 +156,6 @@ pub struct Packed {
     pub noise: Vec<Option<Noise>>,
     /// Bytes of the packed tensors.
     pub bytes_written: u64,
-}
-
-/// What the memory that packing takes depends on, of a checkpoint and what becomes of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Demand {
-    /// Bytes of headers.
-    header_bytes: u64,
-    /// Planes that are written.
-    planes: u64,
-    /// The smallest tile that every weight can be packed with, in bytes: rows that share scales are packed whole.
-    smallest_tile: u64,
-}
-
-impl Demand {
-    /// Of a plan.
-    pub fn of_plan(plan: &Plan, model: &Elaborated, checkpoint: &Checkpoint) -> Demand {
-        let params = model.graph.params().iter().zip(&plan.encodings);
-        let weights = params.filter_map(|(param, encoding)| match &param.values {
-            Values::Stored(view) => Some((&*param.shape, *encoding, view)),
-            Values::Tied(table) => match &model.graph.params()[table.index()].values {
-                Values::Stored(view) => Some((&*param.shape, *encoding, view)),
-                Values::Tied(_) => None,
-            },
-        });
-        Demand::new(checkpoint, weights)
-    }
-
-    /// Of recipes.
-    pub fn of_recipes(recipes: &[Recipe], checkpoint: &Checkpoint) -> Demand {
-        Demand::new(checkpoint, recipes.iter().map(|recipe| (&*recipe.shape, recipe.encoding, &recipe.source)))
-    }
-
-    fn new<'a>(checkpoint: &Checkpoint, weights: impl Iterator<Item = (&'a [u64], Encoding, &'a View)>) -> Demand {
-        let mut demand = Demand { header_bytes: checkpoint.header_bytes, planes: 0, smallest_tile: SMALLEST_TILE };
-        for (shape, encoding, view) in weights {
-            let unit = Unit::new(encoding.format, matrix(shape).1, stored_dtype(checkpoint, view), view);
-            demand.smallest_tile = demand.smallest_tile.max(unit.bytes.next_multiple_of(SMALLEST_TILE));
-            demand.planes += encoding.format.planes(0, 0).len() as u64;
-        }
-        demand
-    }
-}
-
-fn stored_dtype(checkpoint: &Checkpoint, view: &View) -> StoredDtype {
-    checkpoint.tensor(view.tensor).stored_dtype().expect("elaboration refuses dtypes that cannot be read")
-}
-
-/// Memory that packing may take, in bytes, with these workers and tiles.
-fn bound(demand: Demand, workers: u64, tile: u64) -> u64 {
-    BASE + demand.header_bytes * HEADER_FACTOR + demand.planes * PLANE + workers * (tile + WORKER)
-}
-
-/// Refuses a bound on memory that a checkpoint cannot be packed in.
-///
-/// # Errors
-/// [`PackError::TooLittleMemory`].
-pub fn check_memory(demand: Demand, options: PackOptions<'_>) -> Result<(), PackError> {
-    share(demand, options).map(|_| ())
-}
-
-/// Most memory that packing a checkpoint takes, in bytes.
-///
-/// # Errors
-/// As [`check_memory`].
-pub fn peak_memory(demand: Demand, options: PackOptions<'_>) -> Result<u64, PackError> {
-    let (workers, tile) = share(demand, options)?;
-    Ok(bound(demand, workers as u64, tile))
-}
-
-/// Workers and the size of their tiles under a bound.
-fn share(demand: Demand, options: PackOptions<'_>) -> Result<(usize, u64), PackError> {
-    let Demand { smallest_tile, .. } = demand;
-    let largest_tile = smallest_tile.max(LARGEST_TILE);
-    let threads = options.threads.clamp(1, MAX_WORKERS) as u64;
-    let Some(memory) = options.memory else { return Ok((threads as usize, largest_tile)) };
-    let minimum = bound(demand, 1, smallest_tile);
-    if memory < minimum {
-        return Err(PackError::TooLittleMemory { asked: memory, minimum });
-    }
-    let free = memory - bound(demand, 0, 0);
-    let workers = threads.min(free / (smallest_tile + WORKER));
-    let tile = (free / workers - WORKER).min(largest_tile);
-    Ok((workers as usize, tile - tile % SMALLEST_TILE))
 }
 
 /// One weight and where it goes.
@@ -232,12 +173,12 @@ struct Job<'a> {
 pub fn pack(
     recipes: &[Recipe],
     weights: &[Weight],
-    checkpoint: &Checkpoint,
-    reader: &TensorReader,
+    evaluator: Evaluator<'_>,
     folder: &Path,
     options: PackOptions<'_>,
 ) -> Result<Packed, PackError> {
-    let (workers, tile) = share(Demand::of_recipes(recipes, checkpoint), options)?;
+    let Evaluator { checkpoint, rotations, .. } = evaluator;
+    let Share { workers, tile, matrices } = share(Demand::of_recipes(recipes, rotations, checkpoint), options)?;
     let (shards, jobs) = lay_out(recipes, weights);
     let count = shards.len();
     let mut bytes_written = 0;
@@ -248,17 +189,16 @@ pub fn pack(
         writers.push(WeightsWriter::create(&path, tensors)?);
     }
 
-    let state = Worker { checkpoint, reader, tile, interrupted: options.interrupted };
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (large, others): (Vec<_>, Vec<_>) = (0..jobs.len()).partition(|&at| holds_matrix(jobs[at].recipe, rotations));
+    let queue = Queue::new(large.into(), others.into(), matrices);
+    let evaluator = Evaluator { interrupted: Some(options.interrupted), ..evaluator };
+    let state = Worker { evaluator, tile };
     let worker = || -> Result<Vec<(usize, Done)>, PackError> {
-        let (mut tiles, mut done) = (Tiles::default(), Vec::new());
-        while !stop.load(Ordering::Relaxed) {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(job) = jobs.get(at) else { break };
-            let packed = state
-                .run(job.recipe, &writers[job.shard], job.index, &mut tiles)
-                .inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
-            done.push((at, packed));
+        let mut done = Vec::new();
+        while let Some(turn) = queue.next() {
+            let job = &jobs[turn.job];
+            let packed = state.run(job.recipe, &writers[job.shard], job.index).inspect_err(|_| queue.stop())?;
+            done.push((turn.job, packed));
         }
         Ok(done)
     };
@@ -268,7 +208,7 @@ pub fn pack(
             match thread::Builder::new().spawn_scoped(scope, worker) {
                 Ok(handle) => handles.push(handle),
                 Err(source) if handles.is_empty() => return Err(PackError::NoThread { source }),
-                // Those that run do all the work, as the counter hands it out.
+                // Those that run do all the work, as the queue hands it out.
                 Err(_) => break,
             }
         }
@@ -286,14 +226,11 @@ pub fn pack(
         writer.finish()?;
     }
     let mut packed = Packed { bytes_written, ..Packed::default() };
-    for ((_, done), (recipe, weight)) in done.iter().zip(recipes.iter().zip(weights)) {
-        let digest = |name: String, hash: &blake3::Hash| Digest { name, blake3: hash.to_string() };
-        let tensor = checkpoint.tensor(recipe.source.tensor);
-        let whole = recipe.source.range() == Some(0..tensor.shape.iter().product());
-        let source = if whole { tensor.name.clone() } else { format!("{} for {}", tensor.name, recipe.name) };
-        packed.sources.push(digest(source, &done.source));
+    for ((_, done), weight) in done.into_iter().zip(weights) {
+        packed.sources.extend(done.sources);
         let planes = weight.stored_tensors().unwrap_or_default();
-        packed.outputs.extend(planes.into_iter().zip(&done.outputs).map(|(plane, hash)| digest(plane.name, hash)));
+        let digests = planes.into_iter().zip(&done.outputs);
+        packed.outputs.extend(digests.map(|(plane, hash)| Digest { name: plane.name, blake3: hash.to_string() }));
         packed.noise.push(done.noise);
     }
     Ok(packed)
@@ -317,103 +254,4 @@ fn lay_out<'a>(recipes: &'a [Recipe], weights: &[Weight]) -> (Vec<Vec<StoredTens
         shards[shard].extend(planes);
     }
     (shards, jobs)
-}
-
-/// What every worker needs.
-struct Worker<'a> {
-    checkpoint: &'a Checkpoint,
-    reader: &'a TensorReader,
-    tile: u64,
-    interrupted: &'a AtomicBool,
-}
-
-/// What became of a weight.
-struct Done {
-    /// Hash of the bytes that went in.
-    source: blake3::Hash,
-    /// Of those that came out, for each plane.
-    outputs: Vec<blake3::Hash>,
-    noise: Option<Noise>,
-}
-
-impl Worker<'_> {
-    /// Runs one recipe, tile by tile.
-    fn run(&self, recipe: &Recipe, writer: &WeightsWriter, index: usize, tiles: &mut Tiles) -> Result<Done, PackError> {
-        let view = &recipe.source;
-        let stored = stored_dtype(self.checkpoint, view);
-        let (rows, columns) = matrix(&recipe.shape);
-        let unit = Unit::new(recipe.encoding.format, columns, stored, view);
-        let step = tiles.make_room(self.tile, &unit, recipe.encoding.format);
-        let mut source = blake3::Hasher::new();
-        let mut outputs = vec![blake3::Hasher::new(); tiles.planes()];
-        let mut offsets = vec![0; tiles.planes()];
-        let mut noise = unit.encodes.then(Noise::default);
-        let (mut at, end) = (0, unit.count(rows, columns));
-        while at < end {
-            if self.interrupted.load(Ordering::Relaxed) {
-                return Err(PackError::Interrupted);
-            }
-            let next = end.min(at + step);
-            let elements = at * unit.elements..next * unit.elements;
-            tiles.read(self.reader, (self.checkpoint.tensor(view.tensor), view), stored, elements.clone())?;
-            let place = |element: usize| self.place(view, elements.start + element as u64);
-            if let Some((element, value)) = tiles::first_not_finite(stored, tiles.stored()) {
-                let (file, tensor, row, column) = place(element);
-                return Err(PackError::NotFinite { file, tensor, row, column, value });
-            }
-            source.update(tiles.stored());
-            if let Some(noise) = &mut noise {
-                let units = (next - at) as usize;
-                if let Err((element, value)) = tiles.encode(recipe.encoding, &unit, units, stored, noise) {
-                    let (file, tensor, row, column) = place(element);
-                    let format = recipe.encoding.format;
-                    return Err(PackError::TooLarge { file, tensor, row, column, value, format });
-                }
-            }
-            for (plane, (offset, hash)) in offsets.iter_mut().zip(&mut outputs).enumerate() {
-                let bytes = tiles.plane(plane);
-                if unit.encodes {
-                    hash.update(bytes);
-                }
-                writer.write_at(index + plane, *offset, bytes)?;
-                *offset += bytes.len() as u64;
-            }
-            at = next;
-        }
-        let source = source.finalize();
-        let outputs = outputs.iter().map(|hash| if unit.encodes { hash.finalize() } else { source }).collect();
-        Ok(Done { source, outputs, noise: noise.filter(|noise| !noise.is_none()) })
-    }
-
-    /// Where element `at` of a view is: file, tensor, row and column.
-    fn place(&self, view: &View, at: u64) -> (String, String, u64, u64) {
-        let tensor = self.checkpoint.tensor(view.tensor);
-        let (element, columns) = (view.locate(at), tensor.rows().1.max(1));
-        (self.checkpoint.file_of(tensor), tensor.name.clone(), element / columns, element % columns)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bound_is_shared_or_refused_with_the_minimum() {
-        let interrupted = AtomicBool::new(false);
-        let options = |memory| PackOptions { memory: Some(memory), threads: 8, interrupted: &interrupted };
-        for smallest_tile in [SMALLEST_TILE, 3 * SMALLEST_TILE, 2 * LARGEST_TILE] {
-            let demand = Demand { header_bytes: 1000, planes: 10, smallest_tile };
-            let minimum = bound(demand, 1, smallest_tile);
-            assert!(matches!(share(demand, options(minimum)), Ok((1, tile)) if tile == smallest_tile));
-            match share(demand, options(minimum - 1)) {
-                Err(PackError::TooLittleMemory { minimum: found, .. }) => assert_eq!(found, minimum),
-                other => panic!("{other:?}"),
-            }
-            for memory in [minimum + 5_000_000, minimum + 123_456_789, 1 << 40] {
-                let (workers, tile) = share(demand, options(memory)).unwrap();
-                assert!(bound(demand, workers as u64, tile) <= memory && workers <= 8);
-                assert!(tile >= smallest_tile && tile <= smallest_tile.max(LARGEST_TILE));
-            }
-        }
-    }
 }

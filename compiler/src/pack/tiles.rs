@@ -1,5 +1,6 @@
 //! What a worker holds: a piece of a stored tensor on its way to its packed form.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use lathe_kernels::formats::{Format, Granularity, Matrix};
@@ -56,7 +57,7 @@ impl Unit {
 }
 
 /// Bytes of a packed row. No weight has rows that memory cannot hold: the program is verified before anything is packed.
-fn packed(format: Format, columns: u64) -> u64 {
+pub(super) fn packed(format: Format, columns: u64) -> u64 {
     match usize::try_from(columns) {
         Ok(columns) if format.constraints(1, columns).is_ok() => format.bytes(1, columns) as u64,
         _ => u64::MAX,
@@ -100,7 +101,66 @@ impl Noise {
     }
 }
 
-/// The memory of a worker, kept from one weight to the next.
+/// The packed form of some values.
+#[derive(Default)]
+pub(super) struct Packing {
+    /// A buffer for each plane.
+    planes: Vec<Vec<u8>>,
+    /// What the packed form stands for.
+    again: Vec<f32>,
+}
+
+impl Packing {
+    /// Allocates for so many rows and columns.
+    pub(super) fn with_capacity(format: Format, rows: usize, columns: usize) -> Packing {
+        let planes = format.planes(rows, columns);
+        let planes = planes.iter().map(|plane| Vec::with_capacity(plane.bytes().unwrap_or(0))).collect();
+        Packing { planes, again: Vec::with_capacity(rows * columns) }
+    }
+
+    /// Packs `values`, rows of `columns` elements, and adds what they lose to `noise`.
+    ///
+    /// # Errors
+    /// The first element that is too large for the format, and its value.
+    pub(super) fn encode(
+        &mut self,
+        encoding: Encoding,
+        values: &[f32],
+        columns: usize,
+        noise: &mut Noise,
+    ) -> Result<(), (usize, f32)> {
+        let limit = encoding.format.limit();
+        // Not `>`, which NaN would pass.
+        let too_large = |value: &f32| value.abs().partial_cmp(&limit).is_none_or(Ordering::is_gt);
+        if let Some(element) = values.iter().position(too_large) {
+            return Err((element, values[element]));
+        }
+        let rows = values.len() / columns.max(1);
+        for (bytes, plane) in self.planes.iter_mut().zip(encoding.format.planes(rows, columns)) {
+            bytes.resize(plane.bytes().unwrap_or(0), 0);
+        }
+        let mut planes: Vec<&mut [u8]> = self.planes.iter_mut().map(Vec::as_mut_slice).collect();
+        encoding.format.encode(encoding.fit, values, columns, &mut planes);
+        let planes: Vec<&[u8]> = self.planes.iter().map(Vec::as_slice).collect();
+        let matrix = Matrix::new(encoding.format, rows, columns, &planes);
+        let matrix = matrix.expect("invariant: planes are as long as the format says");
+        self.again.resize(values.len(), 0.0);
+        if columns > 0 {
+            for (row, again) in self.again.chunks_exact_mut(columns).enumerate() {
+                matrix.decode_row(row, again);
+            }
+        }
+        noise.add(values, &self.again);
+        Ok(())
+    }
+
+    /// The planes.
+    pub(super) fn planes(&self) -> impl Iterator<Item = &[u8]> {
+        self.planes.iter().map(Vec::as_slice)
+    }
+}
+
+/// The memory of a worker for a weight whose values stay as they are.
 #[derive(Default)]
 pub(super) struct Tiles {
     /// As stored.
@@ -109,16 +169,13 @@ pub(super) struct Tiles {
     scratch: Vec<u8>,
     /// Decoded, where the format changes.
     values: Vec<f32>,
-    /// As packed, where the format changes: a buffer for each plane.
-    packed: Vec<Vec<u8>>,
-    /// What the packed form stands for.
-    again: Vec<f32>,
+    /// As packed, where the format changes.
+    packing: Packing,
 }
 
 impl Tiles {
-    /// Allocates for a weight within `tile` bytes, and frees what was held for the weight before. Returns how many units
-    /// to pack at a time.
-    pub(super) fn make_room(&mut self, tile: u64, unit: &Unit, format: Format) -> u64 {
+    /// Allocates for a weight within `tile` bytes. Returns how many units to pack at a time.
+    pub(super) fn make_room(tile: u64, unit: &Unit, format: Format) -> (Tiles, u64) {
         let most = tile / unit.bytes.max(1);
         let units = if unit.is_row {
             most.max(1)
@@ -128,18 +185,15 @@ impl Tiles {
         } else {
             most - most % 8
         };
-        *self = Tiles::default();
-        self.read.reserve_exact((units * unit.read) as usize);
-        self.scratch.reserve_exact((units * unit.scratch) as usize);
+        let mut tiles = Tiles::default();
+        tiles.read.reserve_exact((units * unit.read) as usize);
+        tiles.scratch.reserve_exact((units * unit.scratch) as usize);
         if unit.encodes {
-            let elements = (units * unit.elements) as usize;
-            self.values.reserve_exact(elements);
-            self.again.reserve_exact(elements);
             let (rows, columns) = shape(unit, units as usize);
-            let planes = format.planes(rows, columns);
-            self.packed = planes.iter().map(|plane| Vec::with_capacity(plane.bytes().unwrap_or(0))).collect();
+            tiles.values.reserve_exact(rows * columns);
+            tiles.packing = Packing::with_capacity(format, rows, columns);
         }
-        units
+        (tiles, units)
     }
 
     /// Reads elements of a view.
@@ -163,7 +217,7 @@ impl Tiles {
     /// are rounded once.
     ///
     /// # Errors
-    /// The first element that is too large for the format, and its value.
+    /// As [`Packing::encode`].
     pub(super) fn encode(
         &mut self,
         encoding: Encoding,
@@ -177,36 +231,12 @@ impl Tiles {
         self.values.resize(elements, 0.0);
         let matrix = Matrix::new(stored.format(), 1, elements, &[&self.read]);
         matrix.expect("invariant: a tile holds whole elements").decode_row(0, &mut self.values);
-        let limit = encoding.format.limit();
-        if let Some(element) = self.values.iter().position(|value| value.abs() > limit) {
-            return Err((element, self.values[element]));
-        }
-        for (bytes, plane) in self.packed.iter_mut().zip(encoding.format.planes(rows, columns)) {
-            bytes.resize(plane.bytes().unwrap_or(0), 0);
-        }
-        let mut planes: Vec<&mut [u8]> = self.packed.iter_mut().map(Vec::as_mut_slice).collect();
-        encoding.format.encode(encoding.fit, &self.values, columns, &mut planes);
-        let planes: Vec<&[u8]> = self.packed.iter().map(Vec::as_slice).collect();
-        let matrix = Matrix::new(encoding.format, rows, columns, &planes);
-        let matrix = matrix.expect("invariant: planes are as long as the format says");
-        self.again.resize(elements, 0.0);
-        if columns > 0 {
-            for (row, again) in self.again.chunks_exact_mut(columns).enumerate() {
-                matrix.decode_row(row, again);
-            }
-        }
-        noise.add(&self.values, &self.again);
-        Ok(())
+        self.packing.encode(encoding, &self.values, columns, noise)
     }
 
-    /// Planes of the packed form.
-    pub(super) fn planes(&self) -> usize {
-        self.packed.len().max(1)
-    }
-
-    /// What to write to a plane: as packed, or as stored where nothing changes.
-    pub(super) fn plane(&self, index: usize) -> &[u8] {
-        self.packed.get(index).unwrap_or(&self.read)
+    /// The planes of the packed form.
+    pub(super) fn packed(&self) -> impl Iterator<Item = &[u8]> {
+        self.packing.planes()
     }
 }
 
@@ -282,22 +312,21 @@ mod tests {
     fn whatever_the_formats_a_worker_holds_one_tile() {
         let dtypes = [StoredDtype::F32, StoredDtype::F16, StoredDtype::Bf16];
         for tile in [64 << 10, 3 * (64 << 10), 4 << 20] {
-            let mut tiles = Tiles::default();
             let whole = View::contiguous(TensorId(0), 0, 1 << 20);
             let axes = [(1000, 1), (1000, 1000)].map(|(size, stride)| Axis { size, stride });
             for view in [whole, View::new(TensorId(0), 0, axes)] {
                 for (stored, format) in dtypes.iter().flat_map(|stored| targets().into_iter().map(|to| (*stored, to))) {
                     let unit = Unit::new(format, 1000, stored, &view);
-                    let units = tiles.make_room(tile, &unit, format);
+                    let (mut tiles, units) = Tiles::make_room(tile, &unit, format);
                     assert!(units > 0 && (unit.is_row || units.is_multiple_of(8)));
                     tiles.read.resize((units * unit.read) as usize, 0);
                     if unit.encodes {
                         let encoding = Encoding { format, fit: Fit::Mse };
                         tiles.encode(encoding, &unit, units as usize, stored, &mut Noise::default()).unwrap();
                     }
-                    let packed: usize = tiles.packed.iter().map(Vec::capacity).sum();
+                    let packed: usize = tiles.packing.planes.iter().map(Vec::capacity).sum();
                     let bytes = tiles.read.capacity() + tiles.scratch.capacity() + packed;
-                    let held = bytes + 4 * (tiles.values.capacity() + tiles.again.capacity());
+                    let held = bytes + 4 * (tiles.values.capacity() + tiles.packing.again.capacity());
                     assert!(held as u64 <= tile, "{stored:?} to {format}: {held} bytes of {tile}");
                 }
             }
