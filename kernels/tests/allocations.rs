@@ -46,7 +46,7 @@ fn step(
     let table = RopeTable { inverse_frequencies: frequencies, amplitude: 1.0, pairing: Pairing::Half };
     let width = frequencies.len();
     let (gain, shift) = (Some(frequencies), Some(frequencies));
-    let norm = Norm { width, eps: 1e-6, centre: true, gain, gain_offset: 0.0, shift };
+    let norm = Norm { width, eps: 1e-6, centre: true, along: None, gain, gain_offset: 0.0, shift };
     for weight in weights {
         ops::embed(weight, &[3], 1, x);
         ops::norm(x, &norm, y);

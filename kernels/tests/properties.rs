@@ -136,7 +136,8 @@ fn results_do_not_depend_on_the_number_of_threads() {
             });
             assert_eq!(one, five, "{rows} rows and experts on {isa}");
 
-            let norm = Norm { width: 100, eps: 1e-5, centre: true, gain: None, gain_offset: 0.0, shift: None };
+            let norm =
+                Norm { width: 100, eps: 1e-5, centre: true, along: None, gain: None, gain_offset: 0.0, shift: None };
             let [one, five] = on_one_and_five_threads(x.len(), |out| ops.norm(&x, &norm, out));
             assert_eq!(one, five, "norms of {rows} rows on {isa}");
             let [one, five] = on_one_and_five_threads(x.len(), |out| ops.softmax(&x, 40, out));

@@ -321,7 +321,8 @@ fn elementwise<'a>(ops: Forced, isa: Isa) -> [Bench<'a>; 4] {
     };
     let (x, mut out) = (a.clone(), vec![0.0; len]);
     let norm = move || {
-        let norm = Norm { width, eps: 1e-6, centre: false, gain: Some(&gain), gain_offset: 0.0, shift: None };
+        let norm =
+            Norm { width, eps: 1e-6, centre: false, along: None, gain: Some(&gain), gain_offset: 0.0, shift: None };
         ops.norm(&x, &norm, black_box(&mut out));
     };
     let (x, y, mut out) = (a.clone(), b.clone(), vec![0.0; len]);

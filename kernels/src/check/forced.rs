@@ -3,6 +3,7 @@
 use crate::cpu::{Isa, Vectors};
 use crate::formats::Matrix;
 use crate::ops::{self, AttentionShape, Binary, Norm, Unary};
+use crate::rotations::Rotation;
 
 /// The ops that have more than one version, on a given instruction set; arguments as in [`crate::ops`].
 #[derive(Clone, Copy)]
@@ -39,8 +40,8 @@ impl Forced {
         ops::norm_on(self.0, x, norm, out);
     }
 
-    pub fn centre(self, x: &[f32], width: usize, out: &mut [f32]) {
-        ops::centre_on(self.0, x, width, out);
+    pub fn centre(self, x: &[f32], width: usize, along: Option<&[f32]>, out: &mut [f32]) {
+        ops::centre_on(self.0, x, width, along, out);
     }
 
     pub fn gain(self, x: &[f32], gain: &[f32], offset: f32, out: &mut [f32]) {
@@ -49,6 +50,10 @@ impl Forced {
 
     pub fn shift(self, x: &[f32], shift: &[f32], out: &mut [f32]) {
         ops::shift_on(self.0, x, shift, out);
+    }
+
+    pub fn rotate(self, x: &[f32], rotation: &Rotation, inverse: bool, out: &mut [f32]) {
+        ops::rotate_on(self.0, x, rotation, inverse, out);
     }
 
     pub fn unary(self, function: Unary, x: &[f32], out: &mut [f32]) {

@@ -43,23 +43,56 @@ fn groups_with_first(random: &mut Random, len: usize, width: usize, scale: f32, 
 const FIRST: [(f32, f32); 7] =
     [(0.0, 0.0), (1.0e-30, 0.0), (1.0, 0.0), (1.0e15, 0.0), (1.0, 1000.0), (0.0, 3.0), (f32::NAN, 0.0)];
 
-/// Mean of |x| in the group of element `i`.
-fn mean_magnitude(x: &[f32], width: usize, i: usize) -> f64 {
-    let group = &x[i / width * width..][..width];
-    group.iter().map(|&x| f64::from(x).abs()).sum::<f64>() / width as f64
+/// What is taken off each group of x, to be multiplied with the vector where there is one: the mean, or the length of the
+/// part along the vector.
+fn parts(x: impl Iterator<Item = f64>, width: usize, along: Option<&[f32]>) -> Vec<f64> {
+    let mut parts = Vec::new();
+    for (i, x) in x.enumerate() {
+        if i % width == 0 {
+            parts.push(0.0);
+        }
+        let factor = along.map_or(1.0 / width as f64, |along| f64::from(along[i % width]));
+        parts[i / width] += x * factor;
+    }
+    parts
+}
+
+/// The same of the magnitudes: the largest that it can be.
+fn magnitudes(x: &[f32], width: usize, along: Option<&[f32]>) -> Vec<f64> {
+    let along: Option<Vec<_>> = along.map(|along| along.iter().map(|u| u.abs()).collect());
+    parts(x.iter().map(|&x| f64::from(x).abs()), width, along.as_deref())
+}
+
+/// What a part is multiplied with at element `i`.
+fn direction(along: Option<&[f32]>, width: usize, i: usize) -> f64 {
+    along.map_or(1.0, |along| f64::from(along[i % width]))
+}
+
+/// A random unit vector.
+fn unit_vector(random: &mut Random, width: usize) -> Unaligned {
+    let mut values = random.values(width);
+    let length = values.iter().map(|&u| u * u).sum::<f32>().sqrt();
+    values.iter_mut().for_each(|u| *u /= length);
+    Unaligned::new(&values)
 }
 
 pub(super) fn centre(comparison: &mut Comparison) {
     let mut random = Random::new(11);
     for (groups, width) in GROUPS {
+        let vector = unit_vector(&mut random, width);
         for (scale, offset) in FIRST {
             let x = groups_with_first(&mut random, groups * width, width, scale, offset);
-            let (got, expected) = both(comparison, groups * width, |vectors, out| {
-                ops::centre_on(vectors, x.get(), width, out);
-            });
-            let case = format!("[{groups}, {width}], first group by {scale:e} and {offset}");
-            comparison
-                .compare(&case, &got, &expected, |i| f64::from(x.get()[i]).abs() + mean_magnitude(x.get(), width, i));
+            for along in [None, Some(vector.get())] {
+                let (got, expected) = both(comparison, groups * width, |vectors, out| {
+                    ops::centre_on(vectors, x.get(), width, along, out);
+                });
+                let vector = if along.is_some() { ", along a vector" } else { "" };
+                let case = format!("[{groups}, {width}]{vector}, first group by {scale:e} and {offset}");
+                let magnitudes = magnitudes(x.get(), width, along);
+                comparison.compare(&case, &got, &expected, |i| {
+                    f64::from(x.get()[i]).abs() + magnitudes[i / width] * direction(along, width, i).abs()
+                });
+            }
         }
     }
 }
@@ -67,14 +100,15 @@ pub(super) fn centre(comparison: &mut Comparison) {
 pub(super) fn norm(comparison: &mut Comparison) {
     let mut random = Random::new(12);
     for (groups, width) in GROUPS {
+        let vector = unit_vector(&mut random, width);
         for first in FIRST {
-            for centre in [false, true] {
+            for (centre, along) in [(false, None), (true, None), (true, Some(vector.get()))] {
                 let x = groups_with_first(&mut random, groups * width, width, first.0, first.1);
                 let (gain, shift) = (Unaligned::new(&random.values(width)), Unaligned::new(&random.values(width)));
                 for (gain, gain_offset, shift) in
                     [(None, 0.0, None), (Some(gain.get()), 0.0, None), (Some(gain.get()), 1.0, Some(shift.get()))]
                 {
-                    let norm = Norm { width, eps: 1.0e-6, centre, gain, gain_offset, shift };
+                    let norm = Norm { width, eps: 1.0e-6, centre, along, gain, gain_offset, shift };
                     norm_case(comparison, x.get(), &norm, first);
                 }
             }
@@ -86,18 +120,19 @@ fn norm_case(comparison: &mut Comparison, x: &[f32], norm: &Norm<'_>, first: (f3
     let width = norm.width;
     let (got, expected) = both(comparison, x.len(), |vectors, out| ops::norm_on(vectors, x, norm, out));
     let case = format!("{} groups, first by {first:?}, {norm:?}", x.len() / width);
-    let factor = |i: usize| {
-        let group = x[i / width * width..][..width].iter().map(|&x| f64::from(x));
-        let mean = if norm.centre { group.clone().sum::<f64>() / width as f64 } else { 0.0 };
-        let variance = group.map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
-        1.0 / (variance + f64::from(norm.eps)).sqrt()
-    };
+    let (parts, magnitudes) =
+        (parts(x.iter().map(|&x| f64::from(x)), width, norm.along), magnitudes(x, width, norm.along));
+    let mut variances = vec![0.0; x.len() / width];
+    for (i, &x) in x.iter().enumerate() {
+        let part = if norm.centre { parts[i / width] * direction(norm.along, width, i) } else { 0.0 };
+        variances[i / width] += (f64::from(x) - part).powi(2) / width as f64;
+    }
     comparison.compare(&case, &got, &expected, |i| {
         let shift = norm.shift.map_or(0.0, |shift| f64::from(shift[i % width]));
         if norm.centre {
             let gain = norm.gain.map_or(1.0, |gain| f64::from(norm.gain_offset + gain[i % width]));
-            let x = f64::from(x[i]).abs() + mean_magnitude(x, width, i);
-            x * factor(i) * gain.abs() + shift.abs()
+            let x = f64::from(x[i]).abs() + magnitudes[i / width] * direction(norm.along, width, i).abs();
+            x / (variances[i / width] + f64::from(norm.eps)).sqrt() * gain.abs() + shift.abs()
         } else {
             (f64::from(expected[i]) - shift).abs() + shift.abs()
         }

@@ -16,30 +16,47 @@ impl Kernel for NormGroup<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        match (self.norm.gain.is_some(), self.norm.shift.is_some()) {
-            (false, false) => self.with::<S, false, false>(simd),
-            (false, true) => self.with::<S, false, true>(simd),
-            (true, false) => self.with::<S, true, false>(simd),
-            (true, true) => self.with::<S, true, true>(simd),
+        match (self.norm.centre, self.norm.along) {
+            (false, _) => self.less(simd, Less(0.0), &[]),
+            (true, None) => {
+                let mean = Less(mean(simd, self.x));
+                self.less(simd, mean, &[]);
+            }
+            (true, Some(along)) => {
+                let part = LessAlong(total::<S, _, false>(simd, self.x, along, Times));
+                self.less(simd, part, along);
+            }
         }
     }
 }
 
 impl NormGroup<'_> {
+    /// Normalizes what `centred` makes of the elements.
+    #[inline(always)]
+    fn less<S: Simd, V: Value>(self, simd: S, centred: V, along: &[f32]) {
+        match (self.norm.gain.is_some(), self.norm.shift.is_some()) {
+            (false, false) => self.with::<S, V, false, false>(simd, centred, along),
+            (false, true) => self.with::<S, V, false, true>(simd, centred, along),
+            (true, false) => self.with::<S, V, true, false>(simd, centred, along),
+            (true, true) => self.with::<S, V, true, true>(simd, centred, along),
+        }
+    }
+
     /// `GAIN` and `SHIFT` say whether there are some.
     #[inline(always)]
-    fn with<S: Simd, const GAIN: bool, const SHIFT: bool>(self, simd: S) {
-        let mean = if self.norm.centre { mean(simd, self.x) } else { 0.0 };
-        let variance = f64::from(total::<S, true>(simd, self.x, mean)) / self.x.len() as f64;
+    fn with<S: Simd, V: Value, const GAIN: bool, const SHIFT: bool>(self, simd: S, centred: V, along: &[f32]) {
+        let variance = f64::from(total::<S, V, true>(simd, self.x, along, centred)) / self.x.len() as f64;
         let factor = simd.splat((1.0 / (variance + f64::from(self.norm.eps)).sqrt()) as f32);
-        let (mean, offset) = (simd.splat(mean), simd.splat(self.norm.gain_offset));
+        let offset = simd.splat(self.norm.gain_offset);
 
         let (x, x_rest) = S::chunks(self.x);
+        let (along, along_rest) = S::chunks(along);
         let (out, out_rest) = S::chunks_mut(self.out);
         let (gain, gain_rest) = S::chunks(self.norm.gain.unwrap_or_default());
         let (shift, shift_rest) = S::chunks(self.norm.shift.unwrap_or_default());
         for i in 0..x.len() {
-            let mut y = simd.mul(simd.sub(simd.load(&x[i]), mean), factor);
+            let along = if V::ALONG { simd.load(&along[i]) } else { simd.splat(0.0) };
+            let mut y = simd.mul(centred.of(simd, simd.load(&x[i]), along), factor);
             if GAIN {
                 y = simd.mul(y, simd.add(offset, simd.load(&gain[i])));
             }
@@ -49,7 +66,8 @@ impl NormGroup<'_> {
             simd.store(y, &mut out[i]);
         }
         if !out_rest.is_empty() {
-            let mut y = simd.mul(simd.sub(simd.load(&padded::<S, _>(x_rest)), mean), factor);
+            let along = simd.load(&padded::<S, _>(along_rest));
+            let mut y = simd.mul(centred.of(simd, simd.load(&padded::<S, _>(x_rest)), along), factor);
             if GAIN {
                 y = simd.mul(y, simd.add(offset, simd.load(&padded::<S, _>(gain_rest))));
             }
@@ -65,6 +83,7 @@ impl NormGroup<'_> {
 pub(crate) struct Centre<'a> {
     /// Not empty.
     pub(crate) x: &'a [f32],
+    pub(crate) along: Option<&'a [f32]>,
     pub(crate) out: &'a mut [f32],
 }
 
@@ -73,50 +92,138 @@ impl Kernel for Centre<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let mean = simd.splat(mean(simd, self.x));
+        match self.along {
+            None => {
+                let mean = Less(mean(simd, self.x));
+                self.less(simd, mean, &[]);
+            }
+            Some(along) => {
+                let part = LessAlong(total::<S, _, false>(simd, self.x, along, Times));
+                self.less(simd, part, along);
+            }
+        }
+    }
+}
+
+impl Centre<'_> {
+    /// Writes what `centred` makes of the elements.
+    #[inline(always)]
+    fn less<S: Simd, V: Value>(self, simd: S, centred: V, along: &[f32]) {
         let (x, x_rest) = S::chunks(self.x);
+        let (along, along_rest) = S::chunks(along);
         let (out, out_rest) = S::chunks_mut(self.out);
-        for (x, out) in x.iter().zip(out) {
-            simd.store(simd.sub(simd.load(x), mean), out);
+        for i in 0..x.len() {
+            let along = if V::ALONG { simd.load(&along[i]) } else { simd.splat(0.0) };
+            simd.store(centred.of(simd, simd.load(&x[i]), along), &mut out[i]);
         }
         if !out_rest.is_empty() {
-            store_partial(simd, simd.sub(simd.load(&padded::<S, _>(x_rest)), mean), out_rest);
+            let (x, along) = (simd.load(&padded::<S, _>(x_rest)), simd.load(&padded::<S, _>(along_rest)));
+            store_partial(simd, centred.of(simd, x, along), out_rest);
         }
+    }
+}
+
+/// A function of an element of a group and of the one beside it in a vector.
+trait Value: Copy {
+    /// Whether it looks at the second one.
+    const ALONG: bool;
+
+    /// Lane by lane.
+    fn of<S: Simd>(self, simd: S, x: S::F32, along: S::F32) -> S::F32;
+
+    /// An element that gives 0 beside a 0.
+    fn zero(self) -> f32;
+}
+
+/// `x − m`
+#[derive(Clone, Copy)]
+struct Less(f32);
+
+/// `x u`
+#[derive(Clone, Copy)]
+struct Times;
+
+/// `x − t u`
+#[derive(Clone, Copy)]
+struct LessAlong(f32);
+
+impl Value for Less {
+    const ALONG: bool = false;
+
+    #[inline(always)]
+    fn of<S: Simd>(self, simd: S, x: S::F32, _: S::F32) -> S::F32 {
+        simd.sub(x, simd.splat(self.0))
+    }
+
+    #[inline(always)]
+    fn zero(self) -> f32 {
+        self.0
+    }
+}
+
+impl Value for Times {
+    const ALONG: bool = true;
+
+    #[inline(always)]
+    fn of<S: Simd>(self, simd: S, x: S::F32, along: S::F32) -> S::F32 {
+        simd.mul(x, along)
+    }
+
+    #[inline(always)]
+    fn zero(self) -> f32 {
+        0.0
+    }
+}
+
+impl Value for LessAlong {
+    const ALONG: bool = true;
+
+    #[inline(always)]
+    fn of<S: Simd>(self, simd: S, x: S::F32, along: S::F32) -> S::F32 {
+        simd.mul_add(simd.splat(-self.0), along, x)
+    }
+
+    #[inline(always)]
+    fn zero(self) -> f32 {
+        0.0
     }
 }
 
 /// Mean of the elements, of which there are some.
 #[inline(always)]
 fn mean<S: Simd>(simd: S, x: &[f32]) -> f32 {
-    (f64::from(total::<S, false>(simd, x, 0.0)) / x.len() as f64) as f32
+    (f64::from(total::<S, _, false>(simd, x, &[], Less(0.0))) / x.len() as f64) as f32
 }
 
-/// `Σ (x − subtrahend)`, or of the squares of that.
+/// Sum of the values, or of their squares.
 #[inline(always)]
-fn total<S: Simd, const SQUARED: bool>(simd: S, x: &[f32], subtrahend: f32) -> f32 {
+fn total<S: Simd, V: Value, const SQUARED: bool>(simd: S, x: &[f32], along: &[f32], value: V) -> f32 {
     /// Sums side by side, so that an addition need not wait for the one before it.
     const SUMS: usize = 4;
 
-    let (chunks, rest) = S::chunks(x);
-    let (groups, chunks_rest) = chunks.as_chunks::<SUMS>();
+    let (x, x_rest) = S::chunks(x);
+    let (along, along_rest) = S::chunks(along);
     let mut sums = [simd.splat(0.0); SUMS];
-    for group in groups {
+    let whole = x.len() / SUMS * SUMS;
+    for first in (0..whole).step_by(SUMS) {
         for i in 0..SUMS {
-            sums[i] = add_term::<S, SQUARED>(simd, &group[i], subtrahend, sums[i]);
+            let along = if V::ALONG { simd.load(&along[first + i]) } else { simd.splat(0.0) };
+            sums[i] = add_term::<S, SQUARED>(simd, value.of(simd, simd.load(&x[first + i]), along), sums[i]);
         }
     }
-    for (chunk, sum) in chunks_rest.iter().zip(&mut sums) {
-        *sum = add_term::<S, SQUARED>(simd, chunk, subtrahend, *sum);
+    for (i, sum) in (whole..x.len()).zip(&mut sums) {
+        let along = if V::ALONG { simd.load(&along[i]) } else { simd.splat(0.0) };
+        *sum = add_term::<S, SQUARED>(simd, value.of(simd, simd.load(&x[i]), along), *sum);
     }
     // Padding adds nothing.
-    let rest = padded_with::<S, _>(rest, subtrahend);
-    sums[SUMS - 1] = add_term::<S, SQUARED>(simd, &rest, subtrahend, sums[SUMS - 1]);
+    let x = simd.load(&padded_with::<S, _>(x_rest, value.zero()));
+    let along = simd.load(&padded::<S, _>(along_rest));
+    sums[SUMS - 1] = add_term::<S, SQUARED>(simd, value.of(simd, x, along), sums[SUMS - 1]);
     let [a, b, c, d] = sums;
     simd.sum(simd.add(simd.add(a, b), simd.add(c, d)))
 }
 
 #[inline(always)]
-fn add_term<S: Simd, const SQUARED: bool>(simd: S, x: &S::Array<f32>, subtrahend: f32, sum: S::F32) -> S::F32 {
-    let difference = simd.sub(simd.load(x), simd.splat(subtrahend));
-    if SQUARED { simd.mul_add(difference, difference, sum) } else { simd.add(sum, difference) }
+fn add_term<S: Simd, const SQUARED: bool>(simd: S, value: S::F32, sum: S::F32) -> S::F32 {
+    if SQUARED { simd.mul_add(value, value, sum) } else { simd.add(sum, value) }
 }

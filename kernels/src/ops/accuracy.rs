@@ -24,12 +24,12 @@ pub const MATMUL: Accuracy = Accuracy::Rel(1.0 / 32768.0);
 /// As [`MATMUL`], of each expert.
 pub const EXPERT_MATMUL: Accuracy = MATMUL;
 
-/// Of the result less its shift; of `(|x| + mean |x|) · factor · |gain_offset + gain|` with centre, since the mean can
-/// cancel x; plus |shift|. The sums have chains of at most 128 additions for up to 4096 elements, and the root halves the
+/// Of the result less its shift; of `(|x| + m) · factor · |gain_offset + gain|` with centre, m as for [`CENTRE`]; plus
+/// |shift|. The sums have chains of at most 128 additions for up to 4096 elements, and the root halves the
 /// error of the squares.
 pub const NORM: Accuracy = Accuracy::Rel(1.0 / 131_072.0);
 
-/// Of `|x| + mean |x|`, as [`NORM`].
+/// Of `|x| + m`, since what is taken off can cancel x: m is the mean of |x|, or along a vector u `|u| Σ |x u|`. As [`NORM`].
 pub const CENTRE: Accuracy = Accuracy::Rel(1.0 / 131_072.0);
 
 /// Two roundings that are part of the definition.

@@ -48,6 +48,8 @@ pub(crate) use matmul::matmul_on;
 #[cfg(any(test, feature = "check"))]
 pub(crate) use norm::{centre_on, norm_on};
 #[cfg(any(test, feature = "check"))]
+pub(crate) use rotate::rotate_on;
+#[cfg(any(test, feature = "check"))]
 pub(crate) use routing::combine_on;
 #[cfg(any(test, feature = "check"))]
 pub(crate) use softmax::softmax_on;

@@ -12,8 +12,10 @@ pub struct Norm<'a> {
     pub width: usize,
     /// Added to the mean of the squares.
     pub eps: f32,
-    /// Whether the mean is subtracted first.
+    /// Whether the mean is subtracted first, or the part along `along`.
     pub centre: bool,
+    /// A unit vector, `[width]`, for rows that are rotated: what taking the mean off becomes there. Only with `centre`.
+    pub along: Option<&'a [f32]>,
     /// Factors, `[width]`; 1 without them.
     pub gain: Option<&'a [f32]>,
     /// Added to each element of `gain`, where there is one.
@@ -23,16 +25,17 @@ pub struct Norm<'a> {
 }
 
 /// `out = c / sqrt(mean(c²) + eps) · (gain_offset + gain) + shift` for each group of `x`, where c is x, or with `centre`
-/// `x − mean(x)`. `x` and `out` are `[n, width]`.
+/// that of [`centre`]. `x` and `out` are `[n, width]`.
 ///
 /// # Panics
-/// When `x` is not whole groups, or the gain, the shift or `out` has another length.
+/// When `x` is not whole groups, the vector, the gain, the shift or `out` has another length, or there is a vector but no
+/// `centre`.
 ///
 /// ```
 /// use lathe_kernels::ops::{Norm, norm};
 ///
 /// let layer_norm =
-///     Norm { width: 2, eps: 0.0, centre: true, gain: Some(&[1.0, 2.0]), gain_offset: 1.0, shift: Some(&[0.5, 0.5]) };
+///     Norm { width: 2, eps: 0.0, centre: true, along: None, gain: Some(&[1.0, 2.0]), gain_offset: 1.0, shift: Some(&[0.5; 2]) };
 /// let mut out = [0.0; 2];
 /// norm(&[1.0, 5.0], &layer_norm, &mut out);
 /// assert_eq!(out, [-1.5, 3.5]);
@@ -41,16 +44,28 @@ pub fn norm(x: &[f32], norm: &Norm<'_>, out: &mut [f32]) {
     norm_on(Vectors::current(), x, norm, out);
 }
 
-/// `out = x − mean(x)` for each group of `width` elements. `x` and `out` are `[n, width]`.
+/// `out = x − mean(x)` for each group of `width` elements, or with a unit vector u = `along`, `[width]`,
+/// `out = x − (x · u) u`. That is the same in rows that are rotated, x' = x Q, where u = 1 Q / √width. `x` and `out` are
+/// `[n, width]`.
 ///
 /// # Panics
-/// When `x` is not whole groups, or `out` has another length.
-pub fn centre(x: &[f32], width: usize, out: &mut [f32]) {
-    centre_on(Vectors::current(), x, width, out);
+/// When `x` is not whole groups, or the vector or `out` has another length.
+///
+/// ```
+/// use lathe_kernels::ops;
+///
+/// let mut out = [0.0; 2];
+/// ops::centre(&[1.0, 5.0], 2, Some(&[0.6, -0.8]), &mut out);
+/// assert!((out[0] - 3.04).abs() < 1e-6 && (out[1] - 2.28).abs() < 1e-6);
+/// ```
+pub fn centre(x: &[f32], width: usize, along: Option<&[f32]>, out: &mut [f32]) {
+    centre_on(Vectors::current(), x, width, along, out);
 }
 
 pub(crate) fn norm_on(vectors: Option<Vectors>, x: &[f32], norm: &Norm<'_>, out: &mut [f32]) {
     let width = norm.width;
+    assert!(norm.centre || norm.along.is_none(), "nothing is taken off along a vector without centre");
+    assert!(norm.along.is_none_or(|along| along.len() == width), "the vector has {width} elements");
     assert!(norm.gain.is_none_or(|gain| gain.len() == width), "gain has {width} elements");
     assert!(norm.shift.is_none_or(|shift| shift.len() == width), "shift has {width} elements");
     for_each_group(x, width, out, width, |_, x, out| match vectors {
@@ -59,10 +74,11 @@ pub(crate) fn norm_on(vectors: Option<Vectors>, x: &[f32], norm: &Norm<'_>, out:
     });
 }
 
-pub(crate) fn centre_on(vectors: Option<Vectors>, x: &[f32], width: usize, out: &mut [f32]) {
+pub(crate) fn centre_on(vectors: Option<Vectors>, x: &[f32], width: usize, along: Option<&[f32]>, out: &mut [f32]) {
+    assert!(along.is_none_or(|along| along.len() == width), "the vector has {width} elements");
     for_each_group(x, width, out, width, |_, x, out| match vectors {
-        None => reference::centre(x, out),
-        Some(vectors) => vectors.run(Centre { x, out }),
+        None => reference::centre(x, along, out),
+        Some(vectors) => vectors.run(Centre { x, along, out }),
     });
 }
 
@@ -71,24 +87,34 @@ mod reference {
     use super::Norm;
 
     pub(super) fn norm(x: &[f32], norm: &Norm<'_>, out: &mut [f32]) {
-        let mean = if norm.centre { mean(x) } else { 0.0 };
-        let squares: f64 = x.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum();
+        let part = if norm.centre { part(x, norm.along) } else { 0.0 };
+        let centred = |i: usize| less(x, part, norm.along, i);
+        let squares: f64 = (0..x.len()).map(|i| centred(i) * centred(i)).sum();
         let factor = 1.0 / (squares / x.len() as f64 + f64::from(norm.eps)).sqrt();
-        for (i, (&x, out)) in x.iter().zip(out).enumerate() {
+        for (i, out) in out.iter_mut().enumerate() {
             let gain = norm.gain.map_or(1.0, |gain| f64::from(norm.gain_offset) + f64::from(gain[i]));
             let shift = norm.shift.map_or(0.0, |shift| f64::from(shift[i]));
-            *out = ((f64::from(x) - mean) * factor * gain + shift) as f32;
+            *out = (centred(i) * factor * gain + shift) as f32;
         }
     }
 
-    pub(super) fn centre(x: &[f32], out: &mut [f32]) {
-        let mean = mean(x);
-        for (&x, out) in x.iter().zip(out) {
-            *out = (f64::from(x) - mean) as f32;
+    pub(super) fn centre(x: &[f32], along: Option<&[f32]>, out: &mut [f32]) {
+        let part = part(x, along);
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = less(x, part, along, i) as f32;
         }
     }
 
-    fn mean(x: &[f32]) -> f64 {
-        x.iter().copied().map(f64::from).sum::<f64>() / x.len() as f64
+    /// The mean, or the length of the part along the vector.
+    fn part(x: &[f32], along: Option<&[f32]>) -> f64 {
+        match along {
+            None => x.iter().copied().map(f64::from).sum::<f64>() / x.len() as f64,
+            Some(along) => x.iter().zip(along).map(|(&x, &u)| f64::from(x) * f64::from(u)).sum(),
+        }
+    }
+
+    /// Element `i` less that part.
+    fn less(x: &[f32], part: f64, along: Option<&[f32]>, i: usize) -> f64 {
+        f64::from(x[i]) - part * along.map_or(1.0, |along| f64::from(along[i]))
     }
 }

@@ -90,6 +90,7 @@ fn computed(case: &Case<'_>, ops: Forced) -> Vec<f32> {
                 width: case.size("width"),
                 eps: case.number("eps"),
                 centre: case.0["centre"].as_bool().unwrap(),
+                along: None,
                 gain: gain.as_deref(),
                 gain_offset: case.number("offset"),
                 shift: shift.as_deref(),
@@ -98,11 +99,11 @@ fn computed(case: &Case<'_>, ops: Forced) -> Vec<f32> {
         }
         "norm_of_heads" => {
             let (width, eps) = (case.size("width"), case.number("eps"));
-            let norm = Norm { width, eps, centre: true, gain: None, gain_offset: 0.0, shift: None };
+            let norm = Norm { width, eps, centre: true, along: None, gain: None, gain_offset: 0.0, shift: None };
             let normalized = filled(len, |out| ops.norm(&case.floats("x"), &norm, out));
             ops.gain(&normalized, &case.floats("gain"), 0.0, out);
         }
-        "centre" => ops.centre(&case.floats("x"), case.size("width"), out),
+        "centre" => ops.centre(&case.floats("x"), case.size("width"), None, out),
         "gain" => ops.gain(&case.floats("x"), &case.floats("gain"), case.number("offset"), out),
         "shift" => ops.shift(&case.floats("x"), &case.floats("shift"), out),
         "unary" => ops.unary(case.function(), &case.floats("x"), out),

@@ -301,12 +301,15 @@ impl<'a> Machine<'a> {
                 let choices = self.plan.place(choice).width as usize;
                 ops::expert_matmul(first, cast_slice(second), choices, expert, matrices.len(), out);
             }
-            Op::Norm { centre, width, eps, gain, gain_offset, shift, .. } => {
+            Op::Norm { centre, along, width, eps, gain, gain_offset, shift, .. } => {
                 let (gain, shift) = (weights.optional_vector(gain), weights.optional_vector(shift));
-                let norm = ops::Norm { width: width as usize, eps, centre, gain, gain_offset, shift };
+                let along = weights.optional_vector(along);
+                let norm = ops::Norm { width: width as usize, eps, centre, along, gain, gain_offset, shift };
                 ops::norm(first, &norm, out);
             }
-            Op::Centre { width, .. } => ops::centre(first, width as usize, out),
+            Op::Centre { width, along, .. } => {
+                ops::centre(first, width as usize, weights.optional_vector(along), out);
+            }
             Op::Gain { gain, offset, .. } => ops::gain(first, weights.vector(gain), offset, out),
             Op::Shift { shift, .. } => ops::shift(first, weights.vector(shift), out),
             Op::Rope { table, head_dim, .. } => {

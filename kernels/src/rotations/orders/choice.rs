@@ -14,7 +14,7 @@ pub fn constructible(order: usize) -> bool {
 /// ```
 /// use lathe_kernels::rotations::orders::block_sizes;
 ///
-/// assert_eq!(block_sizes(360), [180, 72, 60, 40, 36, 24, 20, 12, 8, 4, 2]);
+/// assert_eq!(block_sizes(90), [2]);
 /// ```
 pub fn block_sizes(width: usize) -> Vec<usize> {
     (2..=width.min(MAX_WIDTH)).rev().filter(|&size| width.is_multiple_of(size) && constructible(size)).collect()
