@@ -62,7 +62,8 @@ fn logits(mut prepared: Prepared, graph: &Graph, checkpoint: &Checkpoint, tokens
     let folder = tempfile::tempdir().unwrap();
     let [out, file] = ["out", "logits.safetensors"].map(|name| folder.path().join(name));
     let interrupted = AtomicBool::new(false);
-    write(&prepared, checkpoint, &out, None, PackOptions { memory: None, threads: 1, interrupted: &interrupted }).unwrap();
+    write(&prepared, checkpoint, &out, None, PackOptions { memory: None, threads: 1, interrupted: &interrupted })
+        .unwrap();
     succeed(lathe_run().arg("logits").arg(&out).args(["--ids", &ids(tokens)]).arg("-o").arg(&file));
     reference::floats(&files::read(&file), "logits")
 }

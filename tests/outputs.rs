@@ -257,7 +257,7 @@ fn an_interrupted_compilation_leaves_nothing_behind() {
     let prepared = Texts::library("keep").prepared(&opened);
     let attempt = |interrupted: bool| {
         let interrupted = AtomicBool::new(interrupted);
-        write(&prepared, &opened, &out, PackOptions { memory: None, threads: 2, interrupted: &interrupted })
+        write(&prepared, &opened, &out, None, PackOptions { memory: None, threads: 2, interrupted: &interrupted })
     };
     assert!(matches!(attempt(true), Err(CompileError::Pack(PackError::Interrupted))));
     assert_eq!(files::list(folder.path()), before);

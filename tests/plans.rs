@@ -46,7 +46,15 @@ fn planned(text: &str, checkpoint: &Checkpoint) -> Planned {
     let mut sources = Sources::new();
     let source = sources.add("spec.lathe", text);
     let spec = Entry { source, place: Place::File("spec.lathe".into()), name: None };
-    let input = Input { spec: &spec, overrides: &[], files: &NoFiles, model: None, checkpoint, strict: false };
+    let input = Input {
+        spec: &spec,
+        overrides: &[],
+        files: &NoFiles,
+        model: None,
+        checkpoint,
+        strict: false,
+        calibration: None,
+    };
     plan(input, &mut sources).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"))
 }
 

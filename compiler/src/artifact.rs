@@ -11,6 +11,7 @@ use serde::de::{Error as _, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::pack::Digest;
+use crate::proof::Proof;
 
 /// Files of a checkpoint that the runtime needs beside program and weights, copied as they are.
 const COPIED: &[&str] = &[
@@ -84,6 +85,9 @@ pub struct Lock {
     pub sources: Vec<Digest>,
     /// Packed tensors.
     pub outputs: Vec<Digest>,
+    /// Of the tokens that scales were measured on, 4 bytes each with the lowest first; absent where none were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration_blake3: Option<String>,
 }
 
 fn lock_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
@@ -111,6 +115,10 @@ pub struct Report {
     pub bytes_read: u64,
     /// Bytes of packed weights.
     pub bytes_written: u64,
+    /// Whether it was proven that the model still computes what its checkpoint computes; absent where nothing but formats
+    /// has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// Warnings, one line each.
     pub warnings: Vec<String>,
 }

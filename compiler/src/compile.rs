@@ -8,8 +8,10 @@ use lathe_grammar::span::Sources;
 use lathe_runtime::program::{PROGRAM_FILE, ProgramError};
 
 use crate::artifact::{ArtifactError, LOCK_FILE, LOCK_VERSION, Lock, PackedModule, REPORT_FILE, Report, Staging};
+use crate::calibrate::{CalibrateError, Calibration, measure};
 use crate::definition;
 use crate::elaborate::{Elaborated, Module, ModuleId, elaborate};
+use crate::frames::read_matrices;
 use crate::ir::Values;
 use crate::lower::{LowerError, Lowered, Recipe, lower};
 use crate::model::Checkpoint;
@@ -18,6 +20,7 @@ use crate::pack::{Noise, PackError, PackOptions, pack};
 use crate::passes::{self, PassError};
 use crate::plan::{Finding, Plan, Tie};
 use crate::probe::probe;
+use crate::proof::{Proof, ProofError};
 use crate::resolve::{resolve, settle_probed};
 use crate::source::{ReadTensorError, TensorReader};
 use crate::spec::{self, Entry, Files, Loaded, Spec};
@@ -43,6 +46,12 @@ pub enum CompileError {
     /// The weights could not be packed.
     #[error(transparent)]
     Pack(#[from] PackError),
+    /// Scales could not be measured.
+    #[error(transparent)]
+    Calibrate(#[from] CalibrateError),
+    /// The compiled model could not be proven to compute what its checkpoint computes.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
     /// The artifact could not be written.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
@@ -63,6 +72,8 @@ pub struct Input<'a> {
     pub checkpoint: &'a Checkpoint,
     /// Whether config keys that nobody reads are errors.
     pub strict: bool,
+    /// What scales are measured on, for specs that ask for some.
+    pub calibration: Option<Calibration<'a>>,
 }
 
 /// A model and what becomes of it, from headers alone.
@@ -91,6 +102,8 @@ pub struct Rewritten {
     pub log: passes::Log,
     /// Warnings.
     pub warnings: Vec<Diagnostic>,
+    /// BLAKE3, in hexadecimal, of the tokens that scales were measured on, where some were.
+    pub calibration_blake3: Option<String>,
     /// The open weight files, with what probes have read of them.
     pub reader: TensorReader,
 }
@@ -110,6 +123,8 @@ pub struct Prepared {
     pub lowered: Lowered,
     /// Warnings.
     pub warnings: Vec<Diagnostic>,
+    /// BLAKE3, in hexadecimal, of the tokens that scales were measured on, where some were.
+    pub calibration_blake3: Option<String>,
     /// The open weight files, with what probes have read of them.
     pub reader: TensorReader,
 }
@@ -133,10 +148,11 @@ pub fn rewrite(input: Input<'_>, sources: &mut Sources, options: &passes::Option
         return Err(CompileError::Diagnostics(planned.warnings));
     }
     let reader = planned.probe(input.checkpoint)?;
+    let calibration_blake3 = planned.calibrate(input.checkpoint, &reader, input.calibration)?;
     let Planned { model, plan, warnings, .. } = planned;
     let mut graph = model.graph.clone();
     let log = passes::run(&mut graph, &plan, options)?;
-    Ok(Rewritten { model, plan, graph, log, warnings, reader })
+    Ok(Rewritten { model, plan, graph, log, warnings, calibration_blake3, reader })
 }
 
 /// The specs of a text, all of them or the one that was asked for, checked without a model.
@@ -161,7 +177,7 @@ pub fn load_specs(
 /// # Errors
 /// Diagnostics, at least one of them an error.
 pub fn plan(input: Input<'_>, sources: &mut Sources) -> Result<Planned, Vec<Diagnostic>> {
-    let Input { spec, overrides, files, model, checkpoint, strict } = input;
+    let Input { spec, overrides, files, model, checkpoint, strict, .. } = input;
     let mut diagnostics = Vec::new();
     let spec = load_specs(spec, false, overrides, files, sources, &mut diagnostics).pop();
     let model = define(model.map(|entry| (entry, files)), checkpoint, strict, sources, &mut diagnostics);
@@ -233,10 +249,39 @@ impl Planned {
         self.warnings.retain(|warning| warning.code != "S0301");
         settle_probed(&mut self.plan, &findings, &self.model, checkpoint, &mut self.warnings);
         self.warnings.extend(broken_ties(&self.plan, &self.model, checkpoint));
+        if let Err(faults) = read_matrices(&mut self.plan.frames) {
+            self.warnings.extend(faults);
+        }
         if self.warnings.iter().any(Diagnostic::is_error) {
             return Err(CompileError::Diagnostics(std::mem::take(&mut self.warnings)));
         }
         Ok(reader)
+    }
+
+    /// Measures the scales that the spec asks for, if any. Gives the hash of the tokens that were read for it.
+    ///
+    /// # Errors
+    /// When there is nothing to measure them on, or they cannot be measured.
+    fn calibrate(
+        &mut self,
+        checkpoint: &Checkpoint,
+        reader: &TensorReader,
+        calibration: Option<Calibration<'_>>,
+    ) -> Result<Option<String>, CompileError> {
+        if self.plan.frames.measured.is_empty() {
+            return Ok(None);
+        }
+        let Some(calibration) = calibration else {
+            let asked = self.plan.rotations.iter().find(|rotation| rotation.turn.alpha.is_some());
+            let diagnostic = Diagnostic::error("S0410", "scales are measured on a text, and none was given")
+                .label_if(asked.map(|rotation| rotation.span), "asked for here")
+                .help("add `--calibrate FILE`, a text like those that the model will read");
+            return Err(CompileError::Diagnostics(vec![diagnostic]));
+        };
+        for (id, values) in measure(&self.plan, &self.model, checkpoint, reader, calibration)? {
+            self.plan.frames.set_scale(id, values);
+        }
+        Ok(Some(calibration.blake3()))
     }
 }
 
@@ -246,10 +291,10 @@ impl Rewritten {
     /// # Errors
     /// When the graph cannot be lowered, or not to a valid program.
     pub fn lower(self) -> Result<Prepared, CompileError> {
-        let Rewritten { model, plan, graph, log, warnings, reader } = self;
+        let Rewritten { model, plan, graph, log, warnings, calibration_blake3, reader } = self;
         let lowered = lower(&graph, &plan, &model.name, model.max_positions)?;
         lathe_runtime::program::verify(&lowered.program).map_err(ProgramError::from)?;
-        Ok(Prepared { model, plan, graph, log, lowered, warnings, reader })
+        Ok(Prepared { model, plan, graph, log, lowered, warnings, calibration_blake3, reader })
     }
 }
 
@@ -281,7 +326,7 @@ fn lost(recipes: &[Recipe], noise: &[Option<Noise>]) -> Vec<Diagnostic> {
     recipes.iter().zip(noise).filter_map(lost).collect()
 }
 
-/// Packs the weights and writes the artifact to `target`.
+/// Packs the weights and writes the artifact to `target`. The report says what the proof, if any, has found.
 ///
 /// # Errors
 /// As [`CompileError`]; `target` is then as it was.
@@ -289,9 +334,10 @@ pub fn write(
     prepared: &Prepared,
     checkpoint: &Checkpoint,
     target: &Path,
+    proof: Option<Proof>,
     options: PackOptions<'_>,
 ) -> Result<Outcome, CompileError> {
-    let Prepared { model, plan, lowered, reader, .. } = prepared;
+    let Prepared { model, plan, lowered, calibration_blake3, reader, .. } = prepared;
     let staging = Staging::new(target)?;
     staging.copy_companions(checkpoint)?;
     let weights = &lowered.program.weights;
@@ -307,8 +353,9 @@ pub fn write(
         program_blake3: blake3::hash(program.as_bytes()).to_string(),
         sources: packed.sources,
         outputs: packed.outputs,
+        calibration_blake3: calibration_blake3.clone(),
     };
-    let report = report(prepared, checkpoint, &packed.noise, &outcome);
+    let report = report(prepared, checkpoint, proof, &packed.noise, &outcome);
     staging.write(PROGRAM_FILE, &program)?;
     staging.write(LOCK_FILE, &json(&lock))?;
     staging.write(REPORT_FILE, &json(&report))?;
@@ -321,7 +368,13 @@ fn json(value: &impl serde::Serialize) -> String {
     text.expect("invariant: locks and reports hold strings and numbers only") + "\n"
 }
 
-fn report(prepared: &Prepared, checkpoint: &Checkpoint, noise: &[Option<Noise>], outcome: &Outcome) -> Report {
+fn report(
+    prepared: &Prepared,
+    checkpoint: &Checkpoint,
+    proof: Option<Proof>,
+    noise: &[Option<Noise>],
+    outcome: &Outcome,
+) -> Report {
     let Prepared { model, plan, lowered, warnings, .. } = prepared;
     let params = model.graph.params();
     let noise: BTreeMap<&str, Noise> = lowered
@@ -369,6 +422,7 @@ fn report(prepared: &Prepared, checkpoint: &Checkpoint, noise: &[Option<Noise>],
             .collect(),
         bytes_read: outcome.bytes_read,
         bytes_written: outcome.bytes_written,
+        proof,
         warnings: warnings
             .iter()
             .chain(&outcome.warnings)

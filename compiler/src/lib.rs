@@ -12,11 +12,13 @@
 #![warn(clippy::disallowed_methods)]
 
 pub mod artifact;
+pub mod calibrate;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod compile;
 pub mod definition;
 pub mod elaborate;
+pub mod frames;
 pub mod ir;
 pub mod lower;
 pub mod model;
@@ -26,6 +28,7 @@ pub mod passes;
 pub mod picture;
 pub mod plan;
 pub mod probe;
+pub mod proof;
 pub mod reference;
 pub mod resolve;
 pub mod schema;

@@ -120,6 +120,8 @@ pub struct Lowered {
     pub rotations: Vec<Rotation>,
     /// How to turn the values of each buffer back to those that the operations of the model state.
     pub frames: Vec<Vec<Map>>,
+    /// Where the result of each node is.
+    pub buffers: BTreeMap<NodeId, BufferId>,
 }
 
 /// A graph that is valid but cannot be lowered.
@@ -197,6 +199,7 @@ pub fn lower(graph: &Graph, plan: &Plan, model: &str, max_positions: Option<u32>
             recipes: Vec::new(),
             rotations: built,
             frames: Vec::new(),
+            buffers: BTreeMap::new(),
         },
     };
     let output = graph.output().ok_or(LowerError::Invalid { reason: "expected one output" })?;
@@ -205,6 +208,7 @@ pub fn lower(graph: &Graph, plan: &Plan, model: &str, max_positions: Option<u32>
     }
     let logits = graph.operands(output)[0];
     lowering.lowered.program.output = lowering.buffer(logits);
+    lowering.lowered.buffers = lowering.buffers;
     Ok(lowering.lowered)
 }
 

@@ -15,9 +15,9 @@ mod each;
 mod error;
 mod modules;
 mod outputs;
-mod pairs;
+pub(crate) mod pairs;
 mod predictions;
-mod stored;
+pub(crate) mod stored;
 mod weights;
 
 use lathe_runtime::artifact::Artifact;
@@ -30,6 +30,9 @@ use crate::compile::Prepared;
 use crate::model::Checkpoint;
 
 pub use error::VerifyError;
+
+/// What is read where no text is given: prose, numbers and code.
+pub const TEXT: &str = include_str!("verify/text.txt");
 
 /// Tokens of a window, where the text has so many: as many as `lathe-run perplexity` takes.
 pub const WINDOW: usize = 256;

@@ -137,6 +137,16 @@ pub static CODES: &[Code] = &[
             of a group are much larger than all others. Give the module smaller groups, more bits or `scales: bf16`.",
     },
     Code {
+        code: "C0016",
+        title: "a compiled model that computes something else than its checkpoint",
+        explanation: "Rotations and scales change weights and must not change what the model computes. Before anything is \
+            written, `lathe compile` runs the compiled model, its weights not yet encoded, beside the checkpoint, over text \
+            and random tokens. Their logits were further apart than a ten-thousandth of their range, or what chooses \
+            experts was, or the output of an expert. A matrix of your own that is not quite orthogonal does that, and so \
+            do activations so large that f32 cannot hold a rotated row; else it is a mistake in Lathe. The message says \
+            at which step the two part.",
+    },
+    Code {
         code: "F0001",
         title: "a file that fmt leaves as it is",
         explanation: "YAML anchors, aliases, tags, directives, blocks of text and texts over several lines would be \
@@ -489,6 +499,13 @@ pub static CODES: &[Code] = &[
             factor for each channel: a norm does not let it through, so it cannot act on `residual`, nor on `query_key`, where \
             one matrix is applied to both q and k. The key of a matrix for `residual` cannot name a layer, as there is one \
             stream through all of them.",
+    },
+    Code {
+        code: "S0410",
+        title: "scales to be measured, and nothing to measure them on",
+        explanation: "`smooth` divides each channel of an activation by a factor that depends on how large the channel gets. \
+            That is measured on a text: `lathe compile --calibrate FILE` reads its first 2048 tokens with the original model. \
+            Take a text like those that the compiled model will read.",
     },
     Code {
         code: "S0501",

@@ -74,6 +74,7 @@ fn wrong_specs() {
                     model: definition.as_ref(),
                     checkpoint: &checkpoint,
                     strict: false,
+                    calibration: None,
                 };
                 match plan(input, &mut sources) {
                     Err(found) => found,

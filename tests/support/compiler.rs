@@ -54,7 +54,15 @@ impl Texts {
     /// Runs every stage up to packing.
     pub(crate) fn prepare(&mut self, checkpoint: &Checkpoint) -> Result<Prepared, CompileError> {
         let Texts { sources, spec, model } = self;
-        let input = Input { spec, overrides: &[], files: &NoFiles, model: model.as_ref(), checkpoint, strict: false };
+        let input = Input {
+            spec,
+            overrides: &[],
+            files: &NoFiles,
+            model: model.as_ref(),
+            checkpoint,
+            strict: false,
+            calibration: None,
+        };
         prepare(input, sources, &passes::Options::default())
     }
 

@@ -1,23 +1,30 @@
 //! `lathe compile`
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use clap::{ValueEnum, value_parser};
 use lathe_grammar::span::Sources;
+use lathe_runtime::artifact::TOKENIZER_FILE;
+use lathe_runtime::backend::{self, DeviceChoice};
 use lathe_runtime::program::Layers;
+use lathe_runtime::tokenizer::Tokenizer;
 
 use super::render::Messages;
 use super::report::{parse_page, refuse_inside, write_page};
 use super::subject::{Subject, open_checkpoint};
-use super::texts::load_entry;
+use super::texts::{load_entry, read_text};
 use super::{Failure, bytes, print};
-use crate::compile::{rewrite, write};
+use crate::calibrate::{self, Calibration};
+use crate::compile::{Input, Prepared, rewrite, write};
+use crate::model::Checkpoint;
 use crate::pack::{Demand, PackOptions, check_memory};
 use crate::passes;
+use crate::proof::{self, Proof, ProofError, is_called_for, prove};
+use crate::verify::TEXT;
 
 /// Check a spec against a checkpoint, pack its weights and write a program.
 #[derive(Debug, clap::Args)]
@@ -40,6 +47,18 @@ pub(super) struct Arguments {
     /// Pack with this many threads, at most 1024 [default: one for each processor].
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Measure the scales that the spec asks for (`smooth`) on this text, UTF-8, - for stdin.
+    #[arg(long, value_name = "FILE")]
+    calibrate: Option<PathBuf>,
+    /// With --calibrate: read at most this many tokens, in windows of 256.
+    #[arg(long, value_name = "N", default_value_t = calibrate::TOKENS, requires = "calibrate", value_parser = value_parser!(u32).range(1..))]
+    calibrate_tokens: u32,
+    /// Write the model without a proof that it computes what its checkpoint computes; report.json says so.
+    #[arg(long, requires = "output")]
+    no_prove: bool,
+    /// Spoil one sign of this weight, for tests that must notice.
+    #[arg(long, value_name = "WEIGHT", requires = "output", conflicts_with = "no_prove", hide = true)]
+    flip_sign: Option<String>,
     /// Print a stage: plan, ir, program, ir-after=PASS.
     #[arg(long, value_name = "STAGE", value_parser = parse_dump)]
     dump: Option<Dump>,
@@ -117,12 +136,24 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
             _ => None,
         },
     };
-    let input = arguments.subject.input(&spec, model.as_ref(), &checkpoint);
+    let tokens = match &arguments.calibrate {
+        Some(path) => calibration_tokens(path, arguments.calibrate_tokens, &checkpoint, messages)?,
+        None => Vec::new(),
+    };
+    let backend = arguments.calibrate.as_ref().map(|_| backend::open(DeviceChoice::Cpu, threads));
+    let backend = backend.transpose().map_err(|error| Failure::Run(error.to_string()))?;
+    let input = Input {
+        calibration: backend.as_deref().map(|backend| Calibration { tokens: &tokens, backend }),
+        ..arguments.subject.input(&spec, model.as_ref(), &checkpoint)
+    };
     let rewritten = match rewrite(input, &mut sources, &options) {
         Ok(rewritten) => rewritten,
         Err(error) => return Err(Failure::of(error, sources)),
     };
     messages.diagnostics(&sources, &rewritten.warnings);
+    if arguments.calibrate.is_some() && rewritten.calibration_blake3.is_none() {
+        return Err(Failure::Run("--calibrate: the spec asks for no scale to be measured, as `smooth` does".into()));
+    }
     if arguments.output.is_some() {
         let demand = Demand::of_plan(&rewritten.plan, &rewritten.model, &checkpoint);
         check_memory(demand, packing).map_err(|error| Failure::Run(error.to_string()))?;
@@ -147,10 +178,19 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
         let layers = if arguments.fold_layers { Layers::Folded } else { Layers::All };
         print(&prepared.lowered.program.listing(layers))?;
     }
-    let Some(output) = arguments.output else { return Ok(()) };
+    let Some(output) = &arguments.output else { return Ok(()) };
+    if let Some(weight) = &arguments.flip_sign
+        && !prepared.lowered.recipes.iter().any(|recipe| recipe.name == *weight)
+    {
+        return Err(Failure::Run(format!("--flip-sign: the compiled model has no weight `{weight}`")));
+    }
+    let proof = match proof(&arguments, &prepared, &checkpoint, threads, messages) {
+        Ok(proof) => proof,
+        Err(error) => return Err(Failure::of(error.into(), sources)),
+    };
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
         .map_err(|error| Failure::Run(format!("cannot listen for Ctrl-C: {error}")))?;
-    let outcome = match write(&prepared, &checkpoint, &output, packing) {
+    let outcome = match write(&prepared, &checkpoint, output, proof, packing) {
         Ok(outcome) => outcome,
         Err(error) => return Err(Failure::of(error, sources)),
     };
@@ -163,7 +203,69 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
         prepared.plan.spec,
         output.display()
     ));
-    arguments.report.map_or(Ok(()), |page| write_page(&output, &page))
+    arguments.report.as_ref().map_or(Ok(()), |page| write_page(output, page))
+}
+
+/// What the report says of the proof: none is called for where nothing but formats changes.
+fn proof(
+    arguments: &Arguments,
+    prepared: &Prepared,
+    checkpoint: &Checkpoint,
+    threads: usize,
+    messages: Messages,
+) -> Result<Option<Proof>, ProofError> {
+    let flip = arguments.flip_sign.as_deref();
+    if flip.is_none() && !is_called_for(&prepared.lowered) {
+        return Ok(None);
+    }
+    if arguments.no_prove {
+        messages.status("not proved, as --no-prove asks: the model may compute something else than its checkpoint");
+        return Ok(Some(Proof::Skipped));
+    }
+    let text = built_in_tokens(checkpoint, messages);
+    let proved = prove(prepared, checkpoint, proof::Options { text: &text, threads, flip })?;
+    messages.status(&format!("proved: {}", proved.summary()));
+    Ok(Some(Proof::Proved(proved)))
+}
+
+/// Tokens of the built-in text; none where the checkpoint has no tokenizer that can be used, which no proof depends on.
+fn built_in_tokens(checkpoint: &Checkpoint, messages: Messages) -> Vec<u32> {
+    let path = checkpoint.folder.join(TOKENIZER_FILE);
+    if !path.is_file() {
+        return Vec::new();
+    }
+    let tokens = Tokenizer::open(&path).and_then(|tokenizer| tokenizer.encode(TEXT, false));
+    tokens.unwrap_or_else(|error| {
+        messages.status(&format!("the proof reads random tokens only: {error}"));
+        Vec::new()
+    })
+}
+
+/// The first tokens of a text, at least one.
+fn calibration_tokens(
+    path: &Path,
+    most: u32,
+    checkpoint: &Checkpoint,
+    messages: Messages,
+) -> Result<Vec<u32>, Failure> {
+    let (name, text) = read_text(path, messages)?;
+    let tokenizer = checkpoint.folder.join(TOKENIZER_FILE);
+    if !tokenizer.is_file() {
+        let message = format!("{} has no {TOKENIZER_FILE}, which --calibrate needs", checkpoint.folder.display());
+        messages.failure(&message);
+        return Err(Failure::Reported);
+    }
+    let encoded = Tokenizer::open(&tokenizer).and_then(|tokenizer| tokenizer.encode(&text, false));
+    let mut tokens = encoded.map_err(|error| {
+        messages.failure(&error.to_string());
+        Failure::Reported
+    })?;
+    if tokens.is_empty() {
+        messages.failure(&format!("{name}: expected at least one token, found none"));
+        return Err(Failure::Reported);
+    }
+    tokens.truncate(most as usize);
+    Ok(tokens)
 }
 
 /// Set by Ctrl-C and its like once weights are being packed; what was written so far is then removed.

@@ -27,9 +27,12 @@ use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Sources;
 
 use self::render::{Color, MessageFormat, Messages};
+use crate::calibrate::CalibrateError;
 use crate::compile::CompileError;
 use crate::lower::LowerError;
 use crate::pack::PackError;
+use crate::pack::evaluate::EvaluateError;
+use crate::proof::ProofError;
 use crate::units::bytes;
 
 /// Compile a Hugging Face checkpoint, on a spec, into a model that lathe-run executes.
@@ -117,7 +120,10 @@ impl Failure {
     fn of(error: CompileError, sources: Sources) -> Self {
         match error {
             CompileError::Diagnostics(diagnostics) => Failure::Input(sources, diagnostics),
-            CompileError::Pack(PackError::NotFinite { ref file, .. }) => {
+            CompileError::Proof(ProofError::Disproved(diagnostic)) => Failure::Input(sources, vec![*diagnostic]),
+            CompileError::Pack(PackError::NotFinite { ref file, .. })
+            | CompileError::Proof(ProofError::Evaluate(EvaluateError::NotFinite { ref file, .. }))
+            | CompileError::Calibrate(CalibrateError::Evaluate(EvaluateError::NotFinite { ref file, .. })) => {
                 let diagnostic = Diagnostic::error("C0008", error.to_string()).file(file);
                 Failure::Input(sources, vec![diagnostic])
             }

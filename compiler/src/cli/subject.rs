@@ -84,7 +84,8 @@ impl Subject {
         model: Option<&'a Entry>,
         checkpoint: &'a Checkpoint,
     ) -> Input<'a> {
-        Input { spec, overrides: &self.set, files: &Disk, model, checkpoint, strict: self.strict }
+        let Subject { ref set, strict, .. } = *self;
+        Input { spec, overrides: set, files: &Disk, model, checkpoint, strict, calibration: None }
     }
 }
 

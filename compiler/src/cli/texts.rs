@@ -10,6 +10,7 @@ use lathe_grammar::{MAX_SOURCE_LENGTH, is_yaml};
 use lathe_runtime::files::{read_bounded, read_regular};
 
 use super::Failure;
+use super::render::Messages;
 use crate::spec::{Entry, FileError, Files, Place};
 
 /// Begins the names of texts that ship inside the binary.
@@ -128,6 +129,27 @@ fn decode(name: String, bytes: Vec<u8>, sources: &mut Sources) -> Result<SourceI
             let span = Span::new(source, start..start + char::REPLACEMENT_CHARACTER.len_utf8());
             let message = format!("expected UTF-8, found the byte 0x{byte:02x} at offset {start}");
             Err(Failure::input(sources, Diagnostic::error("P0001", message).label(span, "")))
+        }
+    }
+}
+
+/// Longest text for a model, in bytes.
+const MAX_TEXT_BYTES: u64 = 1 << 30;
+
+/// The name and the text, for a model to read, of a file or of stdin.
+pub(super) fn read_text(path: &Path, messages: Messages) -> Result<(String, String), Failure> {
+    let (name, bytes) = if path.as_os_str() == "-" {
+        ("stdin".to_owned(), read_bounded(io::stdin().lock(), MAX_TEXT_BYTES))
+    } else {
+        // A pipe is as good as a file here; both must end.
+        (path.display().to_string(), File::open(path).and_then(|file| read_bounded(file, MAX_TEXT_BYTES)))
+    };
+    let bytes = bytes.map_err(|error| Failure::Run(format!("cannot read {name}: {error}")))?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => {
+            messages.failure(&format!("{name} is not UTF-8: {}", error.utf8_error()));
+            Err(Failure::Reported)
         }
     }
 }

@@ -1,9 +1,7 @@
 //! `lathe verify`
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::value_parser;
 use lathe_grammar::diag::Diagnostic;
@@ -11,7 +9,6 @@ use lathe_grammar::span::Sources;
 use lathe_runtime::artifact::{Artifact, ArtifactError, TOKENIZER_FILE};
 use lathe_runtime::backend::{self, DeviceChoice};
 use lathe_runtime::exec::ExecError;
-use lathe_runtime::files::read_bounded;
 use lathe_runtime::tokenizer::Tokenizer;
 
 use super::compile::available;
@@ -20,18 +17,12 @@ use super::render::Messages;
 use super::report::{DAMAGED, read};
 use super::subject::open_checkpoint;
 use super::table::{Column, table};
-use super::texts::{Disk, load_definition, load_keep};
+use super::texts::{Disk, load_definition, load_keep, read_text};
 use super::{Failure, print};
 use crate::artifact::{LOCK_FILE, Lock};
 use crate::compile::{Input, prepare};
 use crate::passes;
-use crate::verify::{Agreement, Comparison, Module, State, Verification, VerifyError, WINDOW, verify};
-
-/// What is read where no text is given: prose, numbers and code.
-const TEXT: &str = include_str!("../verify/text.txt");
-
-/// Longest text that is read, in bytes.
-const MAX_TEXT_BYTES: u64 = 1 << 30;
+use crate::verify::{Agreement, Comparison, Module, State, TEXT, Verification, VerifyError, WINDOW, verify};
 
 /// Modules that are shown, unless all are asked for.
 const SHOWN: usize = 20;
@@ -108,6 +99,7 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
         model: definition.as_ref(),
         checkpoint: &checkpoint,
         strict: false,
+        calibration: None,
     };
     let original = match prepare(input, &mut sources, &passes::Options::default()) {
         Ok(original) => original,
@@ -179,24 +171,6 @@ fn tokens(arguments: &Arguments, artifact: &Artifact, messages: Messages) -> Res
     })?;
     tokens.truncate(most);
     Ok((source, tokens))
-}
-
-/// The name and the text of a file or of stdin.
-fn read_text(path: &Path, messages: Messages) -> Result<(String, String), Failure> {
-    let (name, bytes) = if path.as_os_str() == "-" {
-        ("stdin".to_owned(), read_bounded(io::stdin().lock(), MAX_TEXT_BYTES))
-    } else {
-        // A pipe is as good as a file here; both must end.
-        (path.display().to_string(), File::open(path).and_then(|file| read_bounded(file, MAX_TEXT_BYTES)))
-    };
-    let bytes = bytes.map_err(|error| Failure::Run(format!("cannot read {name}: {error}")))?;
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok((name, text)),
-        Err(error) => {
-            messages.failure(&format!("{name} is not UTF-8: {}", error.utf8_error()));
-            Err(Failure::Reported)
-        }
-    }
 }
 
 /// Sorts an error by whose fault it is.

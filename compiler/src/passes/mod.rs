@@ -17,6 +17,7 @@ use crate::ir::{Edit, Graph, Violation, verify};
 use crate::plan::Plan;
 
 /// A rewrite of the graph.
+#[derive(Clone, Copy)]
 pub struct Pass {
     /// As in `--dump ir-after=NAME`.
     pub name: &'static str,

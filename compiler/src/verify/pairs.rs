@@ -1,21 +1,22 @@
 //! Which steps of two programs compute the same thing. Formats change weights and no labels, so steps go together by
-//! their label, their kernel, and how many of both came before.
+//! their label, their kernel, and how many of both came before. A norm whose gain or shift went into what reads it computes
+//! something else than one that has it.
 
 use std::collections::BTreeMap;
 
-use lathe_runtime::program::{Program, Step};
+use lathe_runtime::program::{Op, Program, Step};
 
 use super::{NotComparable, Side};
 
 /// A step of both programs, by its index in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pair {
-    pub(super) original: usize,
-    pub(super) compiled: usize,
+pub(crate) struct Pair {
+    pub(crate) original: usize,
+    pub(crate) compiled: usize,
 }
 
 /// The steps that both have, in an order that is that of both, and those that only one has.
-pub(super) fn pair(original: &Program, compiled: &Program) -> (Vec<Pair>, Vec<NotComparable>) {
+pub(crate) fn pair(original: &Program, compiled: &Program) -> (Vec<Pair>, Vec<NotComparable>) {
     let places: BTreeMap<_, usize> = keys(original).enumerate().map(|(index, key)| (key, index)).collect();
     let (mut pairs, mut alone) = (Vec::new(), Vec::new());
     let mut unpaired = vec![true; original.steps.len()];
@@ -37,15 +38,22 @@ pub(super) fn pair(original: &Program, compiled: &Program) -> (Vec<Pair>, Vec<No
     (pairs, alone)
 }
 
-/// Label, kernel, and how many steps with both come before. Logits go together whatever computes them.
-fn keys(program: &Program) -> impl Iterator<Item = (&str, &'static str, usize)> {
-    let mut counts: BTreeMap<(&str, &'static str), usize> = BTreeMap::new();
+/// What a step computes: label, kernel, and whether it has a gain and a shift of its own.
+type What<'a> = (&'a str, &'static str, [bool; 2]);
+
+/// What steps compute, and how many that compute the same come before. Logits go together whatever computes them.
+fn keys(program: &Program) -> impl Iterator<Item = (What<'_>, usize)> {
+    let mut counts: BTreeMap<What<'_>, usize> = BTreeMap::new();
     program.steps.iter().map(move |step| {
+        let vectors = match step.op {
+            Op::Norm { gain, shift, .. } => [gain.is_some(), shift.is_some()],
+            _ => [false; 2],
+        };
         let is_output = step.op.out() == program.output;
-        let (label, kernel) = if is_output { ("", "output") } else { (step.label.as_str(), step.op.kernel()) };
-        let count = counts.entry((label, kernel)).or_default();
+        let what = if is_output { ("", "output", [false; 2]) } else { (&*step.label, step.op.kernel(), vectors) };
+        let count = counts.entry(what).or_default();
         *count += 1;
-        (label, kernel, *count - 1)
+        (what, *count - 1)
     })
 }
 
@@ -61,7 +69,7 @@ fn not_comparable(step: &Step, only_in: Side) -> NotComparable {
 
 #[cfg(test)]
 mod tests {
-    use lathe_runtime::program::{Buffer, BufferId, Compute, Elements, Op, PROGRAM_VERSION, Rows, Unary};
+    use lathe_runtime::program::{Buffer, BufferId, Compute, Elements, PROGRAM_VERSION, Rows, Unary};
 
     use super::*;
 

@@ -17,14 +17,14 @@ use crate::source::{ReadTensorError, TensorReader};
 const ROOM: usize = 4 << 20;
 
 /// The files of a checkpoint.
-pub(super) struct Stored<'a> {
+pub(crate) struct Stored<'a> {
     checkpoint: &'a Checkpoint,
     reader: &'a TensorReader,
     files: Vec<MappedFile>,
 }
 
 impl<'a> Stored<'a> {
-    pub(super) fn open(checkpoint: &'a Checkpoint, reader: &'a TensorReader) -> Result<Self, VerifyError> {
+    pub(crate) fn open(checkpoint: &'a Checkpoint, reader: &'a TensorReader) -> Result<Self, VerifyError> {
         let map = |path: &std::path::PathBuf| {
             MappedFile::open(path).map_err(|source| VerifyError::Map { file: path.clone(), source })
         };
@@ -33,7 +33,7 @@ impl<'a> Stored<'a> {
     }
 
     /// The bytes of a view's elements, in its order: those of the file where they lie one after the other, else a copy.
-    pub(super) fn bytes(&self, view: &View) -> Result<Cow<'_, [u8]>, VerifyError> {
+    pub(crate) fn bytes(&self, view: &View) -> Result<Cow<'_, [u8]>, VerifyError> {
         let tensor = self.checkpoint.tensor(view.tensor);
         let width = tensor.stored_dtype().map_or(0, crate::model::StoredDtype::bytes);
         if let Some(elements) = view.range() {
@@ -59,19 +59,19 @@ impl<'a> Stored<'a> {
     }
 
     /// The bytes of every weight of a program that keeps the checkpoint as it is.
-    pub(super) fn weights(&self, recipes: &[Recipe]) -> Result<Vec<Cow<'_, [u8]>>, VerifyError> {
-        recipes.iter().map(|recipe| self.bytes(&recipe.source)).collect()
+    pub(crate) fn weights(&self, recipes: &[Recipe]) -> Result<Vec<Cow<'_, [u8]>>, VerifyError> {
+        recipes.iter().filter_map(|recipe| recipe.view()).map(|view| self.bytes(view)).collect()
     }
 
     /// The dtype that a view's elements are stored in, as a format.
-    pub(super) fn format(&self, view: &View) -> lathe_kernels::formats::Format {
+    pub(crate) fn format(&self, view: &View) -> lathe_kernels::formats::Format {
         let dtype = self.checkpoint.tensor(view.tensor).stored_dtype();
         dtype.expect("elaboration refuses dtypes that cannot be read").format()
     }
 }
 
 /// Matrices over the bytes of every weight.
-pub(super) fn matrices<'b>(program: &Program, weights: &'b [Cow<'_, [u8]>]) -> Vec<Matrix<'b>> {
+pub(crate) fn matrices<'b>(program: &Program, weights: &'b [Cow<'_, [u8]>]) -> Vec<Matrix<'b>> {
     let matrix = |(weight, bytes): (&lathe_runtime::program::Weight, &'b Cow<'_, [u8]>)| {
         let format = weight.find_format().expect("invariant: a lowered program is valid");
         let MatrixShape { rows, cols } = weight.matrix_shape().expect("invariant: a lowered program is valid");

@@ -43,6 +43,7 @@ pub(super) fn origins<'a>(weights: &'a [Weight], model: &'a Elaborated) -> Resul
             match &entry.values {
                 Values::Stored(view) => break view,
                 Values::Tied(table) => entry = &params[table.index()],
+                Values::Uniform | Values::Zeros | Values::Scale { .. } => return Err(unknown()),
             }
         };
         Ok(Origin { weight, param, view })

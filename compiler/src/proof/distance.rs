@@ -1,0 +1,65 @@
+//! How far values are from those that they should be, in the measure of the proof: the largest difference, and the range of
+//! what should be.
+
+/// Of values that were seen so far.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Distance {
+    /// Largest absolute difference; NaN once one is no number.
+    pub(super) error: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Distance {
+    /// Of nothing.
+    pub(super) const NONE: Distance = Distance { error: 0.0, least: f64::INFINITY, most: f64::NEG_INFINITY };
+
+    /// Adds a value and what it should be.
+    pub(super) fn add(&mut self, expected: f64, found: f64) {
+        let error = (expected - found).abs();
+        // NaN would get lost in a maximum.
+        if error.is_nan() || error > self.error {
+            self.error = error;
+        }
+        self.least = self.least.min(expected);
+        self.most = self.most.max(expected);
+    }
+
+    /// From the smallest to the largest value that should be; 0 of nothing.
+    pub(super) fn range(&self) -> f64 {
+        (self.most - self.least).max(0.0)
+    }
+
+    /// The error as a part of the range; values that should all be equal have no range, and any error is infinite then.
+    pub(super) fn relative(&self) -> f64 {
+        if self.error == 0.0 { 0.0 } else { self.error / self.range() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn distance(pairs: &[(f64, f64)]) -> Distance {
+        let mut distance = Distance::NONE;
+        pairs.iter().for_each(|&(expected, found)| distance.add(expected, found));
+        distance
+    }
+
+    #[test]
+    fn errors_are_parts_of_the_range() {
+        let found = distance(&[(-3.0, -3.0), (5.0, 4.0), (1.0, 1.5)]);
+        assert_eq!((found.error, found.range(), found.relative()), (1.0, 8.0, 0.125));
+        assert_eq!((Distance::NONE.range(), Distance::NONE.relative()), (0.0, 0.0));
+        assert_eq!(distance(&[(2.0, 2.0)]).relative(), 0.0);
+        assert_eq!(distance(&[(2.0, 2.5)]).relative(), f64::INFINITY);
+    }
+
+    #[test]
+    fn what_is_no_number_is_no_small_error() {
+        for (expected, found) in [(f64::NAN, 1.0), (1.0, f64::NAN), (f64::INFINITY, f64::INFINITY)] {
+            let found = distance(&[(1.0, 1.0), (expected, found), (2.0, 3.0)]);
+            assert!(found.error.is_nan() && found.relative().is_nan());
+        }
+    }
+}

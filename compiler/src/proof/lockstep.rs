@@ -1,0 +1,163 @@
+//! Two programs step by step over the same tokens: what is compared, and how choices of experts are made the same.
+
+use lathe_runtime::backend::{StepOutput, StepValues};
+use lathe_runtime::program::{BufferId, Elements, Op, Program};
+
+use super::distance::Distance;
+use crate::pack::Maps;
+use crate::verify::pairs::Pair;
+
+/// What is run.
+#[derive(Clone, Copy)]
+pub(super) struct Subjects<'a> {
+    pub(super) original: &'a Program,
+    pub(super) compiled: &'a Program,
+    /// Steps that compute the same thing.
+    pub(super) pairs: &'a [Pair],
+    /// Turn rows of each buffer of the compiled program to the basis of the model.
+    pub(super) bases: &'a [Maps<'a>],
+}
+
+/// What the result of a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The logits.
+    Logits,
+    /// What a choice of experts is made from.
+    Router,
+    /// Outputs of experts.
+    Experts,
+    /// Anything else.
+    Other,
+}
+
+/// A step that both programs have run.
+#[derive(Debug, Clone)]
+pub(super) struct Compared {
+    /// In the original program.
+    pub(super) step: usize,
+    pub(super) role: Role,
+    pub(super) distance: Distance,
+}
+
+/// Runs both, one step of each by a call to its function, and compares what is the same. The rows of the first `text` tokens
+/// go to the experts that the original chooses, all others to every expert in turn.
+pub(super) fn run<E>(
+    subjects: Subjects<'_>,
+    text: usize,
+    original: &mut dyn Run<E>,
+    compiled: &mut dyn Run<E>,
+) -> Result<Vec<Compared>, E> {
+    let Subjects { original: program, pairs, bases, .. } = subjects;
+    let routers = routers(program);
+    let mut results = Vec::with_capacity(pairs.len());
+    let (mut next, mut row) = (Pair { original: 0, compiled: 0 }, Vec::new());
+    for pair in pairs {
+        let expected = skip(original, pair.original - next.original)?;
+        let found = skip(compiled, pair.compiled - next.compiled)?;
+        next = Pair { original: pair.original + 1, compiled: pair.compiled + 1 };
+        let op = &program.steps[pair.original].op;
+        match (expected.values, found.values) {
+            (StepValues::Real(expected), StepValues::Real(found)) => {
+                let basis = &bases[subjects.compiled.steps[pair.compiled].op.out().index()];
+                let width = program.buffers[op.out().index()].width as usize;
+                let mut distance = Distance::NONE;
+                for (expected, found) in expected.chunks_exact(width).zip(found.chunks_exact(width)) {
+                    row.clear();
+                    row.extend(found.iter().map(|&value| f64::from(value)));
+                    basis.apply(&mut row);
+                    expected.iter().zip(&row).for_each(|(&expected, &found)| distance.add(expected.into(), found));
+                }
+                let role = match op {
+                    _ if op.out() == program.output => Role::Logits,
+                    Op::ExpertMatMul { .. } => Role::Experts,
+                    _ if routers.contains(&op.out()) => Role::Router,
+                    _ => Role::Other,
+                };
+                results.push(Compared { step: pair.original, role, distance });
+            }
+            (StepValues::Index(expected), StepValues::Index(found)) => {
+                let Elements::Index { below } = program.buffers[op.out().index()].elements else {
+                    unreachable!("a step gives what the program says of its buffer")
+                };
+                let choices = program.buffers[op.out().index()].width as usize;
+                send_everywhere(&mut expected[text * choices..], choices, below);
+                found.copy_from_slice(expected);
+            }
+            _ => unreachable!("paired steps write buffers of the same elements"),
+        }
+    }
+    Ok(results)
+}
+
+/// A program that runs step by step.
+pub(super) trait Run<E> {
+    /// Runs the next step.
+    fn next(&mut self) -> Result<StepOutput<'_>, E>;
+}
+
+/// Runs `skipped` steps, then one more, and gives the values of that.
+fn skip<E>(run: &mut dyn Run<E>, skipped: usize) -> Result<StepOutput<'_>, E> {
+    for _ in 0..skipped {
+        run.next()?;
+    }
+    run.next()
+}
+
+/// The buffers that choices of experts are made from: the products that they begin with.
+fn routers(program: &Program) -> Vec<BufferId> {
+    let writer = |buffer: BufferId| program.steps.iter().find(|step| step.op.out() == buffer);
+    let begin = |choice: &Op| {
+        let mut buffer = choice.inputs().next()?;
+        loop {
+            match &writer(buffer)?.op {
+                Op::MatMul { .. } => return Some(buffer),
+                op => buffer = op.inputs().next()?,
+            }
+        }
+    };
+    let choices = program.steps.iter().filter(|step| matches!(step.op, Op::TopK { .. }));
+    choices.filter_map(|step| begin(&step.op)).collect()
+}
+
+/// How many rows it takes to send one to each expert, see [`send_everywhere`].
+pub(super) fn rows_for_every_expert(program: &Program) -> usize {
+    let rows = |op: &Op| match *op {
+        Op::TopK { x, k, .. } => program.buffers[x.index()].width.div_ceil((k.max(2)) - 1) as usize,
+        _ => 0,
+    };
+    program.steps.iter().map(|step| rows(&step.op)).max().unwrap_or(0)
+}
+
+/// Sends rows of `choices` to the experts below a number, one after the other. The first choice of a row stays, as others
+/// may have no weight at all in what is made of them; unless it is the only one.
+fn send_everywhere(rows: &mut [u32], choices: usize, below: u32) {
+    let mut turn = (0..below).cycle();
+    for row in rows.chunks_exact_mut(choices) {
+        let first = if choices > 1 { 1 } else { 0 };
+        for at in first..choices {
+            let free = turn.by_ref().take(choices).find(|expert| !row[..at].contains(expert));
+            row[at] = free.unwrap_or_else(|| unreachable!("a row has no more choices than there are experts"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_expert_gets_a_row() {
+        for (choices, below) in [(1, 4), (2, 4), (4, 4), (2, 7), (8, 128), (1, 1)] {
+            let count = (below as usize).div_ceil(choices.max(2) - 1);
+            let mut rows: Vec<u32> = (0..count * choices).map(|at| (at % choices) as u32).collect();
+            send_everywhere(&mut rows, choices, below);
+            for row in rows.chunks_exact(choices) {
+                assert!(choices == 1 || row[0] == 0, "the first choice stays");
+                assert!(row.iter().all(|expert| *expert < below));
+                assert!((1..choices).all(|at| !row[..at].contains(&row[at])), "{row:?}");
+            }
+            assert!((0..below).all(|expert| rows.contains(&expert)), "{choices} of {below}: {rows:?}");
+        }
+    }
+}
