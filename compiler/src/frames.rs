@@ -65,13 +65,22 @@ pub struct Input<'a> {
     pub table_basis: TableBasis,
 }
 
+/// What an operation at run time does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Does {
+    /// Maps rows.
+    Map(Factor),
+    /// Takes means off along a vector of its own, in place of the mean of the elements.
+    Centre,
+}
+
 /// An operation at run time that a frame needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Online {
     /// The module or operation behind whose result it stands.
     pub label: String,
     /// What it does to rows.
-    pub factor: Factor,
+    pub does: Does,
     /// Elements of a row that it acts on, blocks together.
     pub width: u64,
     /// The request that needs it.
@@ -81,9 +90,9 @@ pub struct Online {
 impl Online {
     /// The rotation that it is, if it is one.
     fn rotation(&self) -> Option<RotationId> {
-        match self.factor {
-            Factor::Rotation { id, .. } => Some(id),
-            Factor::Gain { .. } | Factor::Scale { .. } => None,
+        match self.does {
+            Does::Map(Factor::Rotation { id, .. }) => Some(id),
+            Does::Map(Factor::Gain { .. } | Factor::Scale { .. }) | Does::Centre => None,
         }
     }
 }

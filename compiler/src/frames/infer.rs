@@ -12,7 +12,7 @@ use lathe_runtime::program::{Binary, Unary};
 use super::bases::Bases;
 use super::uses::{Uses, Weights};
 use super::wanted::{Wanted, fits, is_scale, row_width};
-use super::{Frames, Input, Online};
+use super::{Does, Frames, Input, Online};
 use crate::ir::{
     self, Chain, Dim, Edit, Factor, Fold, Graph, NewNode, NodeId, Op, Operand, Param, ParamId, Product, Real, Scale,
     ScaleId, Values,
@@ -164,6 +164,9 @@ impl<'a> Inference<'a> {
                 if !frame.is_identity() {
                     let along = self.along(last, &frame);
                     self.edit.rewire.push((id, 1, along));
+                    let (label, request) = (node.label.clone(), self.cause(&frame, &Chain::IDENTITY));
+                    let width = row_width(graph, id);
+                    self.online.push(Online { label, does: Does::Centre, width, request });
                 }
                 Some(State { frame, shift: None })
             }
@@ -494,7 +497,7 @@ impl<'a> Inference<'a> {
         let (mut node, mut state) = (result.node, result.state.frame.clone());
         for &factor in result.state.frame.then(&inverse).factors() {
             let width = row_width(graph, result.of);
-            self.online.push(Online { label: label.clone(), factor, width, request });
+            self.online.push(Online { label: label.clone(), does: Does::Map(factor), width, request });
             // Values x' of frame F become x' M, of frame M⁻¹ F.
             let undone = Chain::of(factor).inverse().expect("invariant: gains are never undone");
             state = undone.then(&state);

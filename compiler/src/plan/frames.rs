@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::report::{Folded, fold};
 use super::{Plan, site_name};
+use crate::frames::Does;
 use crate::ir::{Basis, Factor};
 
 /// A rotation or a scale of the plan.
@@ -32,7 +33,7 @@ pub struct ReportedOnline {
     pub count: u64,
     /// The site of the request that needs them.
     pub site: String,
-    /// What they do to a row: `x Q0`, `x Q0'`, `x ⊙ S0`, `x ⊘ S0`.
+    /// What they do to a row: `x Q0`, `x Q0'`, `x ⊙ S0`, `x ⊘ S0`; or, in place of taking the mean off, `x − (x·u) u`.
     pub operation: String,
     /// Blocks of a row.
     pub blocks: u64,
@@ -83,16 +84,17 @@ impl ReportedFrames {
             construction: None,
         };
         let alike = |online: &crate::frames::Online| {
-            let (operation, width, per_element) = match online.factor {
-                Factor::Rotation { id, inverse } => {
+            let (operation, width, per_element) = match online.does {
+                Does::Centre => ("x − (x·u) u".to_owned(), online.width, 2),
+                Does::Map(Factor::Rotation { id, inverse }) => {
                     let rotation = &frames.rotations()[id.index()];
                     (format!("x {id}{}", if inverse { "'" } else { "" }), rotation.width, per_element(rotation))
                 }
-                Factor::Scale { id, inverse } => {
+                Does::Map(Factor::Scale { id, inverse }) => {
                     let sign = if inverse { '⊘' } else { '⊙' };
                     (format!("x {sign} S{}", id.0), frames.scales()[id.index()].width, 1)
                 }
-                Factor::Gain { .. } => unreachable!("invariant: gains are never undone"),
+                Does::Map(Factor::Gain { .. }) => unreachable!("invariant: gains are never undone"),
             };
             let site = site_name(plan.rotations[online.request].site);
             let cost = online.width.saturating_mul(per_element);
