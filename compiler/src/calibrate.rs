@@ -84,6 +84,9 @@ impl Calibration<'_> {
     }
 }
 
+/// Scales and their values.
+pub type Scales = Vec<(ScaleId, Arc<[f64]>)>;
+
 /// Measures the scales that a plan asks for: the original model reads the tokens from the checkpoint's own files.
 ///
 /// # Errors
@@ -94,7 +97,7 @@ pub fn measure(
     checkpoint: &Checkpoint,
     reader: &TensorReader,
     calibration: Calibration<'_>,
-) -> Result<Vec<(ScaleId, Arc<[f64]>)>, CalibrateError> {
+) -> Result<Scales, CalibrateError> {
     let measured = &plan.frames.measured;
     let activations = activations(measured, plan, model, (checkpoint, reader), calibration)?;
     let evaluator = Evaluator { checkpoint, reader, rotations: &[], flip: None, interrupted: None };

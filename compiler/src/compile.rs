@@ -48,7 +48,7 @@ pub enum CompileError {
     Pack(#[from] PackError),
     /// Scales could not be measured.
     #[error(transparent)]
-    Calibrate(#[from] CalibrateError),
+    Calibrate(Box<CalibrateError>),
     /// The compiled model could not be proven to compute what its checkpoint computes.
     #[error(transparent)]
     Proof(#[from] ProofError),
@@ -278,7 +278,8 @@ impl Planned {
                 .help("add `--calibrate FILE`, a text like those that the model will read");
             return Err(CompileError::Diagnostics(vec![diagnostic]));
         };
-        for (id, values) in measure(&self.plan, &self.model, checkpoint, reader, calibration)? {
+        let scales = measure(&self.plan, &self.model, checkpoint, reader, calibration);
+        for (id, values) in scales.map_err(|error| CompileError::Calibrate(Box::new(error)))? {
             self.plan.frames.set_scale(id, values);
         }
         Ok(Some(calibration.blake3()))

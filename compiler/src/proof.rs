@@ -186,7 +186,7 @@ fn judge(program: &Program, compared: &[Compared], (tokens, text): (usize, usize
     let mut faults = compared.iter().filter(|compared| !is_right(compared));
     // What comes first is the reason for what comes after it.
     if let Some(fault) = faults.next() {
-        let parted = compared.iter().find(|compared| !(compared.distance.relative() <= STEP_TOLERANCE));
+        let parted = compared.iter().find(|compared| compared.distance.relative() > STEP_TOLERANCE);
         return Err(Box::new(disproof(program, fault, parted)));
     }
     let logits = compared.iter().find(|compared| compared.role == Role::Logits);

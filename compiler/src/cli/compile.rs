@@ -115,7 +115,7 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     count.checked_mul(factor).ok_or_else(|| "expected fewer than 2^64 bytes".into())
 }
 
-pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failure> {
+pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failure> {
     let started = Instant::now();
     if arguments.fold_layers && !matches!(arguments.dump, Some(Dump::Ir | Dump::Program)) {
         return Err(Failure::Run("--fold-layers needs --dump ir or --dump program".into()));
@@ -184,7 +184,7 @@ pub(super) fn run(arguments: Arguments, messages: Messages) -> Result<(), Failur
     {
         return Err(Failure::Run(format!("--flip-sign: the compiled model has no weight `{weight}`")));
     }
-    let proof = match proof(&arguments, &prepared, &checkpoint, threads, messages) {
+    let proof = match proof(arguments, &prepared, &checkpoint, threads, messages) {
         Ok(proof) => proof,
         Err(error) => return Err(Failure::of(error.into(), sources)),
     };

@@ -118,25 +118,37 @@ impl Failure {
 
     /// Sorts an error by whose fault it is.
     fn of(error: CompileError, sources: Sources) -> Self {
+        if let Some((code, file)) = stored_value_at_fault(&error) {
+            let diagnostic = Diagnostic::error(code, error.to_string()).file(file);
+            return Failure::Input(sources, vec![diagnostic]);
+        }
         match error {
             CompileError::Diagnostics(diagnostics) => Failure::Input(sources, diagnostics),
             CompileError::Proof(ProofError::Disproved(diagnostic)) => Failure::Input(sources, vec![*diagnostic]),
-            CompileError::Pack(PackError::NotFinite { ref file, .. })
-            | CompileError::Proof(ProofError::Evaluate(EvaluateError::NotFinite { ref file, .. }))
-            | CompileError::Calibrate(CalibrateError::Evaluate(EvaluateError::NotFinite { ref file, .. })) => {
-                let diagnostic = Diagnostic::error("C0008", error.to_string()).file(file);
-                Failure::Input(sources, vec![diagnostic])
-            }
-            CompileError::Pack(PackError::TooLarge { ref file, .. }) => {
-                let diagnostic = Diagnostic::error("C0014", error.to_string()).file(file);
-                Failure::Input(sources, vec![diagnostic])
-            }
             CompileError::Pack(PackError::Interrupted) => Failure::Interrupted,
             CompileError::Lower(LowerError::TooLarge { .. }) => {
                 Failure::Input(sources, vec![Diagnostic::error("M0009", error.to_string())])
             }
             other => Failure::Run(other.to_string()),
         }
+    }
+}
+
+/// The code of an error about a value of the checkpoint, and the file that it is in.
+fn stored_value_at_fault(error: &CompileError) -> Option<(&'static str, &str)> {
+    let evaluate = match error {
+        CompileError::Pack(PackError::NotFinite { file, .. }) => return Some(("C0008", file)),
+        CompileError::Pack(PackError::TooLarge { file, .. }) => return Some(("C0014", file)),
+        CompileError::Proof(ProofError::Evaluate(error)) => error,
+        CompileError::Calibrate(error) => match &**error {
+            CalibrateError::Evaluate(error) => error,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    match evaluate {
+        EvaluateError::NotFinite { file, .. } => Some(("C0008", file)),
+        _ => None,
     }
 }
 
@@ -151,7 +163,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments, messages),
         Command::Plan(arguments) => plan::run(&arguments, messages),
         Command::Diff(arguments) => diff::run(&arguments, messages),
-        Command::Compile(arguments) => compile::run(arguments, messages),
+        Command::Compile(arguments) => compile::run(&arguments, messages),
         Command::Inspect(arguments) => inspect::run(&arguments, messages),
         Command::Report(arguments) => report::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments, messages),

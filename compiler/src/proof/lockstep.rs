@@ -66,7 +66,9 @@ pub(super) fn run<E>(
                     row.clear();
                     row.extend(found.iter().map(|&value| f64::from(value)));
                     basis.apply(&mut row);
-                    expected.iter().zip(&row).for_each(|(&expected, &found)| distance.add(expected.into(), found));
+                    for (&expected, &found) in expected.iter().zip(&row) {
+                        distance.add(expected.into(), found);
+                    }
                 }
                 let role = match op {
                     _ if op.out() == program.output => Role::Logits,
@@ -134,8 +136,7 @@ pub(super) fn rows_for_every_expert(program: &Program) -> usize {
 fn send_everywhere(rows: &mut [u32], choices: usize, below: u32) {
     let mut turn = (0..below).cycle();
     for row in rows.chunks_exact_mut(choices) {
-        let first = if choices > 1 { 1 } else { 0 };
-        for at in first..choices {
+        for at in usize::from(choices > 1)..choices {
             let free = turn.by_ref().take(choices).find(|expert| !row[..at].contains(expert));
             row[at] = free.unwrap_or_else(|| unreachable!("a row has no more choices than there are experts"));
         }
