@@ -52,9 +52,9 @@ pub(super) fn bases(input: &Input<'_>, diagnostics: &mut Vec<Diagnostic>) -> Bas
                     bases.asked.insert(node, index);
                 }
                 // One mistake for each width, however many edges have it.
-                Err(fault) if refused.contains(&fault.message) => {}
+                Err(fault) if refused.contains(&(fault.code, width)) => {}
                 Err(fault) => {
-                    refused.push(fault.message.clone());
+                    refused.push((fault.code, width));
                     diagnostics.push(*fault);
                 }
             }
@@ -85,8 +85,9 @@ impl Bases {
             "none" | "identity" => return Ok(Chain::IDENTITY),
             "hadamard" | "random_hadamard" => {
                 if !orders::constructible(block as usize) {
-                    let message = format!("no Hadamard matrix of order {block} is known, the width of `{label}`");
-                    let sizes = orders::block_sizes(block as usize);
+                    let message =
+                        format!("no Hadamard matrix of order {block} is known, for the {width} elements of `{label}`");
+                    let sizes = orders::block_sizes(width as usize);
                     let help = format!("rotate it in blocks: write {}", choice(&sizes));
                     return Err(Box::new(Diagnostic::error("S0406", message).label(request.span, "").help(help)));
                 }
@@ -193,7 +194,7 @@ fn resolve(key: &Option<String>, label: &str, request: &Request<'_>) -> Result<O
         Some(layer) if request.site != crate::spec::Site::Residual => Ok(Some(key.replace(LAYER, layer))),
         _ => {
             let message = format!("the key has `{LAYER}`, and `{label}` is in no layer of its own");
-            let help = "the residual stream has one rotation for all layers: name one tensor";
+            let help = "name one tensor, or narrow the request to layers";
             Err(Box::new(Diagnostic::error("S0407", message).label(request.span, "").help(help)))
         }
     }

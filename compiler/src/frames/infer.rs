@@ -142,7 +142,8 @@ impl<'a> Inference<'a> {
         if let Some(frame) = self.requested.get(&id).filter(|frame| **frame != result.state.frame) {
             // Who needs the result as the operation gives it has it without undoing anything.
             self.differences.insert((id, result.state.frame.clone()), result.node);
-            let node = self.difference(&result, frame, self.asked[&id]);
+            let user = self.graph().users(id).first().map_or(id, |(user, _)| *user);
+            let node = self.difference(&result, frame, (self.asked[&id], user));
             result = Result { node, state: State { frame: frame.clone(), shift: None }, of: id };
         }
         self.results.insert(id, result);
@@ -249,7 +250,7 @@ impl<'a> Inference<'a> {
             result.node
         } else {
             let request = self.cause(&result.state.frame, frame);
-            self.difference(&result, frame, request)
+            self.difference(&result, frame, (request, id))
         };
         if node != Operand::Node(operand) {
             self.edit.rewire.push((id, slot as u32, node));
@@ -484,8 +485,8 @@ impl<'a> Inference<'a> {
         self.vector(Param { name, shape: vec![width], values: Values::Uniform, fold: Fold { rows, ..Fold::default() } })
     }
 
-    /// A result in another frame.
-    fn difference(&mut self, result: &Result, frame: &Chain, request: usize) -> Operand {
+    /// A result in another frame, for a request and a user.
+    fn difference(&mut self, result: &Result, frame: &Chain, (request, user): (usize, NodeId)) -> Operand {
         let graph = self.graph();
         let key = (result.of, frame.clone());
         if let Some(&node) = self.differences.get(&key) {
@@ -514,7 +515,7 @@ impl<'a> Inference<'a> {
             };
             node = self.edit.add(NewNode { op, operands, frame: state.clone(), label: label.clone(), origin });
         }
-        self.refuse_offline(result, frame, request);
+        self.refuse_offline(result, frame, request, user);
         self.differences.insert(key, node);
         node
     }
@@ -554,21 +555,25 @@ impl<'a> Inference<'a> {
     }
 
     /// Reports an operation at run time that its request refuses.
-    fn refuse_offline(&mut self, result: &Result, frame: &Chain, request: usize) {
+    fn refuse_offline(&mut self, result: &Result, frame: &Chain, request: usize, user: NodeId) {
         let asked = &self.input.requests[request];
         if !asked.offline {
             return;
         }
-        let node = self.graph().node(result.of);
-        let what = if result.state.frame.is_identity() { "as it is" } else { "rotated" };
-        let needed = if frame.is_identity() { "as it is" } else { "rotated" };
+        let [node, user] = [result.of, user].map(|id| self.graph().node(id));
+        let [what, needed] =
+            [&result.state.frame, frame].map(|frame| if frame.is_identity() { "as it is" } else { "rotated" });
         let message = format!(
-            "`{}` is offline, and the result of `{}` needs an operation at run time: it comes {what}, and is needed {needed}",
-            asked.turn, node.label
+            "`{}` is offline, and would run between `{}` ({}), which gives its result {what}, and `{}` ({}), which reads it {needed}",
+            asked.turn,
+            node.label,
+            node.op.name(),
+            user.label,
+            user.op.name()
         );
         let mut diagnostic = Diagnostic::error("S0405", message).label(asked.span, "");
         if let Some(origin) = node.origin {
-            diagnostic = diagnostic.label(origin, "this operation");
+            diagnostic = diagnostic.label(origin, "whose result it is");
         }
         let help = "drop `offline`, or narrow the request to edges between operations that have weights";
         if !self.diagnostics.iter().any(|other| other.code == "S0405" && other.labels[0].span == asked.span) {
