@@ -63,7 +63,7 @@ fn artifact(folder: &Path, report: &Value) -> String {
     fs::create_dir_all(folder).unwrap();
     fs::write(folder.join("report.json"), report.to_string()).unwrap();
     let lock = json!({
-        "version": 1, "compiler": "lathe 0.0.0", "plan_blake3": PLAN, "program_blake3": "0", "sources": [], "outputs": []
+        "version": 2, "compiler": "lathe 0.0.0", "plan_blake3": PLAN, "program_blake3": "0", "sources": [], "outputs": []
     });
     fs::write(folder.join("lathe.lock"), lock.to_string()).unwrap();
     succeed(lathe().arg("report").arg(folder))

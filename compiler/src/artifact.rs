@@ -1,5 +1,7 @@
 //! Writing an artifact: into a folder aside, renamed when it is whole.
 
+mod folds;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::pack::Digest;
 use crate::proof::Proof;
+
+pub use folds::{
+    Folds, FoldsError, LockedMap, LockedProduct, LockedRotation, LockedSource, LockedView, LockedWeight, Numbers,
+};
 
 /// Files of a checkpoint that the runtime needs beside program and weights, copied as they are.
 const COPIED: &[&str] = &[
@@ -31,7 +37,7 @@ const COPIED: &[&str] = &[
 pub const LOCK_FILE: &str = "lathe.lock";
 
 /// Version of [`Lock`].
-pub const LOCK_VERSION: u32 = 1;
+pub const LOCK_VERSION: u32 = 2;
 
 /// Name of the [`Report`] in an artifact.
 pub const REPORT_FILE: &str = "report.json";
@@ -81,10 +87,14 @@ pub struct Lock {
     pub plan_blake3: String,
     /// Of program.json.
     pub program_blake3: String,
-    /// Stored tensors.
+    /// What was read of the checkpoint, in the order of the weights; for each weight its stored values first, then what was
+    /// folded into it.
     pub sources: Vec<Digest>,
     /// Packed tensors.
     pub outputs: Vec<Digest>,
+    /// What was folded into weights, and in which frames the results of steps are; absent where nothing changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folds: Option<Folds>,
     /// Of the tokens that scales were measured on, 4 bytes each with the lowest first; absent where none were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration_blake3: Option<String>,

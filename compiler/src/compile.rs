@@ -7,7 +7,9 @@ use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Sources;
 use lathe_runtime::program::{PROGRAM_FILE, ProgramError};
 
-use crate::artifact::{ArtifactError, LOCK_FILE, LOCK_VERSION, Lock, PackedModule, REPORT_FILE, Report, Staging};
+use crate::artifact::{
+    ArtifactError, Folds, LOCK_FILE, LOCK_VERSION, Lock, PackedModule, REPORT_FILE, Report, Staging,
+};
 use crate::calibrate::{CalibrateError, Calibration, measure};
 use crate::definition;
 use crate::elaborate::{Elaborated, Module, ModuleId, elaborate};
@@ -347,6 +349,8 @@ pub fn write(
     let program = lowered.program.to_json()?;
     let warnings = lost(&lowered.recipes, &packed.noise);
     let outcome = Outcome { bytes_read: reader.bytes_read(), bytes_written: packed.bytes_written, warnings };
+    let names: Vec<&str> = prepared.graph.rotations().iter().map(|rotation| rotation.name.as_str()).collect();
+    let folds = Folds::new(lowered, &names, checkpoint);
     let lock = Lock {
         version: LOCK_VERSION,
         compiler: format!("lathe {}", env!("CARGO_PKG_VERSION")),
@@ -354,6 +358,7 @@ pub fn write(
         program_blake3: blake3::hash(program.as_bytes()).to_string(),
         sources: packed.sources,
         outputs: packed.outputs,
+        folds: Some(folds).filter(|folds| !folds.is_empty()),
         calibration_blake3: calibration_blake3.clone(),
     };
     let report = report(prepared, checkpoint, proof, &packed.noise, &outcome);

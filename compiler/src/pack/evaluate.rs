@@ -261,7 +261,7 @@ impl<'a> Evaluator<'a> {
         };
         let stored = tensor.shape.iter().fold(1_u64, |product, size| product.saturating_mul(*size));
         let name = &tensor.name;
-        if view.end().is_none_or(|end| end > stored) {
+        if view.end().is_none_or(|end| end > stored) || view.axes.iter().any(|axis| axis.stride == 0) {
             return Err(invalid(weight, format!("expected elements of `{name}` within 0..{stored}")));
         }
         if view.elements() != elements {

@@ -56,11 +56,14 @@ pub struct Demand {
 impl Demand {
     /// Of a plan.
     pub fn of_plan(plan: &Plan, model: &Elaborated, checkpoint: &Checkpoint) -> Demand {
-        Demand::of_graph(&model.graph, plan, checkpoint)
+        let Some(frames) = &plan.frames.edit else { return Demand::of_graph(&model.graph, plan, checkpoint) };
+        let mut graph = model.graph.clone();
+        graph.apply(frames);
+        Demand::of_graph(&graph, plan, checkpoint)
     }
 
     /// Of a graph whose parameters know what is folded into them.
-    pub fn of_graph(graph: &Graph, plan: &Plan, checkpoint: &Checkpoint) -> Demand {
+    fn of_graph(graph: &Graph, plan: &Plan, checkpoint: &Checkpoint) -> Demand {
         let scales = graph.scales().iter().map(|scale| 8 * scale.width);
         let rotations = graph.rotations().iter().map(rotation_bytes);
         let mut demand = Demand { bases: scales.chain(rotations).sum(), ..Demand::new(checkpoint) };
