@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lathe_kernels::rotations::{Kind, Rotation, RotationError};
+use lathe_kernels::rotations::{Rotation, RotationError};
 use lathe_runtime::program::{
     self, Buffer, BufferId, Cache, CacheId, Compute, Elements, Index, Op as Kernel, PROGRAM_VERSION, Program, RopeId,
     RotationId, Rows, Step, Weight, WeightId,
@@ -517,28 +517,17 @@ impl Lowering<'_> {
         let Some(entry) = self.graph.rotation(id) else {
             return Err(LowerError::Invalid { reason: "expected an entry for each rotation" });
         };
-        let width = u32::try_from(entry.width)
-            .map_err(|_| LowerError::TooLarge { label: entry.name.clone(), size: entry.width })?;
         let Lowered { program, recipes, rotations, .. } = &mut self.lowered;
-        let rotation = match rotations[id.index()].kind() {
-            Kind::Hadamard { construction, signs } => {
-                let bytes = construction.base_bytes();
-                let signs = signs.as_deref().map(program::signs_to_text);
-                let base_blake3 = blake3::hash(&bytes).to_string();
-                program::Rotation::Hadamard { width, construction: construction.to_string(), base_blake3, signs }
-            }
-            Kind::Orthogonal { seed } => program::Rotation::Orthogonal { width, seed: *seed },
-            Kind::Matrix { values } => {
-                let (name, shape) = (format!("rotations.{}", id.0), vec![entry.width; 2]);
-                let encoding = Encoding::EXACT;
-                let weight = WeightId(program.weights.len() as u32);
-                let format = encoding.format.to_string();
-                program.weights.push(Weight { name: name.clone(), format, shape: shape.clone() });
-                let source = Source::Values(values.iter().map(|&value| f64::from(value)).collect());
-                recipes.push(Recipe { name, shape, encoding, source, folded: Folded::default() });
-                program::Rotation::Matrix { width, weight }
-            }
-        };
+        let weights = &mut program.weights;
+        let rotation = program::Rotation::of(&rotations[id.index()], |values| {
+            let (name, shape) = (format!("rotations.{}", id.0), vec![entry.width; 2]);
+            let encoding = Encoding::EXACT;
+            let format = encoding.format.to_string();
+            weights.push(Weight { name: name.clone(), format, shape: shape.clone() });
+            let source = Source::Values(values.iter().map(|&value| f64::from(value)).collect());
+            recipes.push(Recipe { name, shape, encoding, source, folded: Folded::default() });
+            WeightId(weights.len() as u32 - 1)
+        });
         program.rotations.push(rotation);
         let index = RotationId(program.rotations.len() as u32 - 1);
         self.rotations.insert(id, index);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::program::{Program, VerifyError};
+use crate::program::{Program, RotationError, VerifyError};
 
 /// Sizes of a session. All of its memory is allocated when it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,11 +101,13 @@ pub enum ExecError {
         /// How much; saturates.
         bytes: u64,
     },
-    /// A program that this build reads but does not run.
-    #[error("the program {what}, which this build does not run")]
-    Unsupported {
-        /// What is in it.
-        what: &'static str,
+    /// A rotation that is none, such as a matrix that is not orthogonal.
+    #[error("rotation {rotation}: {source}")]
+    Rotation {
+        /// Its index in the program.
+        rotation: usize,
+        /// What is wrong.
+        source: RotationError,
     },
     /// A call without tokens.
     #[error("no tokens")]

@@ -4,7 +4,8 @@
 //! be is of no interest here.
 //!
 //! Without features this crate is what writes compiled models: the types of programs and the writer of weight files. The
-//! feature `exec` adds what runs them, `text` their tokenizer, `cli` the pieces of the `lathe-run` binary.
+//! feature `exec` adds what runs them, `reference` what they should compute, `text` their tokenizer, `cli` the pieces of the
+//! `lathe-run` binary.
 
 #![deny(unsafe_code)]
 
@@ -19,6 +20,8 @@ pub mod files;
 mod frequencies;
 pub mod memory;
 pub mod program;
+#[cfg(feature = "reference")]
+pub mod reference;
 #[cfg(feature = "cli")]
 pub mod sample;
 #[cfg(feature = "cli")]

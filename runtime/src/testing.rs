@@ -1,9 +1,9 @@
-//! Small programs for tests, of two layers with grouped heads: a dense one with a tied head, and one with experts that
-//! has every kernel which the dense one lacks.
+//! Small programs for tests. Two have two layers with grouped heads: a dense one with a tied head, and one with experts; a
+//! third one rotates. Together they have every kernel.
 
 use lathe_runtime::program::{
     Binary, Buffer, BufferId, Cache, CacheId, Compute, Elements, Index, Op, PROGRAM_VERSION, Program, RopeGrowth,
-    RopeId, RopePairing, RopeTable, Rows, Step, Unary, Weight, WeightId,
+    RopeId, RopePairing, RopeTable, Rotation, RotationId, Rows, Step, Unary, Weight, WeightId,
 };
 
 /// Sizes of a program.
@@ -60,6 +60,24 @@ impl Builder {
         let shape = shape.iter().map(|&dimension| dimension.into()).collect();
         self.program.weights.push(Weight { name: name.to_owned(), format: format.to_owned(), shape });
         WeightId(self.program.weights.len() as u32 - 1)
+    }
+
+    /// Adds a rotation that brings no matrix along.
+    pub(crate) fn rotation(&mut self, rotation: &lathe_kernels::rotations::Rotation) -> RotationId {
+        self.program.rotations.push(Rotation::of(rotation, |_| unreachable!("no matrix")));
+        RotationId(self.program.rotations.len() as u32 - 1)
+    }
+
+    /// Adds a rotation by a matrix that becomes a weight.
+    pub(crate) fn matrix_rotation(&mut self, name: &str, width: u32) -> RotationId {
+        let weight = self.weight(name, "f32", &[width, width]);
+        self.program.rotations.push(Rotation::Matrix { width, weight });
+        RotationId(self.program.rotations.len() as u32 - 1)
+    }
+
+    pub(crate) fn rotate(&mut self, label: &str, x: BufferId, rotation: RotationId, inverse: bool) -> BufferId {
+        let Buffer { rows, width, .. } = self.program.buffers[x.index()];
+        self.step(label, rows, width, |out| Op::Rotate { x, rotation, inverse, out })
     }
 
     /// Adds a step whose `out` is a new buffer.
@@ -324,6 +342,46 @@ pub(crate) fn expert_program(sizes: Sizes) -> Program {
     let x = builder.step("head", Rows::Selected, vocabulary, head);
     let softcap = |out| Op::Softcap { x, cap: 5.0, out };
     builder.program.output = builder.step("softcap", Rows::Selected, vocabulary, softcap);
+    builder.program
+}
+
+/// A program with rotations of every kind and of several blocks in a row, and what centres along vectors.
+pub(crate) fn rotated_program(sizes: Sizes) -> Program {
+    use lathe_kernels::rotations::Rotation;
+
+    let Sizes { vocabulary, hidden, .. } = sizes;
+    let mut builder = Builder::new(sizes);
+    let random = builder.rotation(&Rotation::random_hadamard(hidden as usize, 7).unwrap());
+    let blocks = builder.rotation(&Rotation::hadamard(4).unwrap());
+    let orthogonal = builder.rotation(&Rotation::orthogonal(hidden as usize / 2, 5).unwrap());
+    let matrix = builder.matrix_rotation("basis", 8);
+    let table = builder.weight("embed.weight", "bf16", &[vocabulary, hidden]);
+    let x = builder.embed("embed", table, hidden);
+    let x = builder.rotate("rotate", x, random, false);
+    let along = Some(builder.weight("norm.along", "f32", &[hidden]));
+    let gain = Some(builder.weight("norm.weight", "f32", &[hidden]));
+    let x = builder.step("norm", Rows::Tokens, hidden, |out| Op::Norm {
+        x,
+        centre: true,
+        along,
+        width: hidden,
+        eps: 1e-5,
+        gain,
+        gain_offset: 0.0,
+        shift: None,
+        out,
+    });
+    let x = builder.linear("linear", x, [hidden, hidden], true);
+    let x = builder.rotate("blocks", x, blocks, true);
+    let x = builder.rotate("orthogonal", x, orthogonal, false);
+    let along = Some(builder.weight("centre.along", "f32", &[hidden / 2]));
+    let x = builder.step("centre", Rows::Tokens, hidden, |out| Op::Centre { x, along, width: hidden / 2, out });
+    let x = builder.rotate("matrix", x, matrix, true);
+    let x = builder.step("select", Rows::Selected, hidden, |out| Op::Select { x, out });
+    let x = builder.rotate("back", x, random, true);
+    let bias = None;
+    let logits = builder.step("head", Rows::Selected, vocabulary, |out| Op::MatMul { x, weight: table, bias, out });
+    builder.program.output = logits;
     builder.program
 }
 

@@ -2,7 +2,7 @@
 
 mod cpu;
 
-pub use cpu::CpuBackend;
+pub use cpu::{CpuBackend, StreamError, StreamOptions, Streamed, WantedRows, WeightSource};
 
 use std::fmt;
 use std::str::FromStr;

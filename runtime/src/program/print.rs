@@ -7,8 +7,8 @@ use std::fmt::Write;
 use super::fold::LayerIndex;
 use super::section::{Layers, Names, Same, section};
 use super::types::{
-    BufferId, CacheId, Compute, Elements, Index, Op, Program, RopeGrowth, RopeId, RopePairing, RopeTable, Rotation, Rows,
-    Weight, WeightId,
+    BufferId, CacheId, Compute, Elements, Index, Op, Program, RopeGrowth, RopeId, RopePairing, RopeTable, Rotation,
+    Rows, Weight, WeightId,
 };
 
 impl Program {

@@ -1,8 +1,95 @@
-//! Rotations as programs hold them.
+//! Rotations as programs hold them, and the matrices that they stand for.
+
+use std::sync::Arc;
+
+use lathe_kernels::rotations::{self, Construction, ConstructionError, Kind};
 
 use super::types::{Rotation, WeightId};
 
+/// Why a rotation cannot be had.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum RotationError {
+    /// It is not what it says.
+    #[error(transparent)]
+    Hadamard(#[from] HadamardError),
+    /// There is no such matrix, or the values that were brought along are not one.
+    #[error(transparent)]
+    Matrix(#[from] rotations::RotationError),
+}
+
+/// Why a rotation is not the Hadamard matrix that it says it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HadamardError {
+    /// The text of the construction.
+    #[error("construction `{}`: {source}", text.escape_debug())]
+    Construction {
+        /// As stated.
+        text: String,
+        /// What is wrong with it.
+        source: ConstructionError,
+    },
+    /// A construction of another order than the width.
+    #[error("construction `{text}` has order {order}, expected {width}")]
+    Order {
+        /// The construction.
+        text: String,
+        /// Its order.
+        order: usize,
+        /// The width.
+        width: u32,
+    },
+    /// A construction that comes to other entries here.
+    #[error("the base of `{text}` has the BLAKE3 {expected}, found {}", found.escape_debug())]
+    Base {
+        /// The construction.
+        text: String,
+        /// Of its base here.
+        expected: String,
+        /// As stated.
+        found: String,
+    },
+    /// Signs that are not as many as there are elements, or not spelt as they should be.
+    #[error("expected the signs of {width} elements in lower-case hexadecimal")]
+    Signs {
+        /// The width.
+        width: u32,
+    },
+}
+
 impl Rotation {
+    /// A rotation as a program holds it; `weight` gives the weight for the values of a matrix that was brought along, f32
+    /// `[width, width]`.
+    pub fn of(rotation: &rotations::Rotation, weight: impl FnOnce(&Arc<[f32]>) -> WeightId) -> Rotation {
+        let width = rotation.width() as u32;
+        match rotation.kind() {
+            Kind::Hadamard { construction, signs } => Rotation::Hadamard {
+                width,
+                construction: construction.to_string(),
+                base_blake3: base_blake3(construction),
+                signs: signs.as_deref().map(signs_to_text),
+            },
+            &Kind::Orthogonal { seed } => Rotation::Orthogonal { width, seed },
+            Kind::Matrix { values } => Rotation::Matrix { width, weight: weight(values) },
+        }
+    }
+
+    /// The matrix. `values` are those of [`Rotation::weight`], and none where there is no weight.
+    ///
+    /// # Errors
+    /// When it is not what it says, which is so for no rotation of a valid program, or `values` are not an orthogonal
+    /// matrix.
+    pub fn build(&self, values: Vec<f32>) -> Result<rotations::Rotation, RotationError> {
+        let built = match *self {
+            Rotation::Hadamard { width, ref construction, base_blake3: ref base, ref signs } => {
+                let (construction, signs) = hadamard(width, construction, base, signs.as_deref())?;
+                rotations::Rotation::with_construction(construction, signs)?
+            }
+            Rotation::Orthogonal { width, seed } => rotations::Rotation::orthogonal(width as usize, seed)?,
+            Rotation::Matrix { width, .. } => rotations::Rotation::matrix(width as usize, values.into())?,
+        };
+        Ok(built)
+    }
+
     /// Elements of a block.
     pub fn width(&self) -> u32 {
         match *self {
@@ -12,10 +99,38 @@ impl Rotation {
         }
     }
 
-    /// The weight that holds the matrix, where it is given.
+    /// The weight that holds the matrix, where it was brought along.
     pub fn weight(&self) -> Option<WeightId> {
         if let Rotation::Matrix { weight, .. } = *self { Some(weight) } else { None }
     }
+}
+
+/// What a [`Rotation::Hadamard`] with these fields is made of.
+///
+/// # Errors
+/// When they contradict each other, or say what this build cannot make.
+pub(super) fn hadamard(
+    width: u32,
+    text: &str,
+    base: &str,
+    signs: Option<&str>,
+) -> Result<(Construction, Option<Arc<[bool]>>), HadamardError> {
+    let construction: Construction =
+        text.parse().map_err(|source| HadamardError::Construction { text: text.to_owned(), source })?;
+    let (text, order) = (text.to_owned(), construction.order());
+    if order != width as usize {
+        return Err(HadamardError::Order { text, order, width });
+    }
+    let expected = base_blake3(&construction);
+    if base != expected {
+        return Err(HadamardError::Base { text, expected, found: base.to_owned() });
+    }
+    let signs = signs.map(|signs| signs_from_text(signs, order).ok_or(HadamardError::Signs { width }));
+    Ok((construction, signs.transpose()?.map(Arc::from)))
+}
+
+fn base_blake3(construction: &Construction) -> String {
+    blake3::hash(&construction.base_bytes()).to_hex().to_string()
 }
 
 /// Which signs are −, as [`Rotation::Hadamard`] spells them.
@@ -53,7 +168,9 @@ mod tests {
         let signs = [true, false, false, true, false, false, false, false, false, true];
         assert_eq!(signs_to_text(&signs), "0902");
         assert_eq!(signs_from_text("0902", 10).as_deref(), Some(&signs[..]));
-        for (text, width) in [("0902", 8), ("0902", 17), ("09", 10), ("0906", 10), ("0a0G", 16), ("0A02", 10), ("é00", 16)] {
+        for (text, width) in
+            [("0902", 8), ("0902", 17), ("09", 10), ("0906", 10), ("0a0G", 16), ("0A02", 10), ("é00", 16)]
+        {
             assert_eq!(signs_from_text(text, width), None, "{text}");
         }
         assert_eq!(signs_to_text(&[]), "");

@@ -4,6 +4,8 @@
 //! 2. Sizes are bounded: at most 2²² entries in each table, every width, dimension and head count between 1 and
 //!    [`MAX_DIMENSION`], at most 2⁴⁸ elements in a weight, at most 2⁴⁰ elements in one row of all buffers together,
 //!    `max_positions`, the positions of growing frequencies and the bound of indices at least 1 where they are given.
+//!    Rotations are at most [`MAX_WIDTH`](lathe_kernels::rotations::MAX_WIDTH) wide; those that are no Hadamard matrices are
+//!    at most [`MAX_DENSE`](lathe_kernels::rotations::MAX_DENSE) wide and have at most 2³⁰ elements together.
 //! 3. Names and labels are not empty and hold no control characters. The tensors of all weights have different names,
 //!    none of which begins with `pad.` (alignment padding of the weight files) or `__` (their metadata).
 //! 4. Weights have rank 1 or 2 and a format that exists and takes their shape.
@@ -27,7 +29,7 @@
 //!     and their bound is what there is to choose from: the elements of a row of `Gather`, the experts of `ExpertMatMul`.
 //! 12. The construction of a Hadamard matrix is one that this build knows, in canonical form; its order is the width, its
 //!     base has the stated hash, and there is a sign for each element, or none. The matrix of a rotation is an f32
-//!     weight `[width, width]`. Random orthogonal matrices and given ones are at most [`MAX_DENSE_WIDTH`] wide.
+//!     weight `[width, width]`.
 
 use std::collections::HashSet;
 
@@ -41,11 +43,10 @@ mod step;
 
 /// Largest width or dimension, in elements.
 pub const MAX_DIMENSION: u64 = (1 << 31) - 1;
-/// Largest width of a rotation that is random orthogonal or a given matrix, in elements.
-pub const MAX_DENSE_WIDTH: u64 = 1 << 14;
 const MAX_ENTRIES: usize = 1 << 22;
 const MAX_WEIGHT_ELEMENTS: u64 = 1 << 48;
 const MAX_ROW_ELEMENTS: u64 = 1 << 40;
+const MAX_ROTATION_ELEMENTS: u64 = 1 << 30;
 /// First characters of tensor names that the weight files use for themselves.
 const RESERVED_PREFIXES: [&str; 2] = ["pad.", "__"];
 
@@ -115,10 +116,7 @@ fn verify_tables(program: &Program) -> Result<(), Violation> {
     for (index, table) in program.rope_tables.iter().enumerate() {
         verify_rope_table(index, table)?;
     }
-    for (index, rotation) in program.rotations.iter().enumerate() {
-        rotation::verify(program, index, rotation)?;
-    }
-    Ok(())
+    rotation::verify(program)
 }
 
 /// Invariants 2 and 9 for a rope table.

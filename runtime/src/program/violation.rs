@@ -1,5 +1,6 @@
 //! How a program can be invalid: one variant for each way, with what was found and what was expected.
 
+use super::rotation::HadamardError;
 use super::types::{Elements, PROGRAM_VERSION, Rows};
 
 /// A step, for messages.
@@ -282,22 +283,6 @@ pub enum Violation {
         /// The vocabulary.
         expected_width: u64,
     },
-    /// 12: signs that are not as many as there are elements, or not spelt as they should be.
-    #[error("signs of rotation {rotation} are not those of {width} elements in lower-case hexadecimal")]
-    Signs {
-        /// The rotation.
-        rotation: u32,
-        /// Its width.
-        width: u32,
-    },
-    /// 12: a matrix in another format than f32.
-    #[error("matrix of a rotation `{name}` is stored as {format}, expected f32")]
-    RotationFormat {
-        /// The weight.
-        name: String,
-        /// Its format.
-        format: String,
-    },
     /// 11: indices where there should be none, or others than these.
     #[error("buffer {buffer} holds {}, expected {}", elements_text(*.found), elements_text(*.expected))]
     Elements {
@@ -307,6 +292,22 @@ pub enum Violation {
         found: Elements,
         /// What the step needs.
         expected: Elements,
+    },
+    /// 12: a Hadamard matrix that is not what it says.
+    #[error("rotation {rotation}: {reason}")]
+    Hadamard {
+        /// The rotation.
+        rotation: u32,
+        /// What is wrong.
+        reason: HadamardError,
+    },
+    /// 12: a matrix in another format than f32.
+    #[error("matrix of a rotation `{name}` is stored as {format}, expected f32")]
+    RotationFormat {
+        /// The weight.
+        name: String,
+        /// Its format.
+        format: String,
     },
 }
 
@@ -341,7 +342,7 @@ impl Violation {
             | Violation::Vocabulary { .. }
             | Violation::Output { .. } => 10,
             Violation::Elements { .. } => 11,
-            Violation::Signs { .. } | Violation::RotationFormat { .. } => 12,
+            Violation::Hadamard { .. } | Violation::RotationFormat { .. } => 12,
         }
     }
 }

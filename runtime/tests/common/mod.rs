@@ -8,7 +8,8 @@ pub(crate) mod testing;
 use std::path::{Path, PathBuf};
 
 use lathe_kernels::formats::{Fit, Matrix};
-use lathe_runtime::program::{PROGRAM_FILE, Program, StoredTensor, Weight};
+use lathe_kernels::rotations::Rotation;
+use lathe_runtime::program::{PROGRAM_FILE, Program, StoredTensor, Weight, WeightId};
 use lathe_runtime::weights::WeightsWriter;
 use tempfile::TempDir;
 
@@ -27,6 +28,11 @@ impl SmallModel {
         self.folder.path()
     }
 
+    /// The values in f64.
+    pub(crate) fn exact_values(&self) -> Vec<Vec<f64>> {
+        self.values.iter().map(|values| values.iter().map(|&value| value.into()).collect()).collect()
+    }
+
     pub(crate) fn weight_file(&self) -> PathBuf {
         self.path().join("weights-00001.safetensors")
     }
@@ -42,7 +48,12 @@ pub(crate) fn model(program: Program) -> SmallModel {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(PROGRAM_FILE), program.to_json().unwrap()).unwrap();
     let mut random = Random(1);
-    let encoded: Vec<Encoded> = program.weights.iter().map(|weight| Encoded::new(weight, &mut random)).collect();
+    let is_matrix = |index: usize| program.rotations.iter().any(|it| it.weight() == Some(WeightId(index as u32)));
+    let encode = |(index, weight): (usize, &Weight)| {
+        let values = if is_matrix(index) { orthogonal(weight) } else { drawn(weight, &mut random) };
+        Encoded::new(weight, values)
+    };
+    let encoded: Vec<Encoded> = program.weights.iter().enumerate().map(encode).collect();
     let path = folder.path().join("weights-00001.safetensors");
     let stored = encoded.iter().flat_map(|encoded| encoded.tensors.clone()).collect();
     let writer = WeightsWriter::create(&path, stored).unwrap();
@@ -53,6 +64,31 @@ pub(crate) fn model(program: Program) -> SmallModel {
     SmallModel { folder, program, values: encoded.into_iter().map(|encoded| encoded.values).collect() }
 }
 
+/// Gains around 1, vectors to centre along of length 1, matrices that keep the size of their input.
+fn drawn(weight: &Weight, random: &mut Random) -> Vec<f32> {
+    let shape = weight.matrix_shape().unwrap();
+    let is_direction = weight.name.ends_with("along");
+    let (centre, spread) = match weight.shape.len() {
+        1 if is_direction => (0.0, 1.0),
+        1 => (1.0, 0.3),
+        _ => (0.0, 1.7 / (shape.cols as f32).sqrt()),
+    };
+    let mut values: Vec<f32> = (0..shape.rows * shape.cols).map(|_| centre + spread * random.next()).collect();
+    if is_direction {
+        let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
+        values.iter_mut().for_each(|value| *value /= length);
+    }
+    values
+}
+
+/// The values of a matrix that rotates.
+fn orthogonal(weight: &Weight) -> Vec<f32> {
+    let width = weight.matrix_shape().unwrap().cols;
+    let mut rows: Vec<f64> = (0..width * width).map(|at| f64::from(u8::from(at % (width + 1) == 0))).collect();
+    Rotation::orthogonal(width, 3).unwrap().apply(&mut rows, false);
+    rows.into_iter().map(|value| value as f32).collect()
+}
+
 struct Encoded {
     tensors: Vec<StoredTensor>,
     planes: Vec<Vec<u8>>,
@@ -60,13 +96,9 @@ struct Encoded {
 }
 
 impl Encoded {
-    fn new(weight: &Weight, random: &mut Random) -> Encoded {
+    fn new(weight: &Weight, drawn: Vec<f32>) -> Encoded {
         let (format, shape) = (weight.find_format().unwrap(), weight.matrix_shape().unwrap());
         let tensors = weight.stored_tensors().unwrap();
-        // Gains around 1, matrices that keep the size of their input.
-        let (centre, spread) =
-            if weight.shape.len() == 1 { (1.0, 0.3) } else { (0.0, 1.7 / (shape.cols as f32).sqrt()) };
-        let drawn: Vec<f32> = (0..shape.rows * shape.cols).map(|_| centre + spread * random.next()).collect();
         let mut planes: Vec<Vec<u8>> = tensors.iter().map(|tensor| vec![0; tensor.bytes().unwrap()]).collect();
         format.encode(
             Fit::Absmax,

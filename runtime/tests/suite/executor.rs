@@ -1,13 +1,13 @@
-//! The executor computes what the interpreter computes, however a sequence is cut into calls and passes.
+//! The executor computes what the reference says, however a sequence is cut into calls and passes.
 
 use lathe_runtime::artifact::Artifact;
 use lathe_runtime::backend::{Backend, CpuBackend, Session, StepValues};
 use lathe_runtime::exec::{ExecError, Logits, SessionOptions};
 use lathe_runtime::program::RopePairing;
+use lathe_runtime::reference;
 
 use crate::common::testing::SMALL;
 use crate::common::{SmallModel, small_model, tokens};
-use crate::interpreter;
 
 /// Largest difference of a logit between f32 and f64, relative to the largest logit: 38 steps of sums of at most 40
 /// products, each good to some 1e-7.
@@ -30,6 +30,11 @@ pub(crate) fn assert_close(found: &[f32], expected: &[Vec<f64>]) {
     }
 }
 
+/// The logits of all tokens.
+pub(crate) fn expected_logits(model: &SmallModel, tokens: &[u32]) -> reference::Table {
+    reference::logits(&model.program, &model.exact_values(), tokens).unwrap()
+}
+
 /// Opens the model and makes a session on two threads.
 pub(crate) fn with_session(model: &SmallModel, options: &SessionOptions, test: impl FnOnce(&mut dyn Session)) {
     let artifact = Artifact::open(model.path()).unwrap();
@@ -40,9 +45,9 @@ pub(crate) fn with_session(model: &SmallModel, options: &SessionOptions, test: i
 }
 
 #[test]
-fn one_pass_gives_the_interpreters_logits() {
+fn one_pass_gives_the_logits_of_the_reference() {
     let model = small_model();
-    let expected = interpreter::logits(&model.program, &model.values, &tokens(TOKENS));
+    let expected = expected_logits(&model, &tokens(TOKENS));
     with_session(&model, &options(512), |session| {
         assert_close(session.forward(&tokens(TOKENS), Logits::All).unwrap(), &expected);
         assert_eq!(session.position(), TOKENS);
@@ -51,12 +56,12 @@ fn one_pass_gives_the_interpreters_logits() {
 }
 
 #[test]
-fn interleaved_rotation_gives_the_interpreters_logits() {
+fn interleaved_rotation_gives_the_logits_of_the_reference() {
     let mut model = small_model();
     model.program.rope_tables[0].pairing = RopePairing::Interleaved;
     model.program.rope_tables[0].amplitude = 1.25;
     std::fs::write(model.path().join("program.json"), model.program.to_json().unwrap()).unwrap();
-    let expected = interpreter::logits(&model.program, &model.values, &tokens(TOKENS));
+    let expected = expected_logits(&model, &tokens(TOKENS));
     with_session(&model, &options(512), |session| {
         assert_close(session.forward(&tokens(TOKENS), Logits::All).unwrap(), &expected);
     });
@@ -65,7 +70,7 @@ fn interleaved_rotation_gives_the_interpreters_logits() {
 #[test]
 fn passes_and_single_tokens_give_the_same_logits() {
     let model = small_model();
-    let expected = interpreter::logits(&model.program, &model.values, &tokens(TOKENS));
+    let expected = expected_logits(&model, &tokens(TOKENS));
     for max_step_tokens in [1, 2, 7, 22, 23, 24] {
         with_session(&model, &options(max_step_tokens), |session| {
             assert_close(session.forward(&tokens(TOKENS), Logits::All).unwrap(), &expected);
@@ -82,7 +87,7 @@ fn passes_and_single_tokens_give_the_same_logits() {
 #[test]
 fn the_last_rows_are_the_ones_asked_for() {
     let model = small_model();
-    let expected = interpreter::logits(&model.program, &model.values, &tokens(TOKENS));
+    let expected = expected_logits(&model, &tokens(TOKENS));
     for count in [0, 1, 5, 9, TOKENS, 100] {
         with_session(&model, &options(4), |session| {
             let logits = session.forward(&tokens(TOKENS), Logits::Last(count)).unwrap();
@@ -98,7 +103,7 @@ fn the_last_rows_are_the_ones_asked_for() {
 #[test]
 fn what_is_truncated_is_forgotten() {
     let model = small_model();
-    let expected = interpreter::logits(&model.program, &model.values, &tokens(TOKENS));
+    let expected = expected_logits(&model, &tokens(TOKENS));
     with_session(&model, &options(512), |session| {
         session.forward(&tokens(TOKENS)[..10], Logits::Last(1)).unwrap();
         session.forward(&[5; 9], Logits::Last(1)).unwrap();
@@ -129,7 +134,7 @@ fn the_number_of_threads_changes_no_bit() {
 #[test]
 fn calls_that_cannot_be_answered_change_nothing() {
     let model = small_model();
-    let expected = interpreter::logits(&model.program, &model.values, &tokens(TOKENS));
+    let expected = expected_logits(&model, &tokens(TOKENS));
     let options = SessionOptions { capacity: TOKENS, max_step_tokens: 8, max_logits: 13, min_positions: 0 };
     with_session(&model, &options, |session| {
         session.forward(&tokens(TOKENS)[..10], Logits::Last(0)).unwrap();
@@ -222,7 +227,7 @@ fn steps_are_those_of_a_call() {
 #[test]
 fn a_call_that_is_not_finished_has_read_nothing() {
     let model = small_model();
-    let expected = interpreter::logits(&model.program, &model.values, &tokens(TOKENS));
+    let expected = expected_logits(&model, &tokens(TOKENS));
     with_session(&model, &options(8), |session| {
         let mut steps = session.steps(&[3; 20], Logits::All).unwrap();
         for _ in 0..50 {

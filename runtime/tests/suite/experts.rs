@@ -4,12 +4,12 @@ use std::fs;
 
 use lathe_runtime::exec::{Logits, SessionOptions};
 use lathe_runtime::program::RopeGrowth;
+use lathe_runtime::reference;
 use safetensors::SafeTensors;
 
 use crate::common::testing::{CHOSEN, EXPERTS, SMALL, SWITCH_POSITIONS, expert_program};
 use crate::common::{SmallModel, model, small_program, tokens};
-use crate::executor::{TOKENS, assert_close, options, with_session};
-use crate::interpreter;
+use crate::executor::{TOKENS, assert_close, expected_logits, options, with_session};
 
 const SWITCH: usize = SWITCH_POSITIONS as usize;
 
@@ -17,18 +17,19 @@ fn expert_model() -> SmallModel {
     model(expert_program(SMALL))
 }
 
-/// The interpreter's logits of the last token of a text that was read token by token from position `read_at_once` on, and
+/// The logits of the last token of a text that was read token by token from position `read_at_once` on, and
 /// up to there at once.
 fn last_logits(model: &SmallModel, tokens: &[u32], read_at_once: usize) -> Vec<Vec<f64>> {
     let lengths: Vec<usize> = (1..=tokens.len()).map(|length| length.max(read_at_once)).collect();
-    interpreter::logits_in_calls(&model.program, &model.values, tokens, &lengths).split_off(tokens.len() - 1)
+    let logits = reference::logits_in_calls(&model.program, &model.exact_values(), tokens, &lengths);
+    logits.unwrap().split_off(tokens.len() - 1)
 }
 
 #[test]
-fn passes_give_the_interpreters_logits() {
+fn passes_give_the_logits_of_the_reference() {
     let model = expert_model();
     for text in [tokens(TOKENS), tokens(SWITCH), tokens(1)] {
-        let expected = interpreter::logits(&model.program, &model.values, &text);
+        let expected = expected_logits(&model, &text);
         for max_step_tokens in [1, 3, 512] {
             with_session(&model, &options(max_step_tokens), |session| {
                 assert_close(session.forward(&text, Logits::All).unwrap(), &expected);
@@ -53,7 +54,7 @@ fn a_text_that_grows_past_a_switch_is_read_anew() {
         assert_close(logits, &last_logits(&model, &tokens[..6], 6));
         session.truncate(0);
         let logits = session.forward(&tokens, Logits::All).unwrap();
-        assert_close(logits, &interpreter::logits(&model.program, &model.values, &tokens));
+        assert_close(logits, &expected_logits(&model, &tokens));
     });
 }
 
@@ -71,7 +72,7 @@ fn a_failed_call_does_not_switch() {
 #[test]
 fn a_text_of_known_length_may_be_read_in_parts() {
     let (model, tokens) = (expert_model(), tokens(TOKENS));
-    let expected = interpreter::logits(&model.program, &model.values, &tokens);
+    let expected = expected_logits(&model, &tokens);
     let options = SessionOptions { min_positions: TOKENS, ..options(8) };
     with_session(&model, &options, |session| {
         for (part, expected) in tokens.chunks(7).zip(expected.chunks(7)) {
@@ -89,7 +90,7 @@ fn a_program_that_only_switches_is_as_the_whole_text() {
     with_session(&model, &options(4), |session| {
         for (start, end) in [(0, 6), (6, 9), (9, 10), (10, 17), (17, TOKENS)] {
             let logits = session.forward(&tokens[start..end], Logits::Last(1)).unwrap();
-            let expected = interpreter::logits(&model.program, &model.values, &tokens[..end]).split_off(end - 1);
+            let expected = expected_logits(&model, &tokens[..end]).split_off(end - 1);
             assert_close(logits, &expected);
         }
     });

@@ -1,6 +1,4 @@
-//! Programs run from files, against an interpreter that is too simple to be wrong.
-
-#![cfg(feature = "exec")]
+//! Programs run from files, against the reference.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -10,5 +8,4 @@ mod artifacts;
 mod cli;
 mod executor;
 mod experts;
-mod interpreter;
 mod random;

@@ -1,22 +1,24 @@
-//! Random programs of every kernel compute what the interpreter computes.
+//! Random programs of every kernel compute what the reference says.
 
+use lathe_kernels::rotations::Rotation;
 use lathe_runtime::exec::Logits;
 use lathe_runtime::program::{
-    Binary, BufferId, Cache, CacheId, Op, Program, RopeId, RopePairing, RopeTable, Rows, Unary, WeightId,
+    Binary, BufferId, Cache, CacheId, Op, Program, RopeId, RopePairing, RopeTable, RotationId, Rows, Unary, WeightId,
 };
 
 use crate::common::testing::{Builder, SMALL};
 use crate::common::{Random, model, tokens};
-use crate::executor::{assert_close, options, with_session};
-use crate::interpreter;
+use crate::executor::{assert_close, expected_logits, options, with_session};
 
 /// All that there are.
-const KERNELS: usize = 21;
+const KERNELS: usize = 22;
 const PROGRAMS: u64 = 150;
 const STEPS: usize = 8;
 const WIDTH: u32 = SMALL.hidden;
 /// Divisors of the width.
 const GROUPS: [u32; 5] = [3, 6, 8, 12, 24];
+/// Of Hadamard matrices, divisors of the width.
+const ORDERS: [usize; 5] = [2, 4, 8, 12, 24];
 const EXPERTS: u32 = 6;
 
 struct Maker {
@@ -64,6 +66,12 @@ impl Maker {
         self.builder.linear(&label, x, [outputs, WIDTH], biased)
     }
 
+    /// A vector to centre along.
+    fn direction(&mut self, length: u32) -> WeightId {
+        let label = self.label();
+        self.builder.weight(&format!("{label}.along"), "f32", &[length])
+    }
+
     fn vector(&mut self, length: u32) -> WeightId {
         let label = self.label();
         self.builder.weight(&label, "f32", &[length])
@@ -73,10 +81,13 @@ impl Maker {
     fn grow(&mut self) {
         let (x, y, group) = (self.operand(), self.operand(), self.pick(&GROUPS));
         let function = self.pick(&Unary::ALL).1;
-        let grown = match self.below(16) {
+        let grown = match self.below(17) {
             0 => self.linear(x, WIDTH),
             1 => self.norm(x, group),
-            2 => self.step(WIDTH, |out| Op::Centre { x, along: None, width: group, out }),
+            2 => {
+                let along = self.coin().then(|| self.direction(group));
+                self.step(WIDTH, |out| Op::Centre { x, along, width: group, out })
+            }
             3 => {
                 let (gain, offset) = (self.vector(group), self.real());
                 self.step(WIDTH, |out| Op::Gain { x, gain, offset, out })
@@ -108,6 +119,7 @@ impl Maker {
                 let positive = self.step(WIDTH, |out| Op::Unary { function: Unary::Sigmoid, x, out });
                 self.step(WIDTH, |out| Op::NormalizeSum { x: positive, width: group, out })
             }
+            15 => self.rotate(x),
             _ => self.experts(x),
         };
         // So that no chain of steps leaves the range where logits can be compared.
@@ -119,7 +131,24 @@ impl Maker {
         let gain = self.coin().then(|| self.vector(width));
         let shift = self.coin().then(|| self.vector(width));
         let (centre, gain_offset) = (self.coin(), if gain.is_some() { self.real() } else { 0.0 });
-        self.step(WIDTH, |out| Op::Norm { x, centre, along: None, width, eps: 0.01, gain, gain_offset, shift, out })
+        let along = (centre && self.coin()).then(|| self.direction(width));
+        self.step(WIDTH, |out| Op::Norm { x, centre, along, width, eps: 0.01, gain, gain_offset, shift, out })
+    }
+
+    /// By a new rotation or by an earlier one.
+    fn rotate(&mut self, x: BufferId) -> BufferId {
+        let (order, group) = (self.pick(&ORDERS), self.pick(&GROUPS));
+        let (seed, label) = (self.below(100) as u64, self.label());
+        let known = self.builder.program.rotations.len();
+        let rotation = match self.below(5) {
+            0 => self.builder.rotation(&Rotation::random_hadamard(order, seed).unwrap()),
+            1 => self.builder.rotation(&Rotation::hadamard(order).unwrap()),
+            2 => self.builder.rotation(&Rotation::orthogonal(group as usize, seed).unwrap()),
+            3 if known > 0 => RotationId(self.below(known) as u32),
+            _ => self.builder.matrix_rotation(&format!("{label}.matrix"), group),
+        };
+        let inverse = self.coin();
+        self.builder.rotate(&label, x, rotation, inverse)
     }
 
     fn rope(&mut self, x: BufferId) -> BufferId {
@@ -195,13 +224,13 @@ fn random_program(seed: u64) -> Program {
 }
 
 #[test]
-fn random_programs_give_the_interpreters_logits() {
+fn random_programs_give_the_logits_of_the_reference() {
     let mut kernels = std::collections::BTreeSet::new();
     for seed in 0..PROGRAMS {
         let program = random_program(seed);
         kernels.extend(program.steps.iter().map(|step| step.op.kernel()));
         let (model, tokens) = (model(program), tokens(9));
-        let expected = interpreter::logits(&model.program, &model.values, &tokens);
+        let expected = expected_logits(&model, &tokens);
         with_session(&model, &options(6), |session| {
             assert_close(session.forward(&tokens, Logits::All).unwrap(), &expected);
         });

@@ -1,11 +1,8 @@
 //! A call that is looked at step by step.
 
-use bytemuck::cast_slice_mut;
-
 use super::CpuSession;
-use crate::backend::{StepOutput, StepValues, Steps};
+use crate::backend::{StepOutput, Steps};
 use crate::exec::{Pass, passes};
-use crate::program::Elements;
 
 /// The rest of a call.
 pub(super) struct CpuSteps<'s, 'a> {
@@ -49,17 +46,10 @@ impl Steps for CpuSteps<'_, '_> {
             *index += 1;
             let (pass, machine) = (pass.clone(), &mut self.session.machine);
             let (tokens, position) = (self.tokens, self.session.position);
-            if !self.session.pool.install(|| machine.step(called, tokens, &pass, position)) {
-                continue;
+            let Ok(has_run) = self.session.pool.install(|| machine.step(called, tokens, &pass, position));
+            if has_run {
+                return Some(self.session.machine.output(step, &pass));
             }
-            let out = called.op.out();
-            let range = machine.range(out, &pass);
-            let values = &mut self.session.machine.arena[range];
-            let values = match program.buffers[out.index()].elements {
-                Elements::Real => StepValues::Real(values),
-                Elements::Index { .. } => StepValues::Index(cast_slice_mut(values)),
-            };
-            return Some(StepOutput { step, values });
         }
     }
 }
