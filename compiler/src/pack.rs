@@ -26,7 +26,7 @@ use crate::lower::Recipe;
 use crate::source::ReadTensorError;
 use evaluate::{EvaluateError, Evaluator};
 pub use maps::Maps;
-pub use memory::{Demand, check_memory, peak_memory};
+pub use memory::{Demand, check_memory, least_memory, peak_memory};
 use memory::{Share, holds_matrix, share};
 use queue::Queue;
 pub use tiles::Noise;

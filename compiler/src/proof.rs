@@ -21,7 +21,7 @@ use lathe_grammar::diag::Diagnostic;
 use lathe_kernels::rotations::SplitMix64;
 use lathe_runtime::backend::DeviceError;
 use lathe_runtime::exec::ExecError;
-use lathe_runtime::program::{BufferId, Program};
+use lathe_runtime::program::Program;
 use serde::{Deserialize, Serialize};
 
 use crate::compile::Prepared;
@@ -99,6 +99,8 @@ pub struct Options<'a> {
     pub text: &'a [u32],
     /// Threads to run on.
     pub threads: usize,
+    /// Bound on the memory of the whole process, in bytes.
+    pub memory: Option<u64>,
     /// A weight to spoil, see [`Evaluator::flip`].
     pub flip: Option<&'a str>,
 }
@@ -109,6 +111,14 @@ pub enum ProofError {
     /// The compiled model computes something else.
     #[error("{}", .0.message)]
     Disproved(Box<Diagnostic>),
+    /// The memory bound is below what the proof takes.
+    #[error("expected a memory bound of {minimum} bytes or more for the proof, found {asked}; --no-prove takes less")]
+    TooLittleMemory {
+        /// The bound that was asked for, in bytes.
+        asked: u64,
+        /// The smallest that can be kept, in bytes.
+        minimum: u64,
+    },
     /// A pass broke the graph of the original: our bug.
     #[error(transparent)]
     Pass(#[from] PassError),
@@ -142,14 +152,9 @@ pub fn prove(prepared: &Prepared, checkpoint: &Checkpoint, options: Options<'_>)
     let stored = Evaluator { checkpoint, reader, rotations: &[], flip: None, interrupted: None };
     let compiled = Evaluator { rotations: &lowered.rotations, flip: options.flip, ..stored };
     let (pairs, _) = pair(&original.program, &lowered.program);
-    let basis = |(index, buffer): (usize, &lathe_runtime::program::Buffer)| {
-        let label = || label(&lowered.program, BufferId(index as u32));
-        compiled.maps(label(), &lowered.frames[index], buffer.width.into())
-    };
-    let bases = lowered.program.buffers.iter().enumerate().map(basis).collect::<Result<Vec<_>, _>>()?;
     let (tokens, text) = tokens(&original.program, options.text);
-    let subjects = Subjects { original: &original.program, compiled: &lowered.program, pairs: &pairs, bases: &bases };
-    let compared = run::run(subjects, (&tokens, text), [(&original, stored), (lowered, compiled)], options.threads)?;
+    let subjects = Subjects { original: (&original, stored), compiled: (lowered, compiled), pairs: &pairs };
+    let compared = run::run(subjects, (&tokens, text), options)?;
     judge(&original.program, &compared, (tokens.len(), text)).map_err(ProofError::Disproved)
 }
 
@@ -160,11 +165,6 @@ fn original(prepared: &Prepared) -> Result<Lowered, ProofError> {
     let mut graph = model.graph.clone();
     passes::run(&mut graph, &plan, &passes::Options::default())?;
     Ok(lower(&graph, &plan, &model.name, model.max_positions)?)
-}
-
-/// The label of the step that gives a buffer.
-fn label(program: &Program, buffer: BufferId) -> &str {
-    program.steps.iter().find(|step| step.op.out() == buffer).map_or("", |step| &step.label)
 }
 
 /// Tokens for a program: those of a text, as far as the program knows them, then others, as many as it takes.

@@ -223,7 +223,7 @@ fn proof(
         return Ok(Some(Proof::Skipped));
     }
     let text = built_in_tokens(checkpoint, messages);
-    let proved = prove(prepared, checkpoint, proof::Options { text: &text, threads, flip })?;
+    let proved = prove(prepared, checkpoint, proof::Options { text: &text, threads, memory: arguments.memory, flip })?;
     messages.status(&format!("proved: {}", proved.summary()));
     Ok(Some(Proof::Proved(proved)))
 }

@@ -339,6 +339,11 @@ pub fn check_memory(demand: Demand, options: PackOptions<'_>) -> Result<(), Pack
     share(demand, options).map(|_| ())
 }
 
+/// Least memory that a checkpoint can be packed in, in bytes.
+pub fn least_memory(demand: Demand) -> u64 {
+    bound(demand, 1, demand.smallest_tile, u64::from(demand.matrix > 0))
+}
+
 /// Most memory that packing a checkpoint takes, in bytes.
 ///
 /// # Errors
@@ -360,7 +365,7 @@ pub(super) fn share(demand: Demand, options: PackOptions<'_>) -> Result<Share, P
         let matrices = more(MATRICES.saturating_sub(matrix), threads) as usize;
         return Ok(Share { workers: threads as usize, tile: largest_tile, matrices });
     };
-    let minimum = bound(demand, 1, smallest_tile, one);
+    let minimum = least_memory(demand);
     if memory < minimum {
         return Err(PackError::TooLittleMemory { asked: memory, minimum });
     }

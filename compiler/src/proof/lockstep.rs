@@ -3,19 +3,19 @@
 use lathe_runtime::backend::{StepOutput, StepValues};
 use lathe_runtime::program::{BufferId, Elements, Op, Program};
 
+use super::ProofError;
 use super::distance::Distance;
-use crate::pack::Maps;
+use crate::lower::Lowered;
+use crate::pack::evaluate::Evaluator;
 use crate::verify::pairs::Pair;
 
-/// What is run.
+/// What is run, each with what makes its weights.
 #[derive(Clone, Copy)]
 pub(super) struct Subjects<'a> {
-    pub(super) original: &'a Program,
-    pub(super) compiled: &'a Program,
+    pub(super) original: (&'a Lowered, Evaluator<'a>),
+    pub(super) compiled: (&'a Lowered, Evaluator<'a>),
     /// Steps that compute the same thing.
     pub(super) pairs: &'a [Pair],
-    /// Turn rows of each buffer of the compiled program to the basis of the model.
-    pub(super) bases: &'a [Maps<'a>],
 }
 
 /// What the result of a step is.
@@ -40,15 +40,15 @@ pub(super) struct Compared {
     pub(super) distance: Distance,
 }
 
-/// Runs both, one step of each by a call to its function, and compares what is the same. The rows of the first `text` tokens
-/// go to the experts that the original chooses, all others to every expert in turn.
-pub(super) fn run<E>(
+/// Runs both and compares the results of steps that compute the same thing, in the basis of the model. The rows of the first
+/// `text` tokens go to the experts that the original chooses, all others to every expert in turn.
+pub(super) fn run(
     subjects: Subjects<'_>,
     text: usize,
-    original: &mut dyn Run<E>,
-    compiled: &mut dyn Run<E>,
-) -> Result<Vec<Compared>, E> {
-    let Subjects { original: program, pairs, bases, .. } = subjects;
+    original: &mut dyn Run,
+    compiled: &mut dyn Run,
+) -> Result<Vec<Compared>, ProofError> {
+    let Subjects { original: (Lowered { program, .. }, _), compiled: (lowered, evaluator), pairs } = subjects;
     let routers = routers(program);
     let mut results = Vec::with_capacity(pairs.len());
     let (mut next, mut row) = (Pair { original: 0, compiled: 0 }, Vec::new());
@@ -59,8 +59,9 @@ pub(super) fn run<E>(
         let op = &program.steps[pair.original].op;
         match (expected.values, found.values) {
             (StepValues::Real(expected), StepValues::Real(found)) => {
-                let basis = &bases[subjects.compiled.steps[pair.compiled].op.out().index()];
+                let step = &lowered.program.steps[pair.compiled];
                 let width = program.buffers[op.out().index()].width as usize;
+                let basis = evaluator.maps(&step.label, &lowered.frames[step.op.out().index()], width as u64)?;
                 let mut distance = Distance::NONE;
                 for (expected, found) in expected.chunks_exact(width).zip(found.chunks_exact(width)) {
                     row.clear();
@@ -93,13 +94,13 @@ pub(super) fn run<E>(
 }
 
 /// A program that runs step by step.
-pub(super) trait Run<E> {
+pub(super) trait Run {
     /// Runs the next step.
-    fn next(&mut self) -> Result<StepOutput<'_>, E>;
+    fn next(&mut self) -> Result<StepOutput<'_>, ProofError>;
 }
 
 /// Runs `skipped` steps, then one more, and gives the values of that.
-fn skip<E>(run: &mut dyn Run<E>, skipped: usize) -> Result<StepOutput<'_>, E> {
+fn skip(run: &mut dyn Run, skipped: usize) -> Result<StepOutput<'_>, ProofError> {
     for _ in 0..skipped {
         run.next()?;
     }

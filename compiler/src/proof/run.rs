@@ -1,70 +1,128 @@
-//! Runs two programs in lockstep on the values that recipes make.
+//! Runs two programs in lockstep on values that recipes make as steps ask for them.
 
-use lathe_kernels::formats::{Format, Matrix};
-use lathe_runtime::backend::{self, DeviceChoice, StepOutput, Steps};
-use lathe_runtime::exec::{Logits, SessionOptions};
-use lathe_runtime::program::Program;
+use std::ops::Range;
 
-use super::ProofError;
+use lathe_runtime::backend::{CpuBackend, StepOutput, StreamError, StreamOptions, Streamed, WantedRows, WeightSource};
+use lathe_runtime::exec::Logits;
+use lathe_runtime::program::WeightId;
+
 use super::lockstep::{self, Compared, Run, Subjects};
-use crate::lower::Lowered;
-use crate::pack::evaluate::Evaluator;
+use super::{Options, ProofError};
+use crate::lower::{Lowered, Recipe};
+use crate::pack::evaluate::{EvaluateError, Evaluation, Evaluator};
+use crate::pack::{Demand, least_memory};
+
+/// Largest tile of a weight, in bytes: above it nothing gets faster.
+const LARGEST_TILE: u64 = 4 << 20;
+/// Smallest tile of a weight, in bytes: below it a weight is looked up more often than multiplied by.
+const SMALLEST_TILE: u64 = 64 << 10;
+/// What the program of the original and the recipes of its weights take, in bytes for each byte of header: less than half of
+/// what all stages of a compilation take.
+const HEADER_FACTOR: u64 = 24;
 
 /// Runs them over `tokens`, of which the first `text` are text.
 pub(super) fn run(
     subjects: Subjects<'_>,
     (tokens, text): (&[u32], usize),
-    models: [(&Lowered, Evaluator<'_>); 2],
-    threads: usize,
+    options: Options<'_>,
 ) -> Result<Vec<Compared>, ProofError> {
-    let backend = backend::open(DeviceChoice::Cpu, threads)?;
-    let count = tokens.len();
-    let options = SessionOptions { capacity: count, max_step_tokens: count, max_logits: count, min_positions: count };
-    let [original, compiled] = models;
-    let (a, b) = (values(original)?, values(compiled)?);
-    let (a_matrices, b_matrices) = (matrices(&a), matrices(&b));
-    let mut a = backend.session(&a.0, &a_matrices, &options)?;
-    let mut b = backend.session(&b.0, &b_matrices, &options)?;
-    let mut a = a.steps(tokens, Logits::All)?;
-    let mut b = b.steps(tokens, Logits::All)?;
-    lockstep::run(subjects, text, &mut Running(&mut *a), &mut Running(&mut *b))
-}
-
-fn values((lowered, evaluator): (&Lowered, Evaluator<'_>)) -> Result<(Program, Vec<Vec<f32>>), ProofError> {
-    let mut program = lowered.program.clone();
-    let mut all = Vec::new();
-    for (weight, recipe) in program.weights.iter_mut().zip(&lowered.recipes) {
-        weight.format = Format::F32.to_string();
-        let mut evaluation = evaluator.open(recipe)?;
-        let mut values = Vec::new();
-        evaluation.evaluate(0..evaluation.rows(), &mut values)?;
-        all.push(values);
+    let Subjects { original, compiled, .. } = subjects;
+    let backend = CpuBackend::new(options.threads)?;
+    // A sixteenth for the tiles of both: what each asks for, and what its source has evaluated.
+    let tile = options.memory.map_or(LARGEST_TILE, |memory| (memory / 64).clamp(SMALLEST_TILE, LARGEST_TILE));
+    let stream = StreamOptions { logits: Logits::All, tile_bytes: tile as usize };
+    let mut runs = [
+        backend.stream(&original.0.program, Recipes::new(original), tokens, &stream)?,
+        backend.stream(&compiled.0.program, Recipes::new(compiled), tokens, &stream)?,
+    ];
+    if let Some(asked) = options.memory {
+        let Evaluator { checkpoint, rotations, .. } = compiled.1;
+        let demand = Demand::of_recipes(&compiled.0.recipes, rotations, checkpoint);
+        let held = runs.iter().map(|run| run.memory_bytes() + tile).sum::<u64>();
+        let minimum = least_memory(demand).saturating_add(checkpoint.header_bytes * HEADER_FACTOR + held);
+        if asked < minimum {
+            return Err(ProofError::TooLittleMemory { asked, minimum });
+        }
     }
-    Ok((program, all))
+    let [original, compiled] = &mut runs;
+    lockstep::run(subjects, text, original, compiled)
 }
 
-fn matrices((program, values): &(Program, Vec<Vec<f32>>)) -> Vec<Matrix<'_>> {
-    program
-        .weights
-        .iter()
-        .zip(values)
-        .map(|(weight, values)| {
-            let shape = weight.matrix_shape().unwrap();
-            Matrix::new(
-                Format::F32,
-                shape.rows,
-                shape.cols,
-                &[&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>().leak()[..]],
-            )
-            .unwrap()
-        })
-        .collect()
+impl From<StreamError<EvaluateError>> for ProofError {
+    fn from(error: StreamError<EvaluateError>) -> Self {
+        match error {
+            StreamError::Exec(error) => ProofError::Exec(error),
+            StreamError::Source(error) => ProofError::Evaluate(error),
+        }
+    }
 }
 
-struct Running<'a>(&'a mut dyn Steps);
-
-impl Run<ProofError> for Running<'_> {
+impl Run for Streamed<'_, Recipes<'_>> {
     fn next(&mut self) -> Result<StepOutput<'_>, ProofError> {
-        Ok(self.0.next().expect("one pass with all rows selected, in which every step runs once"))
+        let output = self.next_step()?;
+        Ok(output.expect("invariant: all rows are selected, so that every step runs"))
+    }
+}
+
+/// Values of weights as their recipes make them. Of the weight that was asked for last it holds the rows that were
+/// evaluated together: a few, or all of them where a rotation mixes all.
+struct Recipes<'a> {
+    recipes: &'a [Recipe],
+    evaluator: Evaluator<'a>,
+    last: Option<Held<'a>>,
+}
+
+struct Held<'a> {
+    weight: WeightId,
+    evaluation: Evaluation<'a>,
+    rows: Range<u64>,
+    values: Vec<f32>,
+}
+
+impl<'a> Recipes<'a> {
+    fn new((lowered, evaluator): (&'a Lowered, Evaluator<'a>)) -> Self {
+        Recipes { recipes: &lowered.recipes, evaluator, last: None }
+    }
+
+    fn held(&mut self, weight: WeightId) -> Result<&mut Held<'a>, EvaluateError> {
+        let held = match self.last.take().filter(|held| held.weight == weight) {
+            Some(held) => held,
+            None => {
+                let evaluation = self.evaluator.open(&self.recipes[weight.index()])?;
+                Held { weight, evaluation, rows: 0..0, values: Vec::new() }
+            }
+        };
+        Ok(self.last.insert(held))
+    }
+}
+
+impl WeightSource for Recipes<'_> {
+    type Error = EvaluateError;
+
+    fn read(&mut self, weight: WeightId, rows: &WantedRows<'_>, out: &mut [f32]) -> Result<(), EvaluateError> {
+        let held = self.held(weight)?;
+        match rows {
+            WantedRows::Range(rows) => held.read(rows.start as u64..rows.end as u64, out),
+            WantedRows::List(rows) => {
+                let width = out.len() / rows.len();
+                let mut each = rows.iter().zip(out.chunks_exact_mut(width));
+                each.try_for_each(|(&row, out)| held.read(row as u64..row as u64 + 1, out))
+            }
+        }
+    }
+}
+
+impl Held<'_> {
+    fn read(&mut self, rows: Range<u64>, out: &mut [f32]) -> Result<(), EvaluateError> {
+        if rows.start < self.rows.start || rows.end > self.rows.end {
+            let step = self.evaluation.step();
+            let whole = rows.start / step * step..rows.end.next_multiple_of(step);
+            self.rows = 0..0;
+            self.evaluation.evaluate(whole.clone(), &mut self.values)?;
+            self.rows = whole;
+        }
+        let first = ((rows.start - self.rows.start) * self.evaluation.columns()) as usize;
+        out.copy_from_slice(&self.values[first..first + out.len()]);
+        Ok(())
     }
 }
