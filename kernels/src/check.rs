@@ -19,6 +19,7 @@ mod elementwise;
 mod forced;
 mod groups;
 mod products;
+mod rotations;
 mod table;
 
 pub use cases::Random;

@@ -2,6 +2,7 @@
 
 use lathe_kernels::formats::{Format, Matrix};
 use lathe_kernels::ops::{self, AttentionShape, Binary, Norm, Pairing, RopeTable, Unary};
+use lathe_kernels::rotations::Rotation;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -36,6 +37,7 @@ static ALLOCATOR: Counting = Counting;
 /// The ops of one layer for one token.
 fn step(
     weights: &[Matrix<'_>],
+    rotations: &[Rotation],
     frequencies: &[f32],
     cache: &mut [Vec<f32>; 2],
     past: usize,
@@ -47,6 +49,11 @@ fn step(
     let width = frequencies.len();
     let (gain, shift) = (Some(frequencies), Some(frequencies));
     let norm = Norm { width, eps: 1e-6, centre: true, along: None, gain, gain_offset: 0.0, shift };
+    for rotation in rotations {
+        let blocks = ..512 / rotation.width() * rotation.width();
+        ops::rotate(&x[blocks], rotation, false, &mut y[blocks]);
+        ops::rotate(&y[blocks], rotation, true, &mut x[blocks]);
+    }
     for weight in weights {
         ops::embed(weight, &[3], 1, x);
         ops::norm(x, &norm, y);
@@ -92,6 +99,15 @@ fn decode_steps_allocate_nothing() {
         let planes: Vec<_> = format.planes(512, 512).iter().map(|plane| &bytes[..plane.bytes().unwrap()]).collect();
         Matrix::new(format, 512, 512, &planes).unwrap()
     });
+    let identity = (0..128 * 128).map(|i| if i % 129 == 0 { 1.0 } else { 0.0 }).collect();
+    let rotations = [
+        Rotation::hadamard(4),
+        Rotation::hadamard(60),
+        Rotation::random_hadamard(512, 1),
+        Rotation::orthogonal(64, 1),
+        Rotation::matrix(128, identity),
+    ];
+    let rotations = rotations.map(Result::unwrap);
     let frequencies = vec![0.5; 32];
     let mut cache = [vec![0.25; 2 * 300 * 64], vec![0.25; 2 * 300 * 64]];
     let (mut x, mut y) = (vec![0.0; 512], vec![0.0; 512]);
@@ -101,7 +117,7 @@ fn decode_steps_allocate_nothing() {
         .map(|round| {
             pool.install(|| {
                 let before = ALLOCATIONS.load(Ordering::Relaxed);
-                step(&weights, &frequencies, &mut cache, 256 + round % 16, &mut x, &mut y);
+                step(&weights, &rotations, &frequencies, &mut cache, 256 + round % 16, &mut x, &mut y);
                 ALLOCATIONS.load(Ordering::Relaxed) - before
             })
         })

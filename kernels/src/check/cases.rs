@@ -1,6 +1,7 @@
 //! Inputs of the checks.
 
 use crate::formats::{Fit, Format, Matrix};
+use crate::rotations::SplitMix64;
 
 /// Lengths around the blocks of every instruction set, and long ones.
 pub(super) const LENGTHS: [usize; 17] = [0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 100, 1000, 40_001];
@@ -29,21 +30,22 @@ pub(super) const SPECIAL: [f32; 20] = [
     f32::EPSILON,
 ];
 
-/// Seeded numbers (`SplitMix64`: Steele, Lea and Flood 2014, figure 3).
-pub struct Random(u64);
+/// Seeded numbers.
+pub struct Random {
+    generator: SplitMix64,
+    next: u64,
+}
 
 impl Random {
     /// The sequence of `seed`.
     pub fn new(seed: u64) -> Random {
-        Random(seed)
+        Random { generator: SplitMix64::new(seed), next: 0 }
     }
 
     /// 64 uniform bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.next += 1;
+        self.generator.output(self.next - 1)
     }
 
     /// Uniform in [-1, 1).

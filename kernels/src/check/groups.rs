@@ -72,7 +72,9 @@ fn direction(along: Option<&[f32]>, width: usize, i: usize) -> f64 {
 fn unit_vector(random: &mut Random, width: usize) -> Unaligned {
     let mut values = random.values(width);
     let length = values.iter().map(|&u| u * u).sum::<f32>().sqrt();
-    values.iter_mut().for_each(|u| *u /= length);
+    for u in &mut values {
+        *u /= length;
+    }
     Unaligned::new(&values)
 }
 

@@ -5,6 +5,7 @@ use super::attention::attention;
 use super::elementwise::{RELUS, SMOOTH, affine, binary, gated, softcap, unary};
 use super::groups::{centre, combine, gain, norm, shift, softmax};
 use super::products::{embed, expert_matmul, matmul};
+use super::rotations::{hadamard, matrix, orthogonal};
 use crate::ops::accuracy;
 
 /// Every op that has more than one version.
@@ -24,5 +25,8 @@ pub static CHECKS: &[Check] = &[
     Check { name: "softcap", accuracy: accuracy::SOFTCAP, body: softcap },
     Check { name: "softmax", accuracy: accuracy::SOFTMAX, body: softmax },
     Check { name: "combine", accuracy: accuracy::COMBINE, body: combine },
+    Check { name: "rotate_hadamard", accuracy: accuracy::ROTATE_HADAMARD, body: hadamard },
+    Check { name: "rotate_orthogonal", accuracy: accuracy::ROTATE_ORTHOGONAL, body: orthogonal },
+    Check { name: "rotate_matrix", accuracy: accuracy::ROTATE_MATRIX, body: matrix },
     Check { name: "attention", accuracy: accuracy::ATTENTION, body: attention },
 ];

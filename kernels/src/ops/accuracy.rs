@@ -67,6 +67,17 @@ pub const SOFTMAX: Accuracy = Accuracy::Rel(1.0 / 32768.0);
 /// Of `Σ |weight||x|`: a chain of at most 128 multiply-adds.
 pub const COMBINE: Accuracy = Accuracy::Rel(1.0 / 131_072.0);
 
+/// Of `Σ |x| / √width` of the block, for Hadamard matrices: chains of at most 64 additions within a base, one for each 64 of
+/// its order, and one for each doubling; together at most 128 for widths up to 32 768.
+pub const ROTATE_HADAMARD: Accuracy = Accuracy::Rel(1.0 / 131_072.0);
+
+/// Of the root of the sum of squares of the block, for products of reflections. Each of them rounds the block by a few 2⁻²⁴
+/// of it, in directions that have nothing to do with each other: over 4096 of them that adds up to the 64-fold.
+pub const ROTATE_ORTHOGONAL: Accuracy = Accuracy::Rel(1.0 / 65_536.0);
+
+/// Of `Σ |x| |q|`, for other matrices: as [`MATMUL`].
+pub const ROTATE_MATRIX: Accuracy = MATMUL;
+
 /// Of the largest value that the query sees, times 1 + the largest `scale · Σ |q||k|`: the error of a score, up to 32
 /// roundings of 2⁻²⁴ in a head of up to 512 elements, becomes a relative error of its weight; a softcap does not raise it.
 /// Where a visible score or value is infinite, the result is infinite or NaN, and which is not specified.

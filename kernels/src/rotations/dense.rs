@@ -14,7 +14,6 @@ thread_local! {
 }
 
 /// A square matrix in both of the ways in which it is read.
-#[derive(Debug)]
 pub(crate) struct Dense {
     order: usize,
     /// Entries, row by row.

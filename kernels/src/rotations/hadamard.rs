@@ -12,7 +12,6 @@ use crate::cpu::Vectors;
 use crate::cpu::simd::{Kernel, Simd};
 
 /// `diag(signs) H / √n`.
-#[derive(Debug)]
 pub(crate) struct Hadamard {
     /// In the order of the product.
     pub(crate) bases: Vec<Dense>,

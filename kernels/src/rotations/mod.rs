@@ -25,6 +25,7 @@ pub use orders::{Construction, ConstructionError};
 
 use crate::cpu::Vectors;
 use panel::Line;
+use std::fmt;
 use std::sync::Arc;
 
 /// The widest rotation.
@@ -34,7 +35,7 @@ pub const MAX_WIDTH: usize = 1 << 20;
 pub const MAX_DENSE: usize = 1 << 14;
 
 /// An orthogonal matrix Q `[width, width]`. Cloning copies none of what it holds.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Rotation {
     kind: Kind,
     form: Form,
@@ -63,7 +64,7 @@ pub enum Kind {
 }
 
 /// What a rotation is computed with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Form {
     /// A product of small factors.
     Hadamard(Arc<Hadamard>),
@@ -277,6 +278,18 @@ impl Rotation {
             Form::Hadamard(hadamard) => hadamard.apply_to_panel(vectors, panel, inverse),
             Form::Orthogonal(orthogonal) => orthogonal.apply_to_panel(vectors, panel, inverse),
             Form::Dense(matrix) => matrix.apply_to_panel(vectors, panel, inverse),
+        }
+    }
+}
+
+impl fmt::Debug for Rotation {
+    /// In a line, however large it is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Hadamard { construction, signs: None } => write!(f, "{construction}"),
+            Kind::Hadamard { construction, signs: Some(_) } => write!(f, "signs * {construction}"),
+            Kind::Orthogonal { seed } => write!(f, "orthogonal({}, seed {seed})", self.width()),
+            Kind::Matrix { .. } => write!(f, "matrix({})", self.width()),
         }
     }
 }

@@ -14,7 +14,6 @@ use crate::cpu::simd::{Kernel, Simd};
 use rayon::prelude::*;
 
 /// A product of reflections.
-#[derive(Debug)]
 pub(crate) struct Orthogonal {
     /// The diagonal of D: whether each sign is −.
     pub(crate) signs: Vec<bool>,

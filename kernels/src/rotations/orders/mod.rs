@@ -61,7 +61,7 @@ impl Base {
 }
 
 /// A Hadamard matrix as a Kronecker product of bases and a Sylvester matrix. Cloning copies no entries.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Construction {
     bases: Vec<(Base, Arc<[i8]>)>,
     sylvester: usize,
@@ -146,41 +146,4 @@ impl Eq for Construction {}
 
 fn cost(bases: impl IntoIterator<Item = Base>, sylvester: usize) -> usize {
     bases.into_iter().map(Base::order).sum::<usize>() + sylvester.trailing_zeros() as usize
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// H Hᵀ = n I, in integers.
-    fn assert_hadamard(name: &str, order: usize, entry: impl Fn(usize, usize) -> i8) {
-        // Rows as bits, so that a product of two is a count.
-        let words = order.div_ceil(64);
-        let mut rows = vec![0_u64; order * words];
-        for i in 0..order {
-            for j in 0..order {
-                match entry(i, j) {
-                    1 => {}
-                    -1 => rows[i * words + j / 64] |= 1 << (j % 64),
-                    other => panic!("{name}: entry {other}"),
-                }
-            }
-        }
-        let row = |i: usize| &rows[i * words..][..words];
-        for i in 0..order {
-            for j in 0..i {
-                let differ: u32 = row(i).iter().zip(row(j)).map(|(a, b)| (a ^ b).count_ones()).sum();
-                assert_eq!(2 * differ as usize, order, "{name}: rows {i} and {j}");
-            }
-        }
-    }
-
-    #[test]
-    fn constructions_are_hadamard_matrices() {
-        for order in (4..=256).step_by(4).chain([1, 2]) {
-            let construction = Construction::of(order).unwrap_or_else(|| panic!("no construction of order {order}"));
-            assert_eq!(construction.order(), order);
-            assert_hadamard(&construction.to_string(), order, |i, j| construction.entry(i, j));
-        }
-    }
 }

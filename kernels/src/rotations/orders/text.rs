@@ -31,6 +31,13 @@ impl fmt::Display for Construction {
     }
 }
 
+impl fmt::Debug for Construction {
+    /// As text, without the entries.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
 /// Why a text is no construction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConstructionError {
@@ -83,5 +90,68 @@ impl FromStr for Construction {
             return Err(ConstructionError::Factor { factor: text.to_owned() });
         }
         Ok(construction)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constructions_are_read_as_they_are_written() {
+        let texts = [
+            "sylvester(1)",
+            "sylvester(4096)",
+            "paley1(11)",
+            "paley1(27) * sylvester(512)",
+            "paley2(461) * sylvester(32)",
+            "paley1(11) * paley1(11) * sylvester(64)",
+            // Nothing that is chosen, but a matrix.
+            "paley2(5) * paley1(11) * sylvester(2)",
+            "goethals_seidel(172) * sylvester(64)",
+        ];
+        for text in texts {
+            assert_eq!(text.parse::<Construction>().map(|it| it.to_string()), Ok(text.to_owned()));
+        }
+        for order in 1..2000 {
+            if let Some(construction) = Construction::of(order) {
+                assert_eq!(construction.order(), order);
+                assert_eq!(construction.to_string().parse(), Ok(construction));
+            }
+        }
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        let texts = [
+            "",
+            "sylvester",
+            "sylvester()",
+            "sylvester(3)",
+            "sylvester(0)",
+            "Sylvester(4)",
+            "sylvester(4) * paley1(11)",
+            "paley1(11) * sylvester(1)",
+            "paley1(11)*sylvester(4)",
+            "paley1(011)",
+            "paley1(+11)",
+            "paley1(11) ",
+            "paley1(11) * ",
+            "paley1(13)",
+            "paley1(15)",
+            "paley2(11)",
+            "paley2(45)",
+            "paley1(18446744073709551615)",
+            "goethals_seidel(100)",
+            "hall(20)",
+        ];
+        for text in texts {
+            assert!(matches!(text.parse::<Construction>(), Err(ConstructionError::Factor { .. })), "{text}");
+        }
+        // A base and a product that are too large.
+        assert!("paley1(2039)".parse::<Construction>().is_ok() && "paley1(2063)".parse::<Construction>().is_err());
+        for text in ["sylvester(2097152)", "paley1(1019) * paley1(1019) * sylvester(2)"] {
+            assert_eq!(text.parse::<Construction>(), Err(ConstructionError::Order));
+        }
     }
 }
