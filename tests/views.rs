@@ -8,7 +8,8 @@ use std::sync::atomic::AtomicBool;
 
 use half::{bf16, f16};
 use lathe_compiler::ir::{Shaped, TensorId, ViewError};
-use lathe_compiler::lower::Recipe;
+use lathe_compiler::lower::{Folded, Recipe, Source};
+use lathe_compiler::pack::evaluate::Evaluator;
 use lathe_compiler::pack::{Demand, PackError, PackOptions, check_memory, pack};
 use lathe_compiler::plan::Encoding;
 use lathe_compiler::source::TensorReader;
@@ -209,7 +210,8 @@ fn large_parts_are_packed_in_their_order() {
             name: format!("w{index}"),
             shape: vec![part.elements.len() as u64],
             encoding: Encoding { format: targets[index].1.parse().unwrap(), fit: Fit::Absmax },
-            source: part.view.view(),
+            source: Source::Stored(part.view.view()),
+            folded: Folded::default(),
         };
         let recipes: Vec<Recipe> = parts.iter().enumerate().map(recipe).collect();
         let weight = |recipe: &Recipe| Weight {
@@ -218,12 +220,14 @@ fn large_parts_are_packed_in_their_order() {
             shape: recipe.shape.clone(),
         };
         let weights: Vec<Weight> = recipes.iter().map(weight).collect();
-        for (memory, threads) in bounds(Demand::of_recipes(&recipes, &checkpoint)) {
+        for (memory, threads) in bounds(Demand::of_recipes(&recipes, &[], &checkpoint)) {
             let out = tempfile::tempdir().unwrap();
             let interrupted = AtomicBool::new(false);
             let options = PackOptions { memory: Some(memory), threads, interrupted: &interrupted };
             let reader = TensorReader::open(&checkpoint).unwrap();
-            pack(&recipes, &weights, &checkpoint, &reader, out.path(), options).unwrap();
+            let evaluator =
+                Evaluator { checkpoint: &checkpoint, reader: &reader, rotations: &[], flip: None, interrupted: None };
+            pack(&recipes, &weights, evaluator, out.path(), options).unwrap();
             let file = packed_tensors(out.path());
             let packed = SafeTensors::deserialize(&file).unwrap();
             for (index, (tensor, part)) in parts.iter().enumerate() {

@@ -3,6 +3,7 @@
 pub(crate) mod browser;
 pub(crate) mod command;
 pub(crate) mod compiler;
+pub(crate) mod exact;
 pub(crate) mod files;
 pub(crate) mod forge;
 pub(crate) mod llama;
