@@ -89,7 +89,8 @@ impl<'r> Maker<'r> {
         let shared = !self.tables.is_empty() && self.chance(2);
         let table = if shared { self.tables[0] } else { self.param(&[VOCABULARY, WIDTH]) };
         self.tables.push(table);
-        let index = if self.chance(3) { self.positions } else { self.tokens };
+        // Logits depend on the first one: a program looks tokens up.
+        let index = if !self.streams.is_empty() && self.chance(3) { self.positions } else { self.tokens };
         self.add(Op::Embed { first: 0 }, &[table, index])
     }
 
@@ -246,7 +247,8 @@ impl<'r> Maker<'r> {
 
     /// Logits of one of the newest results, by a head that may share a table.
     fn finish(mut self) -> Graph {
-        let x = self.streams[self.streams.len() - 1];
+        let (first, last) = (self.streams[0], self.streams[self.streams.len() - 1]);
+        let x = self.add(Op::Binary(Binary::Add), &[first, last]);
         let mut x = self.norm(x);
         if self.chance(3) {
             x = self.add(Op::Affine { factor: Real::new(0.25), offset: Real::new(0.0) }, &[x]);
