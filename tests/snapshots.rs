@@ -31,16 +31,26 @@ const PUBLISHED: [&str; 8] = [
 const SHOWN: &[(&str, &[&str])] = &[
     ("bf16", &["micro-llama", "llama-3-8b"]),
     ("f16", &["micro-llama", "llama-3-8b"]),
+    ("f32-rotated", &["micro-llama", "opt-1.3b", "gemma-2-2b"]),
+    ("gemma/w4-quarot", &["gemma-2-2b", "gemma-3-1b-it"]),
     ("gemma/w4-table4", &["gemma-2-2b", "gemma-3-1b-it"]),
     ("gemma/w4-table8", &["gemma-2-2b", "gemma-3-1b-it"]),
     ("llama/w4-down8", &["micro-llama", "llama-3-8b"]),
     ("llama/w4-mix", &["micro-llama", "llama-3-8b"]),
+    ("llama/w4-quarot", &["micro-llama", "llama-3.2-1b"]),
+    ("llama/w4-quarot-cache", &["llama-3-8b"]),
+    ("llama/w4-spinquant", &["llama-3-8b", "llama-3.2-1b"]),
     ("mixtral/experts4", &["mixtral-8x7b"]),
+    ("mixtral/experts4-quarot", &["mixtral-8x7b"]),
     ("opt/w4", &["opt-125m", "opt-1.3b"]),
+    ("opt/w4-quarot", &["opt-125m", "opt-1.3b"]),
     ("opt/w8", &["opt-125m", "opt-1.3b"]),
+    ("phi/w4-quarot", &["phi-2", "phi-3-mini-4k"]),
     ("phi/w4-shards", &["phi-3-mini-4k", "phi-4-mini"]),
     ("qwen/moe-experts4", &["qwen1.5-moe-a2.7b", "qwen3-30b-a3b"]),
+    ("qwen/moe-experts4-rotated", &["qwen1.5-moe-a2.7b", "qwen3-30b-a3b"]),
     ("qwen/w4-mix", &["tiny-qwen3", "qwen3-8b"]),
+    ("qwen/w4-quarot", &["tiny-qwen3", "qwen2.5-0.5b"]),
     ("w4-edges8", &["tiny-qwen3", "llama-3-8b"]),
     ("w4-head4", &["llama-3-8b", "mixtral-8x7b"]),
     ("w4-head4-split", &["tiny-qwen3", "qwen2.5-0.5b"]),
@@ -48,8 +58,10 @@ const SHOWN: &[(&str, &[&str])] = &[
     ("w4-table4", &["tiny-qwen3", "gemma-2-2b"]),
     ("w4g128", &["llama-3-8b", "qwen3-8b"]),
     ("w4g128-ends16", &["llama-3-8b", "opt-1.3b"]),
+    ("w4g32-quarot", &["phi-2", "olmo-2-7b"]),
     ("w8-attention16", &["tiny-qwen3", "llama-3-8b"]),
     ("w8-head16", &["tiny-qwen3", "qwen2.5-0.5b"]),
+    ("w8-rotated", &["tiny-qwen3", "llama-3-8b"]),
     ("w8g64", &["micro-llama", "phi-3-mini-4k"]),
 ];
 
@@ -95,8 +107,12 @@ fn stages_of_every_spec() {
             snapshot("plan", &input, &plan(spec.name, path));
             snapshot("program", &input, &prepared.lowered.program.listing(Layers::Folded));
 
-            // Formats do not change the graph; what is tied does.
+            // Formats do not change the graph; rotations and what is tied do.
             let listing = prepared.graph.listing(&|tensor| checkpoint.tensor(tensor).name.clone());
+            if !prepared.plan.rotations.is_empty() {
+                snapshot("ir", &input, &listing);
+                continue;
+            }
             let shared: Vec<bool> = prepared.plan.ties.iter().map(|tie| tie.shared).collect();
             let split = if prepared.plan.tied == Tied::Split { "__split" } else { "" };
             match graphs.get(&(name, shared.clone())) {

@@ -39,17 +39,27 @@ macro_rules! entries {
 pub static SPECS: &[Entry] = entries! {
     "bf16" => "bf16.yaml",
     "f16" => "f16.lathe",
+    "f32-rotated" => "f32-rotated.lathe",
+    "gemma/w4-quarot" => "gemma/w4-quarot.lathe",
     "gemma/w4-table4" => "gemma/w4-table4.yaml",
     "gemma/w4-table8" => "gemma/w4-table8.lathe",
     "keep" => "keep.lathe",
     "llama/w4-down8" => "llama/w4-down8.yaml",
     "llama/w4-mix" => "llama/w4-mix.lathe",
+    "llama/w4-quarot" => "llama/w4-quarot.lathe",
+    "llama/w4-quarot-cache" => "llama/w4-quarot-cache.lathe",
+    "llama/w4-spinquant" => "llama/w4-spinquant.yaml",
     "mixtral/experts4" => "mixtral/experts4.yaml",
+    "mixtral/experts4-quarot" => "mixtral/experts4-quarot.yaml",
     "opt/w4" => "opt/w4.lathe",
+    "opt/w4-quarot" => "opt/w4-quarot.yaml",
     "opt/w8" => "opt/w8.yaml",
+    "phi/w4-quarot" => "phi/w4-quarot.lathe",
     "phi/w4-shards" => "phi/w4-shards.lathe",
     "qwen/moe-experts4" => "qwen/moe-experts4.lathe",
+    "qwen/moe-experts4-rotated" => "qwen/moe-experts4-rotated.lathe",
     "qwen/w4-mix" => "qwen/w4-mix.yaml",
+    "qwen/w4-quarot" => "qwen/w4-quarot.yaml",
     "w4-edges8" => "w4-edges8.lathe",
     "w4-head4" => "w4-head4.yaml",
     "w4-head4-split" => "w4-head4-split.lathe",
@@ -58,15 +68,18 @@ pub static SPECS: &[Entry] = entries! {
     "w4g128" => "w4g128.lathe",
     "w4g128-ends16" => "w4g128-ends16.yaml",
     "w4g32" => "w4g32.yaml",
+    "w4g32-quarot" => "w4g32-quarot.yaml",
     "w8" => "w8.lathe",
     "w8-attention16" => "w8-attention16.yaml",
     "w8-head16" => "w8-head16.yaml",
+    "w8-rotated" => "w8-rotated.lathe",
     "w8g64" => "w8g64.lathe",
 };
 
-/// Names of formats that specs `use`; these texts hold no spec.
+/// Names of formats and rotations that specs `use`; these texts hold no spec.
 pub static PARTS: &[Entry] = entries! {
     "parts/integers" => "parts/integers.lathe",
+    "parts/rotations" => "parts/rotations.lathe",
 };
 
 /// Model definitions, one for each family of architectures.

@@ -73,7 +73,7 @@ const EVERYWHERE: &[(Site, &str)] = &[];
 pub static ROTATIONS: &[RotationKind] = &[
     RotationKind {
         name: "none",
-        summary: "no request; takes back what a base, or another request with a wider pattern, asks for",
+        summary: "no request; takes back what a base or another request asks for",
         parameters: &[],
         positional: 0,
         required: &[],
@@ -82,7 +82,7 @@ pub static ROTATIONS: &[RotationKind] = &[
     },
     RotationKind {
         name: "identity",
-        summary: "a request like any other, by a matrix that changes nothing",
+        summary: "a request like any other: the edge keeps the basis of the model, also where its neighbours are rotated",
         parameters: &[],
         positional: 0,
         required: &[],
