@@ -355,7 +355,7 @@ impl<'a> Inference<'a> {
             return None;
         }
         self.need(id, 0, &Chain::IDENTITY);
-        match self.wanted.of(id).filter(|frame| is_scale(frame) && self.uses.is_own(gain)).cloned() {
+        match self.taken_up(id, gain) {
             Some(frame) => {
                 let inverse = frame.inverse().unwrap_or_default();
                 let offset = Some(offset).filter(|offset| offset.get() != 0.0);
@@ -380,7 +380,7 @@ impl<'a> Inference<'a> {
             self.results.insert(id, Result { node, state, of: id });
             return None;
         }
-        match self.wanted.of(id).filter(|frame| is_scale(frame) && self.uses.is_own(shift)).cloned() {
+        match self.taken_up(id, shift) {
             Some(frame) => {
                 self.need(id, 0, &frame);
                 let inverse = frame.inverse().unwrap_or_default();
@@ -392,6 +392,12 @@ impl<'a> Inference<'a> {
                 Some(State::default())
             }
         }
+    }
+
+    /// The scale that is wanted of a gain or shift, where its vector can take it up.
+    fn taken_up(&self, id: NodeId, vector: ParamId) -> Option<Chain> {
+        let frame = self.wanted.of(id).filter(|frame| is_scale(frame) && self.uses.is_own(vector))?;
+        self.wanted.scales(frame, self.graph().operands(id)[1]).then(|| frame.clone())
     }
 
     fn attention(&mut self, id: NodeId) -> State {

@@ -61,7 +61,9 @@ impl<'a> Wanted<'a> {
             }
             Op::Gain { .. } | Op::Shift if slot == 0 && self.uses.folds(user) => None,
             Op::Shift if slot == 0 => match self.of(user) {
-                Some(frame) if is_scale(frame) && self.owns(operands[1]) => Some(frame.clone()),
+                Some(frame) if is_scale(frame) && self.owns(operands[1]) && self.scales(frame, operands[1]) => {
+                    Some(frame.clone())
+                }
                 _ => identity,
             },
             Op::SplitHeads { head_dim } => through(&|frame| fits(frame, *head_dim, self.bases)),
@@ -88,6 +90,15 @@ impl<'a> Wanted<'a> {
     pub(super) fn scaled_operand(&self, operands: &[NodeId]) -> Option<usize> {
         let same = operands.windows(2).any(|pair| pair[0] == pair[1]);
         (0..operands.len()).rev().find(|&slot| !same && self.uses.absorbs_scale(operands[slot]))
+    }
+
+    /// Whether a scale has factors for the elements of a vector.
+    pub(super) fn scales(&self, frame: &Chain, vector: NodeId) -> bool {
+        let elements = row_width(self.graph, vector);
+        frame.factors().iter().all(|factor| match *factor {
+            Factor::Scale { id, .. } => self.bases.1.get(id.index()).is_some_and(|scale| scale.width == elements),
+            Factor::Rotation { .. } | Factor::Gain { .. } => false,
+        })
     }
 
     /// Whether a parameter node is read here only.
