@@ -233,7 +233,7 @@ impl<'a> Evaluator<'a> {
         let mut vectors = Vec::new();
         let vector = self.vector(weight, &product.vector, &mut vectors)?;
         let piece = (PIECE / inputs.saturating_mul(dtype.bytes()).max(1)).max(1);
-        let mut sums = Vec::new();
+        let mut sums = Vec::with_capacity(columns as usize);
         let mut at = 0;
         while at < columns {
             let next = columns.min(at + piece);
@@ -429,6 +429,7 @@ impl Evaluation<'_> {
                 self.evaluator.check_interrupted()?;
                 let range = from..columns.min(from + width);
                 self.panel.clear();
+                self.panel.reserve_exact(rows.len() / columns * range.len());
                 for row in rows.chunks_exact(columns) {
                     self.panel.extend(row[range.clone()].iter().map(|value| value.get()));
                 }
@@ -464,6 +465,16 @@ impl Evaluation<'_> {
     }
 }
 
+#[cfg(test)]
+impl Evaluation<'_> {
+    /// Bytes that are held for rows, whatever they are held in.
+    pub(super) fn held(&self) -> u64 {
+        let reading = self.reading.bytes.capacity() + self.reading.scratch.capacity();
+        let values = 4 * self.reading.values.capacity() + 8 * (self.batch.capacity() + self.panel.capacity());
+        (reading + values + 8 * self.product.as_ref().map_or(0, Vec::capacity)) as u64
+    }
+}
+
 /// The memory to read stored values.
 #[derive(Debug, Default)]
 struct Reading {
@@ -484,7 +495,14 @@ impl Reading {
     ) -> Result<&[f32], EvaluateError> {
         let Evaluator { checkpoint, reader, .. } = evaluator;
         let count = elements.end - elements.start;
-        let room = (&mut self.scratch, count * dtype.bytes());
+        let bytes = count * dtype.bytes();
+        self.bytes.clear();
+        self.bytes.reserve_exact(bytes as usize);
+        if view.range().is_none() {
+            self.scratch.clear();
+            self.scratch.reserve_exact(bytes as usize);
+        }
+        let room = (&mut self.scratch, bytes);
         let source = (checkpoint.tensor(view.tensor), view);
         reader.read_view(source, dtype.bytes(), elements.clone(), room, &mut self.bytes)?;
         check_finite(checkpoint, view, dtype, elements.start, &self.bytes)?;

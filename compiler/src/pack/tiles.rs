@@ -158,6 +158,12 @@ impl Packing {
     pub(super) fn planes(&self) -> impl Iterator<Item = &[u8]> {
         self.planes.iter().map(Vec::as_slice)
     }
+
+    /// Bytes that are held.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> u64 {
+        (self.planes.iter().map(Vec::capacity).sum::<usize>() + 4 * self.again.capacity()) as u64
+    }
 }
 
 /// The memory of a worker for a weight whose values stay as they are.
@@ -324,10 +330,9 @@ mod tests {
                         let encoding = Encoding { format, fit: Fit::Mse };
                         tiles.encode(encoding, &unit, units as usize, stored, &mut Noise::default()).unwrap();
                     }
-                    let packed: usize = tiles.packing.planes.iter().map(Vec::capacity).sum();
-                    let bytes = tiles.read.capacity() + tiles.scratch.capacity() + packed;
-                    let held = bytes + 4 * (tiles.values.capacity() + tiles.packing.again.capacity());
-                    assert!(held as u64 <= tile, "{stored:?} to {format}: {held} bytes of {tile}");
+                    let read = tiles.read.capacity() + tiles.scratch.capacity();
+                    let held = (read + 4 * tiles.values.capacity()) as u64 + tiles.packing.held();
+                    assert!(held <= tile, "{stored:?} to {format}: {held} bytes of {tile}");
                 }
             }
         }

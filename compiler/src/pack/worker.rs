@@ -2,8 +2,8 @@
 
 use lathe_runtime::weights::{WeightsWriter, WriteError};
 
-use super::evaluate::{Evaluator, check_finite, place};
-use super::memory::{FoldedUnit, Folding, stored_dtype};
+use super::evaluate::{Evaluation, Evaluator, check_finite, place};
+use super::memory::{FoldedUnit, Folding, Pieces, stored_dtype};
 use super::tiles::{Noise, Packing, Tiles, Unit};
 use super::{Digest, PackError};
 use crate::ir::View;
@@ -78,35 +78,62 @@ impl<'a> Worker<'a> {
 
     /// Packs values that become others first.
     fn fold(&self, recipe: &'a Recipe, mut output: Output<'_>) -> Result<Done, PackError> {
-        let Evaluator { checkpoint, rotations, .. } = self.evaluator;
-        let stored = match &recipe.source {
-            Source::Stored(view) => Some((stored_dtype(checkpoint, view), view)),
-            Source::Uniform | Source::Values(_) => None,
-        };
-        let (format, (rows, columns)) = (recipe.encoding.format, matrix(&recipe.shape));
-        let folding = Folding::of_recipe(recipe, rotations).unwrap_or_default();
-        let pieces = FoldedUnit::new(format, &recipe.shape, stored, folding).pieces(self.tile);
-        let (evaluated, encoded) = (pieces.evaluated.min(rows), pieces.encoded.min(rows));
-        let mut evaluation = self.evaluator.open(recipe)?;
-        evaluation.read_at_once(encoded);
-        let mut packing = Packing::with_capacity(format, encoded as usize, columns as usize);
-        let (mut values, mut noise) = (Vec::<f32>::new(), Noise::default());
+        let mut tiles = FoldedTiles::open(self.evaluator, recipe, self.tile)?;
+        let noise = tiles.pack(|packing| output.write(packing.planes()))?;
+        let (sources, outputs) = (tiles.evaluation.sources(), output.hashes());
+        Ok(Done { sources, outputs, noise: Some(noise).filter(|noise| !noise.is_none()) })
+    }
+}
+
+/// The memory of a worker for a weight whose values become others.
+struct FoldedTiles<'a> {
+    evaluator: Evaluator<'a>,
+    recipe: &'a Recipe,
+    evaluation: Evaluation<'a>,
+    /// Rows that are evaluated, and of those that are encoded, at once.
+    pieces: Pieces,
+    /// As they are to be packed.
+    values: Vec<f32>,
+    packing: Packing,
+}
+
+impl<'a> FoldedTiles<'a> {
+    /// Allocates for a weight within `tile` bytes, and those of a matrix where one must be held whole.
+    fn open(evaluator: Evaluator<'a>, recipe: &'a Recipe, tile: u64) -> Result<FoldedTiles<'a>, PackError> {
+        let stored = recipe.view().map(|view| (stored_dtype(evaluator.checkpoint, view), view));
+        let folding = Folding::of_recipe(recipe, evaluator.rotations).unwrap_or_default();
+        let mut evaluation = evaluator.open(recipe)?;
+        let pieces = FoldedUnit::new(recipe.encoding.format, &recipe.shape, stored, folding).pieces(tile);
+        let rows = evaluation.rows();
+        let pieces = Pieces { evaluated: pieces.evaluated.min(rows), encoded: pieces.encoded.min(rows) };
+        evaluation.read_at_once(pieces.encoded);
+        let columns = evaluation.columns() as usize;
+        let packing = Packing::with_capacity(recipe.encoding.format, pieces.encoded as usize, columns);
+        Ok(FoldedTiles { evaluator, recipe, evaluation, pieces, values: Vec::new(), packing })
+    }
+
+    /// Packs the weight, piece by piece, for `write`. Returns what that loses of the values that the program is to compute
+    /// with.
+    fn pack(&mut self, mut write: impl FnMut(&Packing) -> Result<(), WriteError>) -> Result<Noise, PackError> {
+        let Recipe { name, encoding, .. } = self.recipe;
+        let (rows, columns) = (self.evaluation.rows(), self.evaluation.columns());
+        let mut noise = Noise::default();
         let mut at = 0;
         while at < rows {
-            let next = rows.min(at + evaluated);
-            evaluation.evaluate(at..next, &mut values)?;
-            for values in values.chunks((encoded * columns) as usize) {
+            let next = rows.min(at + self.pieces.evaluated);
+            self.evaluation.evaluate(at..next, &mut self.values)?;
+            for values in self.values.chunks((self.pieces.encoded * columns) as usize) {
                 self.evaluator.check_interrupted()?;
-                packing.encode(recipe.encoding, values, columns as usize, &mut noise).map_err(|(element, value)| {
+                let packed = self.packing.encode(*encoding, values, columns as usize, &mut noise);
+                packed.map_err(|(element, value)| {
                     let (row, column) = (at + element as u64 / columns, element as u64 % columns);
-                    PackError::FoldedTooLarge { weight: recipe.name.clone(), row, column, value, format }
+                    PackError::FoldedTooLarge { weight: name.clone(), row, column, value, format: encoding.format }
                 })?;
-                output.write(packing.planes())?;
+                write(&self.packing)?;
                 at += values.len() as u64 / columns;
             }
         }
-        let (sources, outputs) = (evaluation.sources(), output.hashes());
-        Ok(Done { sources, outputs, noise: Some(noise).filter(|noise| !noise.is_none()) })
+        Ok(noise)
     }
 }
 
@@ -143,5 +170,85 @@ impl Output<'_> {
 
     fn hashes(&self) -> Vec<blake3::Hash> {
         self.hashes.iter().map(blake3::Hasher::finalize).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use lathe_kernels::formats::{Fit, Format};
+    use lathe_kernels::rotations::Rotation;
+    use safetensors::tensor::{Dtype, TensorView};
+
+    use super::*;
+    use crate::ir::{Axis, TensorId};
+    use crate::lower::{Folded, FoldedProduct, Map};
+    use crate::model::Checkpoint;
+    use crate::pack::memory::{LARGEST_TILE, SMALLEST_TILE};
+    use crate::plan::Encoding;
+    use crate::source::TensorReader;
+
+    #[test]
+    fn whatever_is_folded_in_a_worker_holds_one_tile_and_one_matrix() {
+        /// Rows and columns of a matrix that fits a tile, and of one that does not.
+        const SIZES: [u64; 2] = [256, 1152];
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = SIZES.map(|size| (0..size * size).flat_map(|at| [at as u8, 0x3f]).collect::<Vec<u8>>());
+        let tensor = |at: usize| TensorView::new(Dtype::BF16, vec![SIZES[at] as usize; 2], &bytes[at]).unwrap();
+        let file = safetensors::serialize([("small", tensor(0)), ("wide", tensor(1))], None).unwrap();
+        fs::write(folder.path().join("model.safetensors"), file).unwrap();
+        fs::write(folder.path().join("config.json"), "{}").unwrap();
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        let reader = TensorReader::open(&checkpoint).unwrap();
+        let rotations = [128, 256, 1152].map(|width| Rotation::hadamard(width).unwrap());
+        let evaluator =
+            Evaluator { checkpoint: &checkpoint, reader: &reader, rotations: &rotations, flip: None, interrupted: None };
+
+        let whole = |tensor: usize| View::contiguous(TensorId(tensor as u32), 0, SIZES[tensor] * SIZES[tensor]);
+        let transposed = |tensor: usize| {
+            let axes = [(SIZES[tensor], 1), (SIZES[tensor], SIZES[tensor])].map(|(size, stride)| Axis { size, stride });
+            View::new(TensorId(tensor as u32), 0, axes)
+        };
+        let vector = View::contiguous(TensorId(0), 0, SIZES[0]);
+        let rotate = |rotation| vec![Map::Rotate { rotation, inverse: false }];
+        let gain = Map::Gain { gain: vector.clone(), offset: 1.0 };
+        let product = FoldedProduct { weight: whole(0), vector: vector.clone(), factor: 1.0 };
+        let matrices = [
+            Folded { rows: [vec![gain.clone()], rotate(1)].concat(), ..Folded::default() },
+            Folded { columns: rotate(1), ..Folded::default() },
+            Folded { rows: rotate(0), columns: rotate(0), ..Folded::default() },
+            Folded { columns: vec![gain], ..Folded::default() },
+        ];
+        let formats = ["f32", "bf16", "int8(per: channel)", "int4(group: 32, symmetric: false)"];
+        let mut weights = Vec::new();
+        for format in formats {
+            let views = [whole(0), transposed(0)];
+            weights.extend(matrices.iter().flat_map(|folded| views.clone().map(|view| (view, folded.clone(), format))));
+            let bias = Folded { product: Some(product.clone()), rows: rotate(1), ..Folded::default() };
+            weights.push((vector.clone(), bias, format));
+        }
+        let wide = Folded { columns: rotate(2), ..Folded::default() };
+        weights.extend([whole(1), transposed(1)].map(|view| (view, wide.clone(), formats[3])));
+        for (view, folded, format) in weights {
+            let format: Format = format.parse().unwrap();
+            let size = SIZES[view.tensor.0 as usize];
+            let shape = if view.elements() == size { vec![size] } else { vec![size; 2] };
+            let encoding = Encoding { format, fit: Fit::Absmax };
+            let name = "w".to_string();
+            let recipe = Recipe { name, shape, encoding, source: Source::Stored(view.clone()), folded };
+            let stored = stored_dtype(&checkpoint, &view);
+            let folding = Folding::of_recipe(&recipe, &rotations).unwrap();
+            let unit = FoldedUnit::new(format, &recipe.shape, Some((stored, &view)), folding);
+            assert_eq!(unit.matrix() > 0, size == SIZES[1]);
+            let smallest = unit.tile().next_multiple_of(SMALLEST_TILE);
+            for tile in [smallest, smallest + SMALLEST_TILE, LARGEST_TILE] {
+                let mut tiles = FoldedTiles::open(evaluator, &recipe, tile).unwrap();
+                tiles.pack(|_| Ok(())).unwrap();
+                let held = tiles.evaluation.held() + tiles.packing.held() + 4 * tiles.values.capacity() as u64;
+                let stated = tile + unit.matrix();
+                assert!(held <= stated, "{format} {:?}: {held} bytes of {stated}", recipe.folded);
+            }
+        }
     }
 }
