@@ -9,6 +9,7 @@ mod end_to_end;
 mod extends;
 mod filetests;
 mod fmt;
+mod folding;
 mod frames;
 mod hostile_specs;
 mod library;

@@ -202,8 +202,13 @@ mod tests {
         let checkpoint = Checkpoint::open(folder.path()).unwrap();
         let reader = TensorReader::open(&checkpoint).unwrap();
         let rotations = [128, 256, 1152].map(|width| Rotation::hadamard(width).unwrap());
-        let evaluator =
-            Evaluator { checkpoint: &checkpoint, reader: &reader, rotations: &rotations, flip: None, interrupted: None };
+        let evaluator = Evaluator {
+            checkpoint: &checkpoint,
+            reader: &reader,
+            rotations: &rotations,
+            flip: None,
+            interrupted: None,
+        };
 
         let whole = |tensor: usize| View::contiguous(TensorId(tensor as u32), 0, SIZES[tensor] * SIZES[tensor]);
         let transposed = |tensor: usize| {
