@@ -107,7 +107,9 @@ fn seeds_give_the_same_matrices_everywhere() {
     };
     assert_eq!(digest(signs.iter().map(|&sign| u64::from(sign))), 6_539_417_049_069_027_396);
 
-    for (width, expected) in [(1, 12_299_727_721_494_879_672), (2, 11_069_368_324_376_994_611), (64, 10_564_853_184_354_324_645)] {
+    for (width, expected) in
+        [(1, 12_299_727_721_494_879_672), (2, 11_069_368_324_376_994_611), (64, 10_564_853_184_354_324_645)]
+    {
         let mut rows: Vec<_> = (0..width * width).map(|i| f64::from(u8::from(i % (width + 1) == 0))).collect();
         Rotation::orthogonal(width, 7).unwrap().apply(&mut rows, false);
         assert_eq!(digest(rows.iter().map(|value| value.to_bits())), expected, "{width}: {rows:?}");

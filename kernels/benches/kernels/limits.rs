@@ -4,11 +4,25 @@
 use lathe_kernels::cpu::Isa;
 use rayon::prelude::*;
 use std::hint::black_box;
+use std::time::Instant;
 
 /// Reads `bytes` with all threads of the pool, four streams each, and adds them up.
 pub(crate) fn read(bytes: &[u8]) -> u64 {
     let share = bytes.len() / rayon::current_num_threads();
     bytes.par_chunks(share.next_multiple_of(4096)).map(four_streams).reduce(|| 0, u64::wrapping_add)
+}
+
+/// Bytes read and written in a second by copying `len` f32 again and again, for `seconds`, with all threads of the pool.
+pub(crate) fn copy(len: usize, seconds: f64) -> f64 {
+    let (from, mut to) = (vec![1.0_f32; len], vec![0.0_f32; len]);
+    let share = len.div_ceil(rayon::current_num_threads());
+    let (start, mut copies) = (Instant::now(), 0.0);
+    while start.elapsed().as_secs_f64() < seconds {
+        to.par_chunks_mut(share).zip(from.par_chunks(share)).for_each(|(to, from)| to.copy_from_slice(from));
+        black_box(&mut to);
+        copies += 1.0;
+    }
+    copies * (8 * len) as f64 / start.elapsed().as_secs_f64()
 }
 
 /// Runs `steps` rounds of independent f32 multiply-adds on all threads of the pool, with the vectors of `isa`; gives the

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Names are `op/format/shape/version`; FILTER keeps those that contain it. For each benchmark and repeat, the limit (bytes
-//! read with four streams per thread, or f32 multiply-adds) and the kernel run one after the other; the table gives
+//! read with four streams per thread, bytes copied, or f32 multiply-adds) and the kernel run one after the other; the table gives
 //! medians. Weights are cut from 1 GiB, so that each call reads other ones.
 #![allow(clippy::print_stdout, reason = "the result of a benchmark")]
 
@@ -15,6 +15,7 @@ use lathe_kernels::check::{Forced, Random};
 use lathe_kernels::cpu::Isa;
 use lathe_kernels::formats::{Fit, Format, Matrix};
 use lathe_kernels::ops::{AttentionShape, Binary, Norm, Unary};
+use lathe_kernels::rotations::Rotation;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -31,6 +32,8 @@ const SAMPLE: f64 = 0.05;
 enum Bound {
     /// Bytes read.
     Bytes,
+    /// Bytes read and written where so many f32 are copied again and again.
+    Copies(usize),
     /// f32 operations with the vectors of the instruction set.
     Operations(Isa),
 }
@@ -102,7 +105,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 values.sort_by(f64::total_cmp);
                 values[(values.len() - 1) * q / 4]
             };
-            let unit = if bench.bound == Bound::Bytes { "GB/s" } else { "GFLOP/s" };
+            let unit = if matches!(bench.bound, Bound::Operations(_)) { "GFLOP/s" } else { "GB/s" };
             println!(
                 "{:<68} {threads:>7} {:>7.1} {unit:<7} {:>7.1} {:>11.0}% {:>8.0}–{:.0}%",
                 bench.name,
@@ -135,6 +138,7 @@ fn limit(bound: Bound, arena: &[u8]) -> f64 {
             black_box(limits::read(arena));
             arena.len() as f64
         }
+        Bound::Copies(len) => return limits::copy(len, SAMPLE),
         Bound::Operations(isa) => limits::multiply_add(isa, 4_000_000),
     };
     amount / start.elapsed().as_secs_f64()
@@ -169,6 +173,7 @@ fn benches(arena: &[u8]) -> Vec<Bench<'_>> {
         let fits = if format.starts_with("int") { &[Fit::Absmax, Fit::Mse][..] } else { &[Fit::Absmax] };
         benches.extend(fits.iter().map(|&fit| encode(format, fit)));
     }
+    benches.extend([4096, 11008, 14336].map(rotate_in_f64));
     for (isa, ops) in Isa::ALL.into_iter().filter_map(|isa| Forced::on(isa).map(|ops| (isa, ops))) {
         for (outputs, inner) in [(2048, 2048), (5632, 2048), (2048, 5632), (4864, 896), (896, 4864), (256, 2048)] {
             for format in FORMATS {
@@ -187,6 +192,11 @@ fn benches(arena: &[u8]) -> Vec<Bench<'_>> {
             benches.push(attention(ops, isa, tokens, past));
         }
         benches.extend(elementwise(ops, isa));
+        for (rows, width, block) in
+            [(1, 11008, 11008), (512, 4096, 4096), (512, 4096, 128), (512, 11008, 11008), (512, 14336, 14336)]
+        {
+            benches.push(rotate(ops, isa, &format!("{rows}x{width}by{block}"), rows * width, block));
+        }
     }
     benches
 }
@@ -305,6 +315,29 @@ fn attention<'a>(ops: Forced, isa: Isa, tokens: usize, past: usize) -> Bench<'a>
             ops.attention(&shape, &q, &keys, &values, None, capacity, past, &mut out);
             black_box(&out);
         }),
+    }
+}
+
+fn rotate<'a>(ops: Forced, isa: Isa, shape: &str, len: usize, block: usize) -> Bench<'a> {
+    let rotation = Rotation::random_hadamard(block, 1).expect("a width with a Hadamard matrix");
+    let (x, mut out) = (Random::new(8).values(len), vec![0.0; len]);
+    Bench {
+        name: format!("rotate/f32/{shape}/{isa}"),
+        bound: Bound::Copies(len),
+        amount: (8 * len) as f64,
+        call: Box::new(move || ops.rotate(&x, &rotation, false, black_box(&mut out))),
+    }
+}
+
+/// As weights are rotated, on one thread, whatever the pool.
+fn rotate_in_f64<'a>(width: usize) -> Bench<'a> {
+    let rotation = Rotation::random_hadamard(width, 1).expect("a width with a Hadamard matrix");
+    let mut rows: Vec<_> = Random::new(8).values(64 * width).into_iter().map(f64::from).collect();
+    Bench {
+        name: format!("rotate/f64/64x{width}"),
+        bound: Bound::Copies(2 * rows.len()),
+        amount: (16 * rows.len()) as f64,
+        call: Box::new(move || rotation.apply(black_box(&mut rows), false)),
     }
 }
 

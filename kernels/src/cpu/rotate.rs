@@ -18,12 +18,23 @@ thread_local! {
     static AXIS: Scratch<f32> = const { Scratch::new(Vec::new()) };
 }
 
+/// Elements of two vectors of any instruction set at most.
+const WIDEST: usize = 32;
+
 /// Some blocks of [`crate::ops::rotate`] by a Hadamard matrix.
-pub(crate) struct HadamardBlocks<'a> {
-    pub(crate) x: &'a [f32],
-    pub(crate) hadamard: &'a Hadamard,
-    pub(crate) inverse: bool,
-    pub(crate) out: &'a mut [f32],
+pub(crate) fn hadamard_blocks(vectors: Vectors, x: &[f32], hadamard: &Hadamard, inverse: bool, out: &mut [f32]) {
+    let order = hadamard.bases.iter().map(Dense::order).max().unwrap_or(0);
+    // Here, as what is called from a closure is not compiled for the instruction set.
+    scratch::with(&AXIS, order * WIDEST, |axis| vectors.run(HadamardBlocks { x, hadamard, inverse, axis, out }));
+}
+
+struct HadamardBlocks<'a> {
+    x: &'a [f32],
+    hadamard: &'a Hadamard,
+    inverse: bool,
+    /// For as many columns of the largest base as two vectors hold.
+    axis: &'a mut [f32],
+    out: &'a mut [f32],
 }
 
 impl Kernel for HadamardBlocks<'_> {
@@ -31,7 +42,7 @@ impl Kernel for HadamardBlocks<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let HadamardBlocks { x, hadamard, inverse, out } = self;
+        let HadamardBlocks { x, hadamard, inverse, axis, out } = self;
         out.copy_from_slice(x);
         if !inverse {
             scale_blocks(simd, out, &hadamard.scales);
@@ -39,7 +50,7 @@ impl Kernel for HadamardBlocks<'_> {
         let mut after = hadamard.scales.len();
         for base in &hadamard.bases {
             after /= base.order();
-            multiply_axis(simd, out, base, after, inverse);
+            multiply_axis(simd, out, base, after, inverse, axis);
         }
         add_pairs(simd, out, hadamard.sylvester);
         if inverse {
@@ -68,47 +79,79 @@ fn scale_blocks<S: Simd>(simd: S, blocks: &mut [f32], scales: &[f32]) {
 /// A *column* of the tensor is the elements that differ only in this index. Two vectors of columns are copied together,
 /// `[order, 2 · LANES]`; columns of several blocks where a block has not as many.
 #[inline(always)]
-fn multiply_axis<S: Simd>(simd: S, tensor: &mut [f32], base: &Dense, after: usize, transposed: bool) {
+fn multiply_axis<S: Simd>(simd: S, tensor: &mut [f32], base: &Dense, after: usize, transposed: bool, axis: &mut [f32]) {
     let (order, factors, wide) = (base.order(), base.factors(transposed), 2 * S::LANES);
-    let first_of = |column: usize| column / after * after * order + column % after;
-    scratch::with(&AXIS, order * wide, |axis| {
-        for first in (0..tensor.len() / order).step_by(wide) {
-            let columns = wide.min(tensor.len() / order - first);
-            if after.is_multiple_of(wide) {
-                let start = first_of(first);
-                for (i, lanes) in axis.chunks_exact_mut(wide).enumerate() {
-                    lanes.copy_from_slice(&tensor[start + i * after..][..wide]);
-                }
-            } else {
-                for lane in 0..columns {
-                    let start = first_of(first + lane);
-                    for (i, lanes) in axis.chunks_exact_mut(wide).enumerate() {
-                        lanes[lane] = tensor[start + i * after];
-                    }
-                }
+    let axis = &mut axis[..order * wide];
+    let all = tensor.len() / order;
+    for first in (0..all).step_by(wide) {
+        let columns = Columns { order, after, first, count: wide.min(all - first) };
+        columns.gather(tensor, wide, axis);
+        for group in (0..order).step_by(SUMS) {
+            for (i, sums) in (group..).zip(sums(simd, axis, &factors[group..], order)) {
+                let mut lanes = [S::array(0.0); 2];
+                simd.store(sums[0], &mut lanes[0]);
+                simd.store(sums[1], &mut lanes[1]);
+                columns.scatter(i, [lanes[0].as_ref(), lanes[1].as_ref()], tensor);
             }
-            for group in (0..order).step_by(SUMS) {
-                let sums = sums(simd, axis, &factors[group..], order);
-                for (i, pair) in (group..).zip(sums) {
-                    if after.is_multiple_of(wide) {
-                        let out = &mut tensor[first_of(first) + i * after..][..wide];
-                        for (out, sum) in S::chunks_mut(out).0.iter_mut().zip(pair) {
-                            simd.store(sum, out);
-                        }
-                    } else {
-                        let mut lanes = [S::array(0.0); 2];
-                        for (lanes, sum) in lanes.iter_mut().zip(pair) {
-                            simd.store(sum, lanes);
-                        }
-                        for lane in 0..columns {
-                            let value = lanes[lane / S::LANES].as_ref()[lane % S::LANES];
-                            tensor[first_of(first + lane) + i * after] = value;
-                        }
-                    }
+        }
+    }
+}
+
+/// Some columns of a tensor, one behind the other.
+#[derive(Clone, Copy)]
+struct Columns {
+    order: usize,
+    after: usize,
+    first: usize,
+    count: usize,
+}
+
+impl Columns {
+    /// Where column `first + lane` starts.
+    #[inline(always)]
+    fn start(self, lane: usize) -> usize {
+        let column = self.first + lane;
+        column / self.after * self.after * self.order + column % self.after
+    }
+
+    /// Whether the columns lie side by side.
+    #[inline(always)]
+    fn are_adjacent(self) -> bool {
+        self.first % self.after + self.count <= self.after
+    }
+
+    /// Copies the columns to `lines`, `[order, wide]`. What is behind the last of them is left over from others.
+    #[inline(always)]
+    fn gather(self, tensor: &[f32], wide: usize, lines: &mut [f32]) {
+        if self.are_adjacent() {
+            let start = self.start(0);
+            for (i, line) in lines.chunks_exact_mut(wide).enumerate() {
+                line[..self.count].copy_from_slice(&tensor[start + i * self.after..][..self.count]);
+            }
+        } else {
+            for lane in 0..self.count {
+                let start = self.start(lane);
+                for (i, line) in lines.chunks_exact_mut(wide).enumerate() {
+                    line[lane] = tensor[start + i * self.after];
                 }
             }
         }
-    });
+    }
+
+    /// Copies two vectors to element `i` of the columns.
+    #[inline(always)]
+    fn scatter(self, i: usize, vectors: [&[f32]; 2], tensor: &mut [f32]) {
+        let half = vectors[0].len();
+        if self.are_adjacent() && self.count == 2 * half {
+            let out = &mut tensor[self.start(0) + i * self.after..][..2 * half];
+            out[..half].copy_from_slice(vectors[0]);
+            out[half..].copy_from_slice(vectors[1]);
+        } else {
+            for lane in 0..self.count {
+                tensor[self.start(lane) + i * self.after] = vectors[lane / half][lane % half];
+            }
+        }
+    }
 }
 
 /// Sums of the lines of `axis`, each of two vectors and times its factor; the factors of a line are `order` behind those of
@@ -122,6 +165,7 @@ fn sums<S: Simd>(simd: S, axis: &[f32], factors: &[f32], order: usize) -> [[S::F
         let mut sums = [[simd.splat(0.0); 2]; SUMS];
         for (line, factors) in lines.iter().zip(factors.chunks(order)) {
             let line = [simd.load(&line[0]), simd.load(&line[1])];
+            let factors = factors.first_chunk::<SUMS>().expect("as many factors as sums");
             for i in 0..SUMS {
                 let factor = simd.splat(factors[i]);
                 sums[i][0] = simd.mul_add(factor, line[0], sums[i][0]);

@@ -2,7 +2,7 @@
 
 use super::matmul::{column_block, is_parallel};
 use crate::cpu::Vectors;
-use crate::cpu::rotate::{HadamardBlocks, ReflectedBlocks, product_tile};
+use crate::cpu::rotate::{ReflectedBlocks, hadamard_blocks, product_tile};
 use crate::rotations::{Form, Rotation};
 use crate::scratch::{self, Scratch};
 use crate::tiles::for_each_tile;
@@ -49,7 +49,7 @@ pub(crate) fn rotate_on(vectors: Option<Vectors>, x: &[f32], rotation: &Rotation
     };
     match rotation.form() {
         Form::Hadamard(hadamard) => for_each_task(x, TASK.div_ceil(width) * width, out, |x, out| {
-            vectors.run(HadamardBlocks { x, hadamard, inverse, out });
+            hadamard_blocks(vectors, x, hadamard, inverse, out);
         }),
         Form::Orthogonal(orthogonal) => for_each_task(x, TOGETHER * width, out, |x, out| {
             vectors.run(ReflectedBlocks { x, orthogonal, inverse, out });

@@ -3,15 +3,10 @@
 #![allow(clippy::inline_always, reason = "code for vectors must end up in the function that has them enabled")]
 
 use super::panel::Line;
-use crate::scratch::{self, Scratch};
 use std::sync::Arc;
 
 /// Lines of a product that are added up side by side.
 const SUMS: usize = 4;
-
-thread_local! {
-    static AXIS: Scratch<Line> = const { Scratch::new(Vec::new()) };
-}
 
 /// A square matrix in both of the ways in which it is read.
 pub(crate) struct Dense {
@@ -51,34 +46,37 @@ impl Dense {
     }
 
     /// Multiplies an axis of a tensor with the matrix or its transpose; `after` lines belong to each index of the axis.
-    /// Products are added up in the order of the axis.
+    /// Products are added up in the order of the axis. `axis` is overwritten; it has at least as many lines as the matrix.
     #[inline(always)]
-    pub(super) fn multiply_axis(&self, tensor: &mut [Line], after: usize, transposed: bool) {
+    pub(super) fn multiply_axis(&self, tensor: &mut [Line], after: usize, transposed: bool, axis: &mut [Line]) {
         let (order, factors) = (self.order, self.factors(transposed));
-        scratch::with(&AXIS, order, |axis| {
-            for block in tensor.chunks_exact_mut(order * after) {
-                for first in 0..after {
-                    for (copy, lines) in axis.iter_mut().zip(block.chunks_exact(after)) {
-                        *copy = lines[first];
-                    }
-                    for (group, lines) in block.chunks_mut(SUMS * after).enumerate() {
-                        let sums = sums(axis, &factors[group * SUMS..], order);
-                        for (lines, sum) in lines.chunks_exact_mut(after).zip(sums) {
-                            lines[first] = sum;
-                        }
+        let axis = &mut axis[..order];
+        for block in tensor.chunks_exact_mut(order * after) {
+            for first in 0..after {
+                for (copy, lines) in axis.iter_mut().zip(block.chunks_exact(after)) {
+                    *copy = lines[first];
+                }
+                let whole = order / SUMS * SUMS;
+                for line in (0..whole).step_by(SUMS) {
+                    let sums = sums::<SUMS>(axis, &factors[line..], order);
+                    for (line, sum) in (line..).zip(sums) {
+                        block[line * after + first] = sum;
                     }
                 }
+                for line in whole..order {
+                    [block[line * after + first]] = sums(axis, &factors[line..], order);
+                }
             }
-        });
+        }
     }
 }
 
 /// Sums of the lines of `axis`, each times its factor; the factors of a line are `order` behind those of the line before.
-/// Where fewer than [`SUMS`] are left of the last line, the sums behind them are of no use.
 #[inline(always)]
-fn sums(axis: &[Line], factors: &[f32], order: usize) -> [Line; SUMS] {
-    let mut sums = [Line::default(); SUMS];
+fn sums<const N: usize>(axis: &[Line], factors: &[f32], order: usize) -> [Line; N] {
+    let mut sums = [Line::default(); N];
     for (line, factors) in axis.iter().zip(factors.chunks(order)) {
+        let factors = factors.first_chunk::<N>().expect("as many factors as sums");
         for (sum, &factor) in sums.iter_mut().zip(factors) {
             let factor = f64::from(factor);
             for (sum, value) in sum.iter_mut().zip(line) {

@@ -7,7 +7,7 @@
 
 use super::dense::Dense;
 use super::orders::Construction;
-use super::panel::Line;
+use super::panel::{Line, with_axis};
 use crate::cpu::Vectors;
 use crate::cpu::simd::{Kernel, Simd};
 
@@ -46,11 +46,14 @@ impl Hadamard {
 
     /// Rotates the columns of `panel`: signs, sums, one division, or with `inverse` sums, the division and signs.
     pub(super) fn apply_to_panel(&self, vectors: Option<Vectors>, panel: &mut [Line], inverse: bool) {
-        let transform = Transform { hadamard: self, panel, inverse };
-        match vectors {
-            None => transform.transform(),
-            Some(vectors) => vectors.run(transform),
-        }
+        let order = self.bases.iter().map(Dense::order).max().unwrap_or(0);
+        with_axis(order, |axis| {
+            let transform = Transform { hadamard: self, panel, inverse, axis };
+            match vectors {
+                None => transform.transform(),
+                Some(vectors) => vectors.run(transform),
+            }
+        });
     }
 }
 
@@ -60,6 +63,7 @@ struct Transform<'a> {
     hadamard: &'a Hadamard,
     panel: &'a mut [Line],
     inverse: bool,
+    axis: &'a mut [Line],
 }
 
 impl Kernel for Transform<'_> {
@@ -74,14 +78,14 @@ impl Kernel for Transform<'_> {
 impl Transform<'_> {
     #[inline(always)]
     fn transform(self) {
-        let Transform { hadamard, panel, inverse } = self;
+        let Transform { hadamard, panel, inverse, axis } = self;
         if !inverse {
             negate(panel, &hadamard.scales);
         }
         let mut after = panel.len();
         for base in &hadamard.bases {
             after /= base.order();
-            base.multiply_axis(panel, after, inverse);
+            base.multiply_axis(panel, after, inverse, axis);
         }
         for block in panel.chunks_exact_mut(hadamard.sylvester) {
             add_pairs(block);
@@ -106,10 +110,23 @@ fn negate(panel: &mut [Line], scales: &[f32]) {
     }
 }
 
-/// Multiplies with the Sylvester matrix: sums and differences of pairs at distance 1, then 2, then 4, and so on.
+/// Lines that fit into the nearest cache.
+const NEAR: usize = 256;
+
+/// Multiplies with the Sylvester matrix: sums and differences of pairs at distance 1, then 2, then 4, and so on, of a few
+/// lines as far as that goes, then of all.
 #[inline(always)]
 fn add_pairs(panel: &mut [Line]) {
-    let mut distance = 1;
+    let near = panel.len().min(NEAR);
+    for block in panel.chunks_exact_mut(near) {
+        add_pairs_from(block, 1);
+    }
+    add_pairs_from(panel, near);
+}
+
+/// The steps from `distance` on.
+#[inline(always)]
+fn add_pairs_from(panel: &mut [Line], mut distance: usize) {
     while distance < panel.len() {
         for pair in panel.chunks_exact_mut(2 * distance) {
             let (first, second) = pair.split_at_mut(distance);

@@ -3,7 +3,7 @@
 #![allow(clippy::inline_always, reason = "code for vectors must end up in the function that has them enabled")]
 
 use super::dense::Dense;
-use super::panel::Line;
+use super::panel::{Line, with_axis};
 use super::{Rotation, RotationError};
 use crate::cpu::Vectors;
 use crate::cpu::simd::{Kernel, Simd};
@@ -43,23 +43,26 @@ struct Product<'a> {
     matrix: &'a Dense,
     panel: &'a mut [Line],
     inverse: bool,
+    axis: &'a mut [Line],
 }
 
 impl Dense {
     /// Rotates the columns of `panel`.
     pub(super) fn apply_to_panel(&self, vectors: Option<Vectors>, panel: &mut [Line], inverse: bool) {
-        let product = Product { matrix: self, panel, inverse };
-        match vectors {
-            None => product.multiply(),
-            Some(vectors) => vectors.run(product),
-        }
+        with_axis(self.order(), |axis| {
+            let product = Product { matrix: self, panel, inverse, axis };
+            match vectors {
+                None => product.multiply(),
+                Some(vectors) => vectors.run(product),
+            }
+        });
     }
 }
 
 impl Product<'_> {
     #[inline(always)]
     fn multiply(self) {
-        self.matrix.multiply_axis(self.panel, 1, self.inverse);
+        self.matrix.multiply_axis(self.panel, 1, self.inverse, self.axis);
     }
 }
 

@@ -13,6 +13,7 @@ pub(super) type Line = [f64; LANES];
 
 thread_local! {
     static PANEL: Scratch<Line> = const { Scratch::new(Vec::new()) };
+    static AXIS: Scratch<Line> = const { Scratch::new(Vec::new()) };
 }
 
 /// Calls `body` with panels whose columns are the blocks of `rows`, `[n, width]`, and zeros where no block is left; what it
@@ -21,13 +22,17 @@ pub(super) fn for_each_panel_of_rows(rows: &mut [f64], width: usize, body: impl 
     assert!(rows.len().is_multiple_of(width), "{} elements are no whole blocks of {width}", rows.len());
     for group in rows.chunks_mut(LANES * width) {
         scratch::with(&PANEL, width, |panel| {
+            let mut columns = group.chunks_exact_mut(width);
+            let mut columns: [&mut [f64]; LANES] = std::array::from_fn(|_| columns.next().unwrap_or_default());
             for (i, line) in panel.iter_mut().enumerate() {
-                *line = std::array::from_fn(|column| group.get(column * width + i).copied().unwrap_or(0.0));
+                *line = std::array::from_fn(|column| columns[column].get(i).copied().unwrap_or(0.0));
             }
             body(panel);
-            for (row, column) in group.chunks_exact_mut(width).zip(0..) {
-                for (value, line) in row.iter_mut().zip(&*panel) {
-                    *value = line[column];
+            for (i, line) in panel.iter().enumerate() {
+                for (column, &value) in columns.iter_mut().zip(line) {
+                    if let Some(element) = column.get_mut(i) {
+                        *element = value;
+                    }
                 }
             }
         });
@@ -46,7 +51,7 @@ pub(super) fn for_each_panel_of_columns(matrix: &mut [f64], width: usize, column
             let range = first..columns.min(first + LANES);
             scratch::with(&PANEL, width, |panel| {
                 for (line, row) in panel.iter_mut().zip(block.chunks_exact(columns)) {
-                    *line = [0.0; LANES];
+                    *line = Line::default();
                     line[..range.len()].copy_from_slice(&row[range.clone()]);
                 }
                 body(panel);
@@ -56,4 +61,12 @@ pub(super) fn for_each_panel_of_columns(matrix: &mut [f64], width: usize, column
             });
         }
     }
+}
+
+/// Calls `body` with `order` lines to write to.
+///
+/// What it calls within is compiled for no instruction set but the one of all machines, unless it asks for another: this is
+/// for around [`Vectors::run`](crate::cpu::Vectors::run), not for below it.
+pub(super) fn with_axis(order: usize, body: impl FnOnce(&mut [Line])) {
+    scratch::with(&AXIS, order, body);
 }
