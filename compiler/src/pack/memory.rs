@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lathe_kernels::formats::Format;
-use lathe_kernels::rotations::Rotation;
+use lathe_kernels::rotations::{Construction, Kind, Rotation};
 
 use super::evaluate::{PIECE, least_common_multiple, panel};
 use super::tiles::{Unit, packed};
@@ -32,6 +32,10 @@ pub(super) const WORKER: u64 = 256 << 10;
 const MAX_WORKERS: usize = 256;
 /// What matrices that must be held whole take at most, where no bound is asked for, in bytes; one may take more.
 const MATRICES: u64 = 4 << 30;
+/// What becomes of a value that is known before packing, such as a factor of a scale, in bytes: itself, and its text.
+const SCALE: u64 = 40;
+/// What becomes of a fold in reports and locks, in bytes.
+const FOLD: u64 = 4096;
 /// What a thread holds to rotate rows, in bytes for each element of a row.
 const ROTATION: u64 = 256;
 
@@ -42,7 +46,7 @@ pub struct Demand {
     header_bytes: u64,
     /// Planes that are written.
     planes: u64,
-    /// Bytes of rotations and scales.
+    /// Bytes of rotations and scales, and of what is said of folds.
     bases: u64,
     /// The smallest tile that every weight can be packed with, in bytes: rows that share scales are packed whole, rows that
     /// a fold mixes together.
@@ -64,9 +68,10 @@ impl Demand {
 
     /// Of a graph whose parameters know what is folded into them.
     fn of_graph(graph: &Graph, plan: &Plan, checkpoint: &Checkpoint) -> Demand {
-        let scales = graph.scales().iter().map(|scale| 8 * scale.width);
+        let scales = graph.scales().iter().map(|scale| scale.width.saturating_mul(SCALE));
         let rotations = graph.rotations().iter().map(rotation_bytes);
-        let mut demand = Demand { bases: scales.chain(rotations).sum(), ..Demand::new(checkpoint) };
+        let mut demand = Demand::new(checkpoint);
+        demand.bases = scales.chain(rotations).fold(0, u64::saturating_add);
         for (param, encoding) in graph.params().iter().zip(&plan.encodings) {
             let mut source = param;
             while let Values::Tied(table) = source.values {
@@ -74,7 +79,11 @@ impl Demand {
             }
             let stored = match &source.values {
                 Values::Stored(view) => Some(view),
-                Values::Tied(_) | Values::Uniform | Values::Zeros | Values::Scale { .. } => None,
+                Values::Tied(_) | Values::Uniform => None,
+                Values::Zeros | Values::Scale { .. } => {
+                    demand.bases += param.shape.iter().product::<u64>() * SCALE;
+                    None
+                }
             };
             demand.add(checkpoint, &param.shape, *encoding, stored, Folding::of_param(param, graph));
         }
@@ -84,20 +93,26 @@ impl Demand {
     /// Of recipes and the rotations that they refer to.
     pub fn of_recipes(recipes: &[Recipe], rotations: &[Rotation], checkpoint: &Checkpoint) -> Demand {
         let mut demand = Demand::new(checkpoint);
-        demand.bases = rotations.iter().map(|rotation| rotation.bytes() as u64).sum();
+        let given = |rotation: &Rotation| match rotation.kind() {
+            Kind::Matrix { values } => 4 * values.len(),
+            Kind::Hadamard { .. } | Kind::Orthogonal { .. } => 0,
+        };
+        demand.bases = rotations.iter().map(|rotation| (rotation.bytes() + given(rotation)) as u64).sum();
         let mut scales: Vec<&Arc<[f64]>> = Vec::new();
         for recipe in recipes {
             for map in recipe.folded.rows.iter().chain(&recipe.folded.columns) {
                 scales.extend(if let Map::Scale { values, .. } = map { Some(values) } else { None });
             }
-            scales.extend(if let Source::Values(values) = &recipe.source { Some(values) } else { None });
+            if let Source::Values(values) = &recipe.source {
+                demand.bases += 8 * values.len() as u64;
+            }
             let stored = if let Source::Stored(view) = &recipe.source { Some(view) } else { None };
             let folding = Folding::of_recipe(recipe, rotations);
             demand.add(checkpoint, &recipe.shape, recipe.encoding, stored, folding);
         }
         scales.sort_by_key(|values| values.as_ptr());
         scales.dedup_by_key(|values| values.as_ptr());
-        demand.bases += scales.iter().map(|values| 8 * values.len() as u64).sum::<u64>();
+        demand.bases += scales.iter().map(|values| SCALE * values.len() as u64).sum::<u64>();
         demand
     }
 
@@ -120,6 +135,7 @@ impl Demand {
             (_, folding) => {
                 let folding = folding.unwrap_or_default();
                 let unit = FoldedUnit::new(encoding.format, shape, stored, folding);
+                self.bases += FOLD;
                 self.rotating = self.rotating.max(folding.rotated.saturating_mul(ROTATION));
                 self.matrix = self.matrix.max(unit.matrix());
                 unit.tile()
@@ -139,8 +155,16 @@ pub(super) fn stored_dtype(checkpoint: &Checkpoint, view: &View) -> StoredDtype 
 fn rotation_bytes(rotation: &ir::Rotation) -> u64 {
     let square = rotation.width.saturating_mul(rotation.width);
     match rotation.basis {
-        Basis::Hadamard { .. } => rotation.width.saturating_mul(16),
-        Basis::Orthogonal { .. } | Basis::Matrix { .. } => square.saturating_mul(8),
+        Basis::Hadamard { .. } => {
+            // Entries of the factors that are not Sylvester's, in f32, and transposed.
+            let construction = usize::try_from(rotation.width).ok().and_then(Construction::of);
+            let bases = construction.map_or(0, |construction| 8 * construction.base_bytes().len() as u64);
+            bases.saturating_add(rotation.width.saturating_mul(16))
+        }
+        // Half of a square of f32.
+        Basis::Orthogonal { .. } => square.saturating_mul(4),
+        // As given, in f32 and transposed, and in f64 on its way to the artifact.
+        Basis::Matrix { .. } => square.saturating_mul(12 + 8),
     }
 }
 
@@ -165,7 +189,7 @@ impl Default for Folding {
 }
 
 /// One map, as far as memory goes.
-enum Kind {
+enum Factored {
     /// Of this width.
     Rotation(u64),
     /// A gain of this many elements.
@@ -179,10 +203,10 @@ impl Folding {
     pub(super) fn of_recipe(recipe: &Recipe, rotations: &[Rotation]) -> Option<Folding> {
         let kind = |map: &Map| match map {
             Map::Rotate { rotation, .. } => {
-                Kind::Rotation(rotations.get(*rotation).map_or(1, |rotation| rotation.width() as u64))
+                Factored::Rotation(rotations.get(*rotation).map_or(1, |rotation| rotation.width() as u64))
             }
-            Map::Gain { gain, .. } => Kind::Gain(gain.elements()),
-            Map::Scale { .. } => Kind::Scale,
+            Map::Gain { gain, .. } => Factored::Gain(gain.elements()),
+            Map::Scale { .. } => Factored::Scale,
         };
         let folded = &recipe.folded;
         let inputs = folded.product.as_ref().map(|product| product.vector.elements());
@@ -194,9 +218,11 @@ impl Folding {
         let elements = |id: ir::ParamId| graph.param(id).map_or(1, |param| param.shape.iter().product());
         let kinds = |chain: &Chain| {
             let kind = |factor: &Factor| match *factor {
-                Factor::Rotation { id, .. } => Kind::Rotation(graph.rotation(id).map_or(1, |rotation| rotation.width)),
-                Factor::Gain { param, .. } => Kind::Gain(elements(param)),
-                Factor::Scale { .. } => Kind::Scale,
+                Factor::Rotation { id, .. } => {
+                    Factored::Rotation(graph.rotation(id).map_or(1, |rotation| rotation.width))
+                }
+                Factor::Gain { param, .. } => Factored::Gain(elements(param)),
+                Factor::Scale { .. } => Factored::Scale,
             };
             chain.factors().iter().map(kind).collect::<Vec<_>>().into_iter()
         };
@@ -205,20 +231,22 @@ impl Folding {
         (!param.fold.is_identity()).then(|| folding().with_product(inputs, &param.shape))
     }
 
-    fn new(rows: impl Iterator<Item = Kind>, columns: impl Iterator<Item = Kind>) -> Folding {
+    fn new(rows: impl Iterator<Item = Factored>, columns: impl Iterator<Item = Factored>) -> Folding {
         let mut folding = Folding::default();
         for (map, is_column) in rows.map(|map| (map, false)).chain(columns.map(|map| (map, true))) {
             folding.columns |= is_column;
             match map {
-                Kind::Rotation(width) => {
+                Factored::Rotation(width) => {
                     folding.rotated = folding.rotated.max(width);
                     if is_column {
                         folding.step = least_common_multiple(folding.step, width);
                     }
                 }
                 // As stored, between elements, decoded, in f64 and once more where it is shared.
-                Kind::Gain(elements) => folding.vectors = folding.vectors.saturating_add(elements.saturating_mul(32)),
-                Kind::Scale => {}
+                Factored::Gain(elements) => {
+                    folding.vectors = folding.vectors.saturating_add(elements.saturating_mul(32))
+                }
+                Factored::Scale => {}
             }
         }
         folding
