@@ -366,8 +366,8 @@ impl Program {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::Binary;
-    use crate::testing::{Builder, SMALL, expert_program, small_program};
+    use crate::program::{Binary, RotationId};
+    use crate::testing::{Builder, SMALL, expert_program, rotated_program, small_program};
 
     const FOLDED: &str = "\
 program small, format version 3
@@ -474,6 +474,59 @@ output %b7[Selected,6]
         ] {
             assert!(listing.lines().any(|found| found.ends_with(line)), "`{line}` in {listing}");
         }
+    }
+
+    #[test]
+    fn rotations_are_shown() {
+        let listing = rotated_program(SMALL).listing(Layers::All);
+        for line in [
+            "  %q1  hadamard sylvester(4), width 4",
+            "  %q2  orthogonal of seed 5, width 12",
+            "  %q3  matrix basis, width 8",
+            "= rotate %b0 by %q0, random hadamard paley1(11) * sylvester(2), width 24",
+            "= norm %b1 * norm.weight, width 24, centred along norm.along, eps 1e-5",
+            "= rotate %b3 by inverse of %q1, hadamard sylvester(4), width 4",
+            "= centre %b5 along centre.along, width 12",
+            "= rotate %b6 by inverse of %q3, matrix basis, width 8",
+        ] {
+            assert!(listing.lines().any(|found| found.ends_with(line)), "`{line}` in {listing}");
+        }
+        assert!(listing.contains("\n  %q0  random hadamard paley1(11) * sylvester(2), width 24, signs "), "{listing}");
+
+        let mut program = rotated_program(SMALL);
+        program.rotations.clear();
+        assert!(program.listing(Layers::All).contains("= rotate %b0 by %q0?\n"));
+    }
+
+    #[test]
+    fn signs_are_shortened() {
+        assert_eq!(shortened("0123456789abcdef"), "0123456789abcdef");
+        assert_eq!(shortened("0123456789abcdef0"), "0123456789abcdef…");
+    }
+
+    /// Layers that rotate by matrices of their own fold where the matrices correspond.
+    #[test]
+    fn layers_with_rotations_fold() {
+        let program = |rotation: fn(&mut Builder, u32) -> RotationId| {
+            let mut builder = Builder::new(SMALL);
+            let table = builder.weight("embed", "bf16", &[5, 8]);
+            let mut x = builder.embed("embed", table, 8);
+            for layer in 0..3 {
+                let rotation = rotation(&mut builder, layer);
+                x = builder.rotate(&format!("l.{layer}.rotate"), x, rotation, false);
+            }
+            builder.program.listing(Layers::Folded)
+        };
+        let own = program(|builder, layer| builder.matrix_rotation(&format!("l.{layer}.basis"), 8));
+        assert!(own.contains("  l[0..3]: 3 times 1 steps\n"), "{own}");
+        assert!(own.contains("= rotate %b0 by %q0, matrix l.{i}.basis, width 8\n"), "{own}");
+        let other = program(|builder, layer| {
+            builder.rotation(&lathe_kernels::rotations::Rotation::random_hadamard(8, layer.into()).unwrap())
+        });
+        assert!(!other.contains("times 1 steps"), "{other}");
+        let same =
+            program(|builder, _| builder.rotation(&lathe_kernels::rotations::Rotation::random_hadamard(8, 1).unwrap()));
+        assert!(same.contains("  l[0..3]: 3 times 1 steps\n"), "{same}");
     }
 
     #[test]

@@ -71,11 +71,15 @@ mod tests {
 
     use super::*;
     use crate::program::{Binary, Unary};
-    use crate::testing::{SMALL, expert_program, small_program};
+    use crate::testing::{SMALL, expert_program, rotated_program, small_program};
+
+    fn programs() -> [Program; 3] {
+        [small_program(), expert_program(SMALL), rotated_program(SMALL)]
+    }
 
     #[test]
     fn text_gives_the_program_back() {
-        for program in [small_program(), expert_program(SMALL)] {
+        for program in programs() {
             let text = program.to_json().unwrap();
             assert!(text.ends_with("}\n"));
             assert_eq!(Program::from_json(&text).unwrap(), program);
@@ -86,7 +90,7 @@ mod tests {
     #[test]
     fn kernels_and_functions_are_spelt_as_in_the_text() {
         let spelling = |value: serde_json::Value| value.as_str().unwrap().to_owned();
-        for step in [small_program(), expert_program(SMALL)].into_iter().flat_map(|program| program.steps) {
+        for step in programs().into_iter().flat_map(|program| program.steps) {
             assert_eq!(spelling(serde_json::to_value(&step.op).unwrap()["kernel"].take()), step.op.kernel());
         }
         for (name, function) in Unary::ALL {
@@ -95,6 +99,20 @@ mod tests {
         for (name, function) in Binary::ALL {
             assert_eq!(spelling(serde_json::to_value(function).unwrap()), name);
         }
+    }
+
+    /// What the fuzzer starts from is worth mutating.
+    #[test]
+    fn seeds_of_the_fuzzer_are_programs() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/program_json");
+        let mut kernels = std::collections::BTreeSet::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let program = Program::from_json(&std::fs::read_to_string(&path).unwrap());
+            let program = program.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            kernels.extend(program.steps.iter().map(|step| step.op.kernel()));
+        }
+        assert!(kernels.contains("rotate") && kernels.contains("top_k"), "{kernels:?}");
     }
 
     #[test]
@@ -138,11 +156,10 @@ mod tests {
         /// Any edit of a valid text is read or refused, never a panic, and what is read is valid.
         #[test]
         fn edited_text_is_read_or_refused(
-            experts: bool,
+            program in 0..3usize,
             edits in prop::collection::vec((any::<prop::sample::Index>(), 0..EDITS.len()), 1..4),
         ) {
-            let program = if experts { expert_program(SMALL) } else { small_program() };
-            let mut text = program.to_json().unwrap();
+            let mut text = programs()[program].to_json().unwrap();
             for (at, edit) in edits {
                 text = edit_number(&text, at, EDITS[edit]);
             }

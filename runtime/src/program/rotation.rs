@@ -105,6 +105,9 @@ impl Rotation {
     }
 }
 
+/// Whether each sign is −.
+type Signs = Arc<[bool]>;
+
 /// What a [`Rotation::Hadamard`] with these fields is made of.
 ///
 /// # Errors
@@ -114,7 +117,7 @@ pub(super) fn hadamard(
     text: &str,
     base: &str,
     signs: Option<&str>,
-) -> Result<(Construction, Option<Arc<[bool]>>), HadamardError> {
+) -> Result<(Construction, Option<Signs>), HadamardError> {
     let construction: Construction =
         text.parse().map_err(|source| HadamardError::Construction { text: text.to_owned(), source })?;
     let (text, order) = (text.to_owned(), construction.order());
@@ -136,7 +139,8 @@ fn base_blake3(construction: &Construction) -> String {
 /// Which signs are −, as [`Rotation::Hadamard`] spells them.
 pub fn signs_to_text(negative: &[bool]) -> String {
     let byte = |bits: &[bool]| bits.iter().enumerate().fold(0u8, |byte, (at, &bit)| byte | u8::from(bit) << at);
-    negative.chunks(8).map(|bits| format!("{:02x}", byte(bits))).collect()
+    let digits = |byte: u8| [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]));
+    negative.chunks(8).flat_map(|bits| digits(byte(bits))).collect()
 }
 
 /// The signs of a text, if it is that of `width` of them.

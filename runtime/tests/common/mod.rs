@@ -76,7 +76,9 @@ fn drawn(weight: &Weight, random: &mut Random) -> Vec<f32> {
     let mut values: Vec<f32> = (0..shape.rows * shape.cols).map(|_| centre + spread * random.next()).collect();
     if is_direction {
         let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
-        values.iter_mut().for_each(|value| *value /= length);
+        for value in &mut values {
+            *value /= length;
+        }
     }
     values
 }

@@ -9,3 +9,5 @@ mod cli;
 mod executor;
 mod experts;
 mod random;
+mod rotated;
+mod streamed;

@@ -233,6 +233,7 @@ impl<'a, S: WeightSource> Fetched<'a, S> {
 }
 
 /// Rows of activations.
+#[derive(Clone, Copy)]
 enum Rows<'x> {
     Given(&'x [f32]),
     /// So many of [`Fetched::gathered`].

@@ -1,6 +1,6 @@
 use super::*;
-use crate::program::{Binary, Buffer, CacheId, RopeId, Unary};
-use crate::testing::{SMALL, expert_program, small_program};
+use crate::program::{Binary, Buffer, CacheId, RopeId, Rotation, RotationId, Unary};
+use crate::testing::{SMALL, expert_program, rotated_program, small_program};
 
 /// Breaks a program and names the invariant and a part of the message that must result.
 type Case = (u32, &'static str, fn(&mut Program));
@@ -15,6 +15,16 @@ macro_rules! edit {
     ($program:expr, $label:literal, $variant:ident { $($field:ident),* }, $edit:expr) => {
         match op($program, $label) {
             Op::$variant { $($field,)* .. } => $edit,
+            other => panic!("{other:?}"),
+        }
+    };
+}
+
+/// Applies `edit` to the rotation of this index.
+macro_rules! edit_rotation {
+    ($program:expr, $index:literal, $variant:ident { $field:ident }, $edit:expr) => {
+        match &mut $program.rotations[$index] {
+            Rotation::$variant { $field, .. } => $edit,
             other => panic!("{other:?}"),
         }
     };
@@ -157,6 +167,34 @@ const EXPERT_CASES: &[Case] = &[
     (11, "buffer 0 holds indices below 9, expected real numbers", |p| p.buffers[0].elements = Elements::Index { below: 9 }),
 ];
 
+/// Of the program with rotations.
+#[rustfmt::skip]
+const ROTATED_CASES: &[Case] = &[
+    (2, "width of rotation 2 is 0, expected 1 to 16384", |p| p.rotations[2] = Rotation::Orthogonal { width: 0, seed: 1 }),
+    (2, "width of rotation 2 is 16385, expected 1 to 16384", |p| p.rotations[2] = Rotation::Orthogonal { width: 16385, seed: 1 }),
+    (2, "width of rotation 3 is 4294967295, expected 1 to 16384", |p| edit_rotation!(p, 3, Matrix { width }, *width = u32::MAX)),
+    (2, "width of rotation 1 is 1048577, expected 1 to 1048576", |p| edit_rotation!(p, 1, Hadamard { width }, *width = (1 << 20) + 1)),
+    (2, "elements of rotations is 1073742032, expected 0 to 1073741824", |p| p.rotations.extend([(); 4].map(|()| Rotation::Orthogonal { width: 1 << 14, seed: 1 }))),
+    (5, "rotation 4, but there are 4", |p| edit!(p, "rotate", Rotate { rotation }, rotation.0 = 4)),
+    (5, "weight 99, but", |p| edit_rotation!(p, 3, Matrix { weight }, weight.0 = 99)),
+    (5, "weight 99, but", |p| edit!(p, "norm", Norm { along }, *along = Some(WeightId(99)))),
+    (5, "weight 99, but", |p| edit!(p, "centre", Centre { along }, *along = Some(WeightId(99)))),
+    (6, "before it is written", |p| edit!(p, "rotate", Rotate { x, out }, *x = *out)),
+    (8, "rotation of width 5 does not divide width of x 24", |p| p.rotations[2] = Rotation::Orthogonal { width: 5, seed: 1 }),
+    (8, "out has width 12, expected 24", |p| add_step(p, 12, |x, out| Op::Rotate { x, rotation: RotationId(1), inverse: false, out })),
+    (8, "along `norm.along` has shape [25], expected [24]", |p| weight(p, "norm.along").shape[0] = 25),
+    (8, "along `centre.along` has shape [24], expected [12]", |p| weight(p, "centre.along").shape[0] = 24),
+    (8, "a vector to centre along, but x is not centred", |p| edit!(p, "norm", Norm { centre }, *centre = false)),
+    (8, "matrix of a rotation `basis` has shape [8, 7], expected [8, 8]", |p| weight(p, "basis").shape[1] = 7),
+    (8, "matrix of a rotation `basis` has shape [64], expected [8, 8]", |p| weight(p, "basis").shape = vec![64]),
+    (12, "matrix of a rotation `basis` is stored as bf16, expected f32", |p| weight(p, "basis").format = "bf16".to_owned()),
+    (12, "rotation 0: construction `paley1(11)` has order 12, expected 24", |p| edit_rotation!(p, 0, Hadamard { construction }, *construction = "paley1(11)".to_owned())),
+    (12, "rotation 0: construction `magic(\\n)`: ", |p| edit_rotation!(p, 0, Hadamard { construction }, *construction = "magic(\n)".to_owned())),
+    (12, "rotation 0: the base of `paley1(23)` has the BLAKE3 ", |p| edit_rotation!(p, 0, Hadamard { construction }, *construction = "paley1(23)".to_owned())),
+    (12, "found ABC", |p| edit_rotation!(p, 1, Hadamard { base_blake3 }, *base_blake3 = "ABC".to_owned())),
+    (12, "rotation 0: expected the signs of 24 elements in lower-case hexadecimal", |p| edit_rotation!(p, 0, Hadamard { signs }, *signs = Some("0000".to_owned()))),
+];
+
 /// The experts that the first layer chooses: buffer 18.
 fn indices(program: &mut Program) -> &mut Buffer {
     program.buffers.iter_mut().find(|buffer| buffer.elements != Elements::Real).unwrap()
@@ -205,12 +243,13 @@ fn assert_every_corruption_is_found(valid: &Program, cases: &[Case]) {
 fn every_corruption_is_found() {
     assert_every_corruption_is_found(&small_program(), CASES);
     assert_every_corruption_is_found(&expert_program(SMALL), EXPERT_CASES);
+    assert_every_corruption_is_found(&rotated_program(SMALL), ROTATED_CASES);
 }
 
 #[test]
 fn every_invariant_has_a_case() {
-    for invariant in 1..=11 {
-        assert!(CASES.iter().any(|case| case.0 == invariant), "{invariant}");
+    for invariant in 1..=12 {
+        assert!(CASES.iter().chain(ROTATED_CASES).any(|case| case.0 == invariant), "{invariant}");
     }
 }
 
