@@ -7,11 +7,14 @@
 //! - the *compiled* one: the very program that will be written, with the values that its recipes make, before these are
 //!   encoded.
 //!
-//! The logits of both may be [`TOLERANCE`] of their range apart; a wrong sign in any weight is further. So may be what choices of
-//! experts are made from. The choices themselves are the original's in both, as one that is made by a hair's breadth could
-//! go either way; and so that no expert is left out, tokens that are no text go to all of them in turn, and outputs of
-//! experts are held to [`STEP_TOLERANCE`], however little weight they have in the logits. All other steps that both programs
-//! have are compared as well, in the basis of the model, and tell where the two part.
+//! The logits of both may be [`TOLERANCE`] of their range apart; a wrong sign in a weight is further. So may be what choices
+//! of experts are made from. The choices themselves are the original's in both, as one that is made by a hair's breadth could
+//! go either way; and so that no expert is left out, tokens that are no text go to all of them in turn.
+//!
+//! All other steps that both programs have are compared as well, in the basis of the model. They tell where the two part.
+//! What steps with weights give may be [`STEP_TOLERANCE`] of its size apart, so that a wrong weight is found that the logits
+//! hardly depend on: an expert that matters to no token, or a bias of keys, which softmax takes out again where there is no
+//! rotary embedding.
 
 mod distance;
 mod lockstep;
@@ -32,13 +35,12 @@ use crate::pack::evaluate::{EvaluateError, Evaluator};
 use crate::passes::{self, PassError};
 use crate::plan::Plan;
 use crate::verify::pairs::pair;
-use distance::Distance;
 use lockstep::{Compared, Role, Subjects};
 
 /// How far logits may be apart, as a part of their range, or of 1 where that is smaller.
 pub const TOLERANCE: f64 = 1e-4;
 
-/// How far results of a step may be apart, as a part of their range, before the two programs have parted.
+/// How far results of a step may be apart, as a part of the largest of them, before the two programs have parted.
 pub const STEP_TOLERANCE: f64 = 1e-3;
 
 /// Tokens of text that are read, and at least as many that are not text.
@@ -74,9 +76,9 @@ pub struct Proved {
     pub range: f64,
     /// Steps whose results were compared.
     pub steps: u64,
-    /// The step with the largest error for its range.
+    /// The step with the largest error for the size of its results.
     pub worst: String,
-    /// That error, as a part of the range.
+    /// That error, as a part of the largest result.
     pub worst_error: f64,
 }
 
@@ -183,20 +185,24 @@ fn tokens(program: &Program, text: &[u32]) -> (Vec<u32>, usize) {
 
 /// What the steps say.
 fn judge(program: &Program, compared: &[Compared], (tokens, text): (usize, usize)) -> Result<Proved, Box<Diagnostic>> {
-    let mut faults = compared.iter().filter(|compared| !is_right(compared));
-    // What comes first is the reason for what comes after it.
-    if let Some(fault) = faults.next() {
+    let is_off = |compared: &&Compared| match compared.role {
+        Role::Other => false,
+        _ => compared.distance.error.is_nan() || compared.distance.error > bound(compared),
+    };
+    let logits = compared.iter().find(|compared| compared.role == Role::Logits);
+    if let Some(fault) = logits.filter(is_off).or_else(|| compared.iter().find(is_off)) {
         let parted = compared.iter().find(|compared| compared.distance.relative() > STEP_TOLERANCE);
         return Err(Box::new(disproof(program, fault, parted)));
     }
-    let logits = compared.iter().find(|compared| compared.role == Role::Logits);
     let Some(Compared { distance: logits, .. }) = logits else {
         let message = "the logits of the compiled model have another shape than those of the checkpoint";
         return Err(Box::new(Diagnostic::error(CODE, message)));
     };
-    let worst = compared.iter().max_by(|a, b| a.distance.relative().total_cmp(&b.distance.relative()));
-    let (worst, worst_error) = worst
-        .map_or((String::new(), 0.0), |worst| (program.steps[worst.step].label.clone(), worst.distance.relative()));
+    // Rounding makes any difference of what should be 0 throughout.
+    let errors = compared.iter().map(|compared| (compared.step, compared.distance.relative()));
+    let worst = errors.filter(|(_, error)| error.is_finite()).max_by(|(_, a), (_, b)| a.total_cmp(b));
+    let (worst, worst_error) =
+        worst.map_or((String::new(), 0.0), |(step, error)| (program.steps[step].label.clone(), error));
     Ok(Proved {
         tokens: tokens as u64,
         text_tokens: text as u64,
@@ -211,40 +217,35 @@ fn judge(program: &Program, compared: &[Compared], (tokens, text): (usize, usize
 /// Code of a compiled model that computes something else.
 const CODE: &str = "C0016";
 
-fn is_right(compared: &Compared) -> bool {
-    let Distance { error, .. } = compared.distance;
-    match compared.role {
-        Role::Logits | Role::Router => error <= TOLERANCE * compared.distance.range().max(1.0),
-        Role::Experts => compared.distance.relative() <= STEP_TOLERANCE,
-        Role::Other => true,
+/// How far results of a step may be from those of the original.
+fn bound(Compared { role, distance, .. }: &Compared) -> f64 {
+    match role {
+        Role::Logits | Role::Router => TOLERANCE * distance.range().max(1.0),
+        Role::Weights => STEP_TOLERANCE * distance.size(),
+        Role::Other => f64::INFINITY,
     }
 }
 
 /// Says that and how the compiled model computes something else; `parted` is where that began.
 fn disproof(program: &Program, fault: &Compared, parted: Option<&Compared>) -> Diagnostic {
-    let Compared { step, role, distance } = fault;
-    let label = &program.steps[*step].label;
-    let what = match role {
+    let label = |compared: &Compared| &program.steps[compared.step].label;
+    let what = match fault.role {
         Role::Logits => "logits".to_owned(),
-        Role::Router | Role::Experts | Role::Other => format!("results of `{label}`"),
-    };
-    let bound = match role {
-        Role::Logits | Role::Router => TOLERANCE * distance.range().max(1.0),
-        Role::Experts | Role::Other => STEP_TOLERANCE * distance.range(),
+        Role::Router | Role::Weights | Role::Other => format!("results of `{}`", label(fault)),
     };
     let message = format!(
-        "the compiled model computes something else than its checkpoint: expected {what} within {bound:.1e} of the original's, found a difference of {:.1e}",
-        distance.error
+        "the compiled model computes something else than its checkpoint: expected {what} within {:.1e} of the original's, found a difference of {:.1e}",
+        bound(fault),
+        fault.distance.error
     );
     let mut diagnostic = Diagnostic::error(CODE, message);
-    if let Some(Compared { step, distance, .. }) = parted {
-        let step = &program.steps[*step];
+    if let Some(parted) = parted {
         diagnostic = diagnostic.note(format!(
-            "the first step whose result is off is `{}` ({}): by {:.1e}, and its values range over {:.1e}",
-            step.label,
-            step.op.kernel(),
-            distance.error,
-            distance.range()
+            "the first step whose result is off is `{}` ({}): by {:.1e}, and its largest value is {:.1e}",
+            label(parted),
+            program.steps[parted.step].op.kernel(),
+            parted.distance.error,
+            parted.distance.size()
         ));
     }
     diagnostic.help("take back the rotation or scale that acts there; --no-prove writes the model all the same")

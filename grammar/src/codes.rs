@@ -142,7 +142,7 @@ pub static CODES: &[Code] = &[
         explanation: "Rotations and scales change weights and must not change what the model computes. Before anything is \
             written, `lathe compile` runs the compiled model, its weights not yet encoded, beside the checkpoint, over text \
             and random tokens. Their logits were further apart than a ten-thousandth of their range, or what chooses \
-            experts was, or the output of an expert. A matrix of your own that is not quite orthogonal does that, and so \
+            experts was, or what a weight gives was off by a thousandth. A matrix of your own that is not quite orthogonal does that, and so \
             do activations so large that f32 cannot hold a rotated row; else it is a mistake in Lathe. The message says \
             at which step the two part.",
     },

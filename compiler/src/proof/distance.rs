@@ -1,5 +1,4 @@
-//! How far values are from those that they should be, in the measure of the proof: the largest difference, and the range of
-//! what should be.
+//! How far values are from those that they should be: the largest difference, and the range and size of what should be.
 
 /// Of values that were seen so far.
 #[derive(Debug, Clone, Copy)]
@@ -30,12 +29,17 @@ impl Distance {
         (self.most - self.least).max(0.0)
     }
 
-    /// The error as a part of the range. Infinite where it is no number, or there is an error and no range.
+    /// The largest absolute value that should be; 0 of nothing.
+    pub(super) fn size(&self) -> f64 {
+        self.most.max(-self.least).max(0.0)
+    }
+
+    /// The error as a part of the size. Infinite where it is no number, or all should be 0 and is not.
     pub(super) fn relative(&self) -> f64 {
         match self.error {
             0.0 => 0.0,
             error if error.is_nan() => f64::INFINITY,
-            error => error / self.range(),
+            error => error / self.size(),
         }
     }
 }
@@ -53,12 +57,14 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_parts_of_the_range() {
-        let found = distance(&[(-3.0, -3.0), (5.0, 4.0), (1.0, 1.5)]);
-        assert_eq!((found.error, found.range(), found.relative()), (1.0, 8.0, 0.125));
-        assert_eq!((Distance::NONE.range(), Distance::NONE.relative()), (0.0, 0.0));
-        assert_eq!(distance(&[(2.0, 2.0)]).relative(), 0.0);
-        assert_eq!(distance(&[(2.0, 2.5)]).relative(), f64::INFINITY);
+    fn errors_are_parts_of_the_size() {
+        let found = distance(&[(-4.0, -4.0), (3.0, 2.0), (1.0, 1.5)]);
+        assert_eq!((found.error, found.range(), found.size(), found.relative()), (1.0, 7.0, 4.0, 0.25));
+        let nothing = Distance::NONE;
+        assert_eq!((nothing.range(), nothing.size(), nothing.relative()), (0.0, 0.0, 0.0));
+        assert_eq!(distance(&[(-2.0, -2.5)]).relative(), 0.25);
+        assert_eq!(distance(&[(0.0, 0.0)]).relative(), 0.0);
+        assert_eq!(distance(&[(0.0, 0.5)]).relative(), f64::INFINITY);
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub(super) enum Role {
     Logits,
     /// What a choice of experts is made from.
     Router,
-    /// Outputs of experts.
-    Experts,
+    /// What another step that has weights makes of them.
+    Weights,
     /// Anything else.
     Other,
 }
@@ -73,8 +73,8 @@ pub(super) fn run(
                 }
                 let role = match op {
                     _ if op.out() == program.output => Role::Logits,
-                    Op::ExpertMatMul { .. } => Role::Experts,
                     _ if routers.contains(&op.out()) => Role::Router,
+                    Op::Embed { .. } | Op::MatMul { .. } | Op::ExpertMatMul { .. } => Role::Weights,
                     _ => Role::Other,
                 };
                 results.push(Compared { step: pair.original, role, distance });

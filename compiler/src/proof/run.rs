@@ -12,10 +12,10 @@ use crate::lower::{Lowered, Recipe};
 use crate::pack::evaluate::{EvaluateError, Evaluation, Evaluator};
 use crate::pack::{Demand, least_memory};
 
-/// Largest tile of a weight, in bytes: above it nothing gets faster.
-const LARGEST_TILE: u64 = 4 << 20;
-/// Smallest tile of a weight, in bytes: below it a weight is looked up more often than multiplied by.
-const SMALLEST_TILE: u64 = 64 << 10;
+/// Tile of a weight, in bytes: above it nothing gets faster.
+const TILE: u64 = 4 << 20;
+/// The same where memory is bounded.
+const BOUNDED_TILE: u64 = 256 << 10;
 /// What the program of the original and the recipes of its weights take, in bytes for each byte of header: less than half of
 /// what all stages of a compilation take.
 const HEADER_FACTOR: u64 = 24;
@@ -28,8 +28,7 @@ pub(super) fn run(
 ) -> Result<Vec<Compared>, ProofError> {
     let Subjects { original, compiled, .. } = subjects;
     let backend = CpuBackend::new(options.threads)?;
-    // A sixteenth for the tiles of both: what each asks for, and what its source has evaluated.
-    let tile = options.memory.map_or(LARGEST_TILE, |memory| (memory / 64).clamp(SMALLEST_TILE, LARGEST_TILE));
+    let tile = if options.memory.is_some() { BOUNDED_TILE } else { TILE };
     let stream = StreamOptions { logits: Logits::All, tile_bytes: tile as usize };
     let mut runs = [
         backend.stream(&original.0.program, Recipes::new(original), tokens, &stream)?,
@@ -38,6 +37,7 @@ pub(super) fn run(
     if let Some(asked) = options.memory {
         let Evaluator { checkpoint, rotations, .. } = compiled.1;
         let demand = Demand::of_recipes(&compiled.0.recipes, rotations, checkpoint);
+        // Beside its tile, each has the one that its source has evaluated.
         let held = runs.iter().map(|run| run.memory_bytes() + tile).sum::<u64>();
         let minimum = least_memory(demand).saturating_add(checkpoint.header_bytes * HEADER_FACTOR + held);
         if asked < minimum {
