@@ -1,5 +1,6 @@
 //! Rotated models compute what the original does, rotations are where they belong, and only what has to runs online.
 
+mod families;
 mod graphs;
 mod weights;
 

@@ -6,9 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lathe_compiler::frames::{self, Frames, Request};
-use lathe_compiler::ir::{
-    self, Dim, Dtype, Fact, Graph, NodeId, Op, Param, ParamId, Real, TensorId, Values, View,
-};
+use lathe_compiler::ir::{self, Dim, Dtype, Fact, Graph, NodeId, Op, Param, ParamId, Real, TensorId, Values, View};
 use lathe_compiler::lower::lower;
 use lathe_compiler::model::Checkpoint;
 use lathe_compiler::passes::{self, PIPELINE};
@@ -319,8 +317,11 @@ fn requested(graph: &Graph, random: &mut Random) -> Vec<(Vec<NodeId>, Turn)> {
     let mut requests = Vec::new();
     // The stream as a whole, as specs ask for it.
     if random.below(2) == 0 {
-        let stream: Vec<NodeId> =
-            nodes.iter().copied().filter(|id| graph.node(*id).fact == Fact::real([Dim::Tokens, Dim::Fixed(WIDTH)])).collect();
+        let stream: Vec<NodeId> = nodes
+            .iter()
+            .copied()
+            .filter(|id| graph.node(*id).fact == Fact::real([Dim::Tokens, Dim::Fixed(WIDTH)]))
+            .collect();
         let edges: Vec<NodeId> = stream
             .into_iter()
             .filter(|id| matches!(graph.node(*id).op, Op::Embed { .. } | Op::Binary(Binary::Add | Binary::Sub)))
@@ -351,10 +352,8 @@ fn framed(graph: &Graph, requests: &[(Vec<NodeId>, Turn)], basis: TableBasis, ra
     let mut sources = Sources::new();
     let source = sources.add("requests", " ");
     let span = Span::new(source, 0..1);
-    let requests: Vec<Request<'_>> = requests
-        .iter()
-        .map(|(edges, turn)| Request { site: Site::Input, edges, turn, offline: false, span })
-        .collect();
+    let requests: Vec<Request<'_>> =
+        requests.iter().map(|(edges, turn)| Request { site: Site::Input, edges, turn, offline: false, span }).collect();
     let input = frames::Input { graph, requests: &requests, table_of: &|param: ParamId| param, table_basis: basis };
     let mut diagnostics = Vec::new();
     let mut frames = frames::infer(&input, &mut diagnostics);
@@ -373,7 +372,8 @@ fn logits(graph: &Graph, frames: Frames, checkpoint: &Checkpoint, reader: &Tenso
     let mut graph = graph.clone();
     let done = passes::run_passes(PIPELINE, &mut graph, &plan, &passes::Options::default());
     done.unwrap_or_else(|error| panic!("{error}\n{graph}"));
-    let lowered = lower(&graph, &plan, "random", Some(VOCABULARY as u32)).unwrap_or_else(|error| panic!("{error}\n{graph}"));
+    let lowered =
+        lower(&graph, &plan, "random", Some(VOCABULARY as u32)).unwrap_or_else(|error| panic!("{error}\n{graph}"));
     exact::logits(&lowered, checkpoint, reader, tokens)
 }
 

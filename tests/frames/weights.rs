@@ -74,9 +74,10 @@ fn folded_weights_are_products_of_dense_matrices() {
         let lowered = &prepared.lowered;
         let weights = exact::weights(lowered, &checkpoint, &prepared.reader);
         let rotation = |by: &str, width: Option<usize>| {
-            let found = prepared.graph.rotations().iter().position(|rotation| {
-                rotation.name == by && width.is_none_or(|width| rotation.width == width as u64)
-            });
+            let found =
+                prepared.graph.rotations().iter().position(|rotation| {
+                    rotation.name == by && width.is_none_or(|width| rotation.width == width as u64)
+                });
             let found = found.unwrap_or_else(|| panic!("no rotation {by}"));
             assert!(matches!(prepared.graph.rotations()[found].basis, Basis::Hadamard { .. }));
             dense(&lowered.rotations[found])
@@ -97,19 +98,13 @@ fn folded_weights_are_products_of_dense_matrices() {
         let heads = repeated(&value, head_dim, attended / head_dim);
         let expected = [
             ("model.embed_tokens.weight".to_owned(), times(&embedding, &residual, d)),
-            (
-                format!("{layer}.self_attn.q_proj.weight"),
-                times(&scaled(&q, &gain("input_layernorm")), &residual, d),
-            ),
+            (format!("{layer}.self_attn.q_proj.weight"), times(&scaled(&q, &gain("input_layernorm")), &residual, d)),
             // Q1ᵀ W (I ⊗ Q2), and Q1ᵀ W Q4.
             (
                 format!("{layer}.self_attn.o_proj.weight"),
                 times(&transposed(&residual, d), &times(&o, &heads, attended), d),
             ),
-            (
-                format!("{layer}.mlp.down_proj.weight"),
-                times(&transposed(&residual, d), &times(&down, &ffn, hidden), d),
-            ),
+            (format!("{layer}.mlp.down_proj.weight"), times(&transposed(&residual, d), &times(&down, &ffn, hidden), d)),
         ];
         for (weight, expected) in expected {
             let at = lowered.recipes.iter().position(|recipe| recipe.name == weight);

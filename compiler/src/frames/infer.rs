@@ -171,9 +171,7 @@ impl<'a> Inference<'a> {
                 }
                 Some(State { frame, shift: None })
             }
-            Op::Normalize { .. } | Op::Norm { centre: false, gain: None, shift: false, .. } => {
-                Some(State { frame: self.orthogonal(id, last), shift: None })
-            }
+            Op::Normalize { .. } => Some(State { frame: self.orthogonal(id, last), shift: None }),
             Op::Gain { offset } => self.gain(id, *offset),
             Op::Shift => self.shift(id),
             Op::SplitHeads { head_dim } => Some(self.passing(id, |frame, bases| fits(frame, *head_dim, bases))),
@@ -200,19 +198,14 @@ impl<'a> Inference<'a> {
                 }
                 Some(state)
             }
-            Op::Select => Some(self.passing(id, |_, _| true)),
             Op::Combine => {
                 self.need(id, 1, &Chain::IDENTITY);
                 Some(self.passing(id, |frame, bases| fits(frame, last, bases)))
             }
-            Op::Gated(_) => {
-                self.need(id, 0, &Chain::IDENTITY);
-                let scaled = self.results[&operands[1]].state.clone();
-                let frame = if is_scale(&scaled.frame) { scaled.frame } else { Chain::IDENTITY };
-                self.need(id, 1, &frame);
-                Some(State { frame, shift: None })
-            }
+            // What later passes make is not there yet where frames are found.
             Op::Norm { .. }
+            | Op::Gated(_)
+            | Op::Select
             | Op::Rotate { .. }
             | Op::Rope(_)
             | Op::Unary(_)

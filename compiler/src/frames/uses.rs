@@ -93,7 +93,7 @@ impl<'a> Uses<'a> {
         };
         let absorbs = |&(user, slot): &(NodeId, u32)| match self.graph.node(user).op {
             Op::Linear | Op::ExpertLinear { .. } => slot == 0 && self.absorbs(user),
-            Op::Shift | Op::Select => slot == 0 && self.folds(user),
+            Op::Shift => slot == 0 && self.folds(user),
             Op::Affine { offset, .. } => offset.get() == 0.0 && self.folds(user),
             _ => false,
         };

@@ -56,7 +56,7 @@ impl<'a> Wanted<'a> {
         let operands = self.graph.operands(user);
         match &self.graph.node(user).op {
             Op::Linear | Op::ExpertLinear { .. } if slot == 0 && self.uses.absorbs(user) => None,
-            Op::Centre | Op::Normalize { .. } | Op::Norm { centre: false, gain: None, shift: false, .. } => {
+            Op::Centre | Op::Normalize { .. } => {
                 through(&|frame| frame.is_orthogonal() && fits(frame, last(user), self.bases))
             }
             Op::Gain { .. } | Op::Shift if slot == 0 && self.uses.folds(user) => None,
@@ -80,7 +80,6 @@ impl<'a> Wanted<'a> {
             },
             Op::Unary(Unary::Relu) => through(&is_scale),
             Op::Affine { offset, .. } if offset.get() == 0.0 => through(&|_| true),
-            Op::Select if slot == 0 => through(&|_| true),
             Op::Combine if slot == 0 => through(&|frame| fits(frame, last(user), self.bases)),
             _ => identity,
         }
