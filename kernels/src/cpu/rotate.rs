@@ -2,11 +2,10 @@
 
 use super::Vectors;
 use super::dense::Decoded;
-use super::dot::{DenseRows, DotTile, dots};
+use super::dot::dots;
 use super::simd::{Kernel, Simd, padded, store_partial};
-use crate::rotations::{Dense, Hadamard, Orthogonal};
+use crate::rotations::{BaseMatrix, Hadamard, Orthogonal};
 use crate::scratch::{self, Scratch};
-use crate::tiles::Tile;
 
 /// Terms that are added up before they are added to the others, so that chains of additions stay short.
 const CHAIN: usize = 64;
@@ -23,7 +22,7 @@ const WIDEST: usize = 32;
 
 /// Some blocks of [`crate::ops::rotate`] by a Hadamard matrix.
 pub(crate) fn hadamard_blocks(vectors: Vectors, x: &[f32], hadamard: &Hadamard, inverse: bool, out: &mut [f32]) {
-    let order = hadamard.bases.iter().map(Dense::order).max().unwrap_or(0);
+    let order = hadamard.bases.iter().map(BaseMatrix::order).max().unwrap_or(0);
     // Here, as what is called from a closure is not compiled for the instruction set.
     scratch::with(&AXIS, order * WIDEST, |axis| vectors.run(HadamardBlocks { x, hadamard, inverse, axis, out }));
 }
@@ -79,7 +78,14 @@ fn scale_blocks<S: Simd>(simd: S, blocks: &mut [f32], scales: &[f32]) {
 /// A *column* of the tensor is the elements that differ only in this index. Two vectors of columns are copied together,
 /// `[order, 2 · LANES]`; columns of several blocks where a block has not as many.
 #[inline(always)]
-fn multiply_axis<S: Simd>(simd: S, tensor: &mut [f32], base: &Dense, after: usize, transposed: bool, axis: &mut [f32]) {
+fn multiply_axis<S: Simd>(
+    simd: S,
+    tensor: &mut [f32],
+    base: &BaseMatrix,
+    after: usize,
+    transposed: bool,
+    axis: &mut [f32],
+) {
     let (order, factors, wide) = (base.order(), base.factors(transposed), 2 * S::LANES);
     let axis = &mut axis[..order * wide];
     let all = tensor.len() / order;
@@ -307,12 +313,4 @@ fn reflect_blocks<S: Simd>(simd: S, blocks: &mut [f32], orthogonal: &Orthogonal,
             store_partial(simd, simd.mul_add(factor, v, x), x_rest);
         }
     }
-}
-
-/// A tile of [`crate::ops::rotate`] by any matrix.
-pub(crate) fn product_tile(vectors: Vectors, x: &[f32], matrix: &Dense, inverse: bool, tile: &mut Tile<'_>) {
-    let (order, columns) = (matrix.order(), tile.columns());
-    // A product with the rows of a matrix is one with its transpose.
-    let elements = &matrix.factors(!inverse)[columns.start * order..columns.end * order];
-    vectors.run(DotTile { x, weight: DenseRows::<Decoded> { elements, inner: order }, inner: order, first: 0, tile });
 }

@@ -43,6 +43,14 @@ impl<'a> Matrix<'a> {
         Ok(Matrix { format, rows, cols, planes: checked })
     }
 
+    /// A matrix in the format f32 over its plane. Allocates nothing.
+    pub(crate) fn of_f32(rows: usize, cols: usize, plane: &'a [u8]) -> Matrix<'a> {
+        assert_eq!(plane.len(), rows * cols * size_of::<f32>(), "bytes of f32 [{rows}, {cols}]");
+        let mut planes: [&[u8]; MAX_PLANES] = [&[]; MAX_PLANES];
+        planes[0] = plane;
+        Matrix { format: Format::F32, rows, cols, planes }
+    }
+
     /// How it is stored.
     pub fn format(&self) -> Format {
         self.format

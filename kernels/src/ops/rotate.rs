@@ -1,11 +1,10 @@
 //! Products with orthogonal matrices.
 
-use super::matmul::{column_block, is_parallel};
+use super::matmul::matmul_on;
 use crate::cpu::Vectors;
-use crate::cpu::rotate::{ReflectedBlocks, hadamard_blocks, product_tile};
+use crate::cpu::rotate::{ReflectedBlocks, hadamard_blocks};
 use crate::rotations::{Form, Rotation};
 use crate::scratch::{self, Scratch};
-use crate::tiles::for_each_tile;
 use rayon::prelude::*;
 
 /// Elements that a task takes at least.
@@ -13,9 +12,6 @@ const TASK: usize = 1 << 14;
 
 /// Blocks that go through the reflections of an orthogonal matrix together, so that these are read once for all of them.
 const TOGETHER: usize = 8;
-
-/// Blocks that share a pass over the rows of a matrix.
-const PRODUCT_ROWS: usize = 16;
 
 thread_local! {
     static ROWS: Scratch<f64> = const { Scratch::new(Vec::new()) };
@@ -54,13 +50,7 @@ pub(crate) fn rotate_on(vectors: Option<Vectors>, x: &[f32], rotation: &Rotation
         Form::Orthogonal(orthogonal) => for_each_task(x, TOGETHER * width, out, |x, out| {
             vectors.run(ReflectedBlocks { x, orthogonal, inverse, out });
         }),
-        Form::Dense(matrix) => {
-            let parallel = is_parallel(x.len() / width, width, width);
-            for_each_tile(out, width, PRODUCT_ROWS, column_block(width), parallel, |mut tile| {
-                let rows = tile.rows();
-                product_tile(vectors, &x[rows.start * width..rows.end * width], matrix, inverse, &mut tile);
-            });
-        }
+        Form::Matrix(matrix) => matmul_on(Some(vectors), x, &matrix.weight(inverse), None, out),
     }
 }
 

@@ -5,7 +5,7 @@
 
 #![allow(clippy::inline_always, reason = "code for vectors must end up in the function that has them enabled")]
 
-use super::dense::Dense;
+use super::base::BaseMatrix;
 use super::orders::Construction;
 use super::panel::{Line, with_axis};
 use crate::cpu::Vectors;
@@ -14,7 +14,7 @@ use crate::cpu::simd::{Kernel, Simd};
 /// `diag(signs) H / √n`.
 pub(crate) struct Hadamard {
     /// In the order of the product.
-    pub(crate) bases: Vec<Dense>,
+    pub(crate) bases: Vec<BaseMatrix>,
     /// Order of the Sylvester matrix.
     pub(crate) sylvester: usize,
     /// `sign / √n` for each element of a row.
@@ -27,9 +27,8 @@ impl Hadamard {
         let width = construction.order();
         let scale = (1.0 / (width as f64).sqrt()) as f32;
         let is_negative = |i| signs.is_some_and(|signs| signs[i]);
-        let dense = |entries: &[i8], order| Dense::new(order, entries.iter().map(|&entry| f32::from(entry)).collect());
         Hadamard {
-            bases: construction.bases().map(|(base, entries)| dense(entries, base.order())).collect(),
+            bases: construction.bases().map(|(base, entries)| BaseMatrix::new(base.order(), entries)).collect(),
             sylvester: construction.sylvester(),
             scales: (0..width).map(|i| if is_negative(i) { -scale } else { scale }).collect(),
         }
@@ -40,13 +39,13 @@ impl Hadamard {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let bases: usize = self.bases.iter().map(Dense::bytes).sum();
+        let bases: usize = self.bases.iter().map(BaseMatrix::bytes).sum();
         bases + size_of_val(&*self.scales)
     }
 
     /// Rotates the columns of `panel`: signs, sums, one division, or with `inverse` sums, the division and signs.
     pub(super) fn apply_to_panel(&self, vectors: Option<Vectors>, panel: &mut [Line], inverse: bool) {
-        let order = self.bases.iter().map(Dense::order).max().unwrap_or(0);
+        let order = self.bases.iter().map(BaseMatrix::order).max().unwrap_or(0);
         with_axis(order, |axis| {
             let transform = Transform { hadamard: self, panel, inverse, axis };
             match vectors {

@@ -7,7 +7,7 @@
 
 #![warn(clippy::disallowed_methods)]
 
-mod dense;
+mod base;
 mod generator;
 mod hadamard;
 mod matrix;
@@ -15,8 +15,9 @@ pub mod orders;
 mod orthogonal;
 mod panel;
 
-pub(crate) use dense::Dense;
+pub(crate) use base::BaseMatrix;
 pub(crate) use hadamard::Hadamard;
+pub(crate) use matrix::Square;
 pub(crate) use orthogonal::Orthogonal;
 
 pub use generator::SplitMix64;
@@ -71,7 +72,7 @@ pub(crate) enum Form {
     /// A product of reflections.
     Orthogonal(Arc<Orthogonal>),
     /// Entry by entry.
-    Dense(Arc<Dense>),
+    Matrix(Arc<Square>),
 }
 
 /// Why there is no such rotation.
@@ -213,10 +214,9 @@ impl Rotation {
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
             return Err(RotationError::NotFinite { row: index / width, column: index % width });
         }
-        let dense = Arc::new(Dense::new(width, values.clone()));
-        let rotation = Rotation { kind: Kind::Matrix { values }, form: Form::Dense(dense.clone()) };
-        matrix::check(&rotation, dense.factors(false))?;
-        Ok(rotation)
+        let matrix = Square::new(width, &values);
+        matrix.check(&values)?;
+        Ok(Rotation { kind: Kind::Matrix { values }, form: Form::Matrix(Arc::new(matrix)) })
     }
 
     /// Elements of a block: rows and columns of Q.
@@ -224,7 +224,7 @@ impl Rotation {
         match &self.form {
             Form::Hadamard(hadamard) => hadamard.width(),
             Form::Orthogonal(orthogonal) => orthogonal.width(),
-            Form::Dense(matrix) => matrix.order(),
+            Form::Matrix(matrix) => matrix.width(),
         }
     }
 
@@ -238,13 +238,22 @@ impl Rotation {
         &self.kind
     }
 
-    /// Bytes of memory that it and its clones hold together.
+    /// Bytes of memory that it and its clones hold together: of a matrix three times its values.
     pub fn bytes(&self) -> usize {
-        match &self.form {
-            Form::Hadamard(hadamard) => hadamard.bytes(),
-            Form::Orthogonal(orthogonal) => orthogonal.bytes(),
-            Form::Dense(matrix) => matrix.bytes(),
-        }
+        let made_of = match &self.kind {
+            Kind::Hadamard { construction, signs } => {
+                let entries: usize = construction.bases().map(|(_, entries)| entries.len()).sum();
+                entries + signs.as_ref().map_or(0, |signs| signs.len())
+            }
+            Kind::Orthogonal { .. } => 0,
+            Kind::Matrix { values } => size_of_val(&**values),
+        };
+        made_of
+            + match &self.form {
+                Form::Hadamard(hadamard) => hadamard.bytes(),
+                Form::Orthogonal(orthogonal) => orthogonal.bytes(),
+                Form::Matrix(matrix) => matrix.bytes(),
+            }
     }
 
     /// Replaces each block x of `rows` by x Q, or with `inverse` by x Qᵀ. `rows` is f64 `[n, width]`; blocks that are
@@ -277,7 +286,7 @@ impl Rotation {
         match &self.form {
             Form::Hadamard(hadamard) => hadamard.apply_to_panel(vectors, panel, inverse),
             Form::Orthogonal(orthogonal) => orthogonal.apply_to_panel(vectors, panel, inverse),
-            Form::Dense(matrix) => matrix.apply_to_panel(vectors, panel, inverse),
+            Form::Matrix(matrix) => matrix.apply_to_panel(vectors, panel, inverse),
         }
     }
 }

@@ -1,33 +1,28 @@
-//! Products with square matrices, entry by entry.
+//! Products with bases of Hadamard matrices, entry by entry.
 
 #![allow(clippy::inline_always, reason = "code for vectors must end up in the function that has them enabled")]
 
 use super::panel::Line;
-use std::sync::Arc;
 
-/// Lines of a product that are added up side by side.
+/// Lines of a product that are added up side by side; divides the order of every base.
 const SUMS: usize = 4;
 
-/// A square matrix in both of the ways in which it is read.
-pub(crate) struct Dense {
+/// A base in both of the ways in which it is read.
+pub(crate) struct BaseMatrix {
     order: usize,
     /// Entries, row by row.
-    rows: Arc<[f32]>,
+    rows: Vec<f32>,
     /// Entries, column by column.
     columns: Vec<f32>,
 }
 
-impl Dense {
+impl BaseMatrix {
     /// The matrix of these entries, `[order, order]` row-major.
-    pub(super) fn new(order: usize, rows: Arc<[f32]>) -> Dense {
-        assert_eq!(rows.len(), order * order, "entries of a matrix of order {order}");
-        let mut columns = vec![0.0; rows.len()];
-        for (i, row) in rows.chunks_exact(order).enumerate() {
-            for (column, &entry) in columns.chunks_exact_mut(order).zip(row) {
-                column[i] = entry;
-            }
-        }
-        Dense { order, rows, columns }
+    pub(super) fn new(order: usize, entries: &[i8]) -> BaseMatrix {
+        assert_eq!(entries.len(), order * order, "entries of a matrix of order {order}");
+        let rows = entries.iter().map(|&entry| f32::from(entry)).collect();
+        let columns = (0..entries.len()).map(|i| f32::from(entries[i % order * order + i / order])).collect();
+        BaseMatrix { order, rows, columns }
     }
 
     /// Number of rows.
@@ -56,15 +51,10 @@ impl Dense {
                 for (copy, lines) in axis.iter_mut().zip(block.chunks_exact(after)) {
                     *copy = lines[first];
                 }
-                let whole = order / SUMS * SUMS;
-                for line in (0..whole).step_by(SUMS) {
-                    let sums = sums::<SUMS>(axis, &factors[line..], order);
-                    for (line, sum) in (line..).zip(sums) {
+                for line in (0..order).step_by(SUMS) {
+                    for (line, sum) in (line..).zip(sums(axis, &factors[line..], order)) {
                         block[line * after + first] = sum;
                     }
-                }
-                for line in whole..order {
-                    [block[line * after + first]] = sums(axis, &factors[line..], order);
                 }
             }
         }
@@ -73,10 +63,10 @@ impl Dense {
 
 /// Sums of the lines of `axis`, each times its factor; the factors of a line are `order` behind those of the line before.
 #[inline(always)]
-fn sums<const N: usize>(axis: &[Line], factors: &[f32], order: usize) -> [Line; N] {
-    let mut sums = [Line::default(); N];
+fn sums(axis: &[Line], factors: &[f32], order: usize) -> [Line; SUMS] {
+    let mut sums = [Line::default(); SUMS];
     for (line, factors) in axis.iter().zip(factors.chunks(order)) {
-        let factors = factors.first_chunk::<N>().expect("as many factors as sums");
+        let factors = factors.first_chunk::<SUMS>().expect("as many factors as sums");
         for (sum, &factor) in sums.iter_mut().zip(factors) {
             let factor = f64::from(factor);
             for (sum, value) in sum.iter_mut().zip(line) {
