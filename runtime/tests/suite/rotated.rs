@@ -7,6 +7,7 @@ use lathe_runtime::artifact::Artifact;
 use lathe_runtime::backend::{Backend, CpuBackend};
 use lathe_runtime::exec::Logits;
 use lathe_runtime::program::{self, Op, Rows};
+use lathe_runtime::reference;
 
 use crate::common::testing::{Builder, SMALL, rotated_program};
 use crate::common::{model, tokens};
@@ -72,4 +73,26 @@ fn memory_of_rotations_is_counted() {
         bytes
     };
     assert!(bytes(100) >= bytes(10) + 2 * 90 * 100);
+}
+
+#[test]
+fn the_reference_refuses_what_is_not_of_the_program() {
+    let model = model(rotated_program(SMALL));
+    let values = model.exact_values();
+    let error = |values: &[Vec<f64>], tokens: &[u32]| {
+        reference::logits(&model.program, values, tokens).unwrap_err().to_string()
+    };
+    assert_eq!(error(&values[1..], &[1]), format!("{} weights, expected {}", values.len() - 1, values.len()));
+    assert_eq!(error(&values, &[1, 37]), "token 37 at index 1 is not below the vocabulary's 37");
+    assert_eq!(error(&values, &[]), "no tokens");
+    assert_eq!(error(&values, &[1; 65]), "65 positions, but the model was made for 64");
+    let mut short = values.clone();
+    short[0].pop();
+    assert_eq!(error(&short, &[1]), "weight `basis` is 63 values, expected [8, 8]");
+    let mut skewed = values.clone();
+    skewed[0][0] += 1.0;
+    assert!(error(&skewed, &[1]).starts_with("rotation 3: Q Qᵀ differs"), "{}", error(&skewed, &[1]));
+    let mut invalid = model.program.clone();
+    invalid.steps.clear();
+    assert!(reference::logits(&invalid, &values, &[1]).is_err());
 }
