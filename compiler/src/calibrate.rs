@@ -25,6 +25,7 @@ use crate::model::Checkpoint;
 use crate::pack::evaluate::{EvaluateError, Evaluator};
 use crate::passes::{self, Pass, PassError};
 use crate::plan::{Encoding, Plan, matrix};
+use crate::resolve::kept;
 use crate::source::TensorReader;
 use crate::verify::VerifyError;
 use crate::verify::stored::{Stored, matrices};
@@ -131,6 +132,9 @@ fn activations(
     calibration: Calibration<'_>,
 ) -> Result<Vec<Vec<f32>>, CalibrateError> {
     let mut graph = model.graph.clone();
+    // The checkpoint's files are read as they are, whatever its weights become.
+    let encodings = graph.params().iter().map(|param| kept(param, model, checkpoint)).collect();
+    let plan = &Plan { encodings, ..plan.clone() };
     // Passes that leave each operation a step of its own.
     let is_plain = |pass: &&Pass| ["tie", "select_rows"].contains(&pass.name);
     let passes: Vec<Pass> = passes::PIPELINE.iter().filter(is_plain).copied().collect();

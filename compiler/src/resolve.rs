@@ -240,7 +240,7 @@ fn conflict(
 }
 
 /// What keeps the dtype of a parameter. A tied one has its table's.
-fn kept(param: &Param, model: &Elaborated, checkpoint: &Checkpoint) -> Encoding {
+pub(crate) fn kept(param: &Param, model: &Elaborated, checkpoint: &Checkpoint) -> Encoding {
     match &param.values {
         Values::Tied(table) => kept(&model.graph.params()[table.index()], model, checkpoint),
         Values::Stored(view) => {

@@ -8,7 +8,7 @@ use super::SETTINGS;
 use super::elsewhere::near;
 use super::load::Loaded;
 use super::names::{Names, as_call};
-use super::rotations::SITES;
+use super::rotations::{RotationKind, SITES};
 
 /// Begins what is said of a name that a spec does not have.
 pub const UNKNOWN_NAME: &str = "the spec has no `let` or setting";
@@ -194,6 +194,11 @@ fn behind(call: &Spanned<Call>, loaded: &Loaded) -> Option<Spanned<Call>> {
 pub(super) fn replace(call: &mut Call, name: Spanned<String>, value: Expr) {
     const SAME: &[&str] = &["group", "per", "block"];
     let is_same = |other: &str| other == name.value || (SAME.contains(&other) && SAME.contains(&name.value.as_str()));
+    let in_place = RotationKind::find(&call.name.value).and_then(|kind| kind.place(&name.value));
+    if let Some(arg) = in_place.and_then(|place| call.args.get_mut(place)).filter(|arg| arg.name.is_none()) {
+        arg.value = value;
+        return;
+    }
     let found = call.args.iter().position(|arg| arg.name.as_ref().is_some_and(|other| is_same(&other.value)));
     let arg = Arg { name: Some(name), value };
     match found {

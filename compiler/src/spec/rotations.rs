@@ -144,6 +144,11 @@ impl RotationKind {
     pub fn find(name: &str) -> Option<&'static RotationKind> {
         ROTATIONS.iter().find(|kind| kind.name == name)
     }
+
+    /// Where an argument stands that may be given without its name.
+    pub(super) fn place(&self, argument: &str) -> Option<usize> {
+        self.parameters[..self.positional].iter().position(|parameter| parameter.name == argument)
+    }
 }
 
 /// Edges of the graph that are found by structure.

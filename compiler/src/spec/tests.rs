@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lathe_grammar::span::Sources;
 
@@ -114,6 +114,36 @@ fn what_a_spec_says_replaces_what_its_base_says() {
     assert!(spec.rotations.iter().all(|request| request.turn.is_none()));
     assert!(spec.kv_cache.unwrap().format.unwrap().is_keep());
     assert_eq!(spec.tied, Tied::Split);
+}
+
+#[test]
+fn files_of_matrices_lie_beside_the_text_that_names_them() {
+    let own = "lathe 1\nuse \"parts/heads.lathe\"\nspec own {\n    let stream = matrix(\"r.safetensors\")\n    let folder = \
+               \"sub/r.safetensors\"\n    rotate {\n        residual by stream\n        value by heads\n        \
+               input of o_proj by matrix(folder, \"O\")\n        ffn_hidden by smooth\n    }\n}\n";
+    let heads = "lathe 1\nlet heads = matrix(key: \"layers.{layer}.\\\"R2\\\"\", file: \"r.safetensors\")\n";
+    let files = Texts(BTreeMap::from([("specs/own.lathe", own), ("specs/parts/heads.lathe", heads)]));
+    let turns = |overrides: &[String]| -> Vec<(String, Option<PathBuf>)> {
+        let (mut sources, mut diagnostics) = (Sources::new(), Vec::new());
+        let source = sources.add("specs/own.lathe", own);
+        let entry = Entry { source, place: Place::File("specs/own.lathe".into()), name: None };
+        let mut loaded = load(&entry, false, &mut sources, &files, &mut diagnostics).pop().unwrap();
+        apply_overrides(overrides, &mut loaded, &mut sources, &mut diagnostics);
+        let spec = check(&loaded, &mut diagnostics).unwrap();
+        assert_eq!(diagnostics, []);
+        spec.rotations.into_iter().map(|request| (request.turn.to_string(), request.turn.path)).collect()
+    };
+    let expected = [
+        ("matrix(\"r.safetensors\")", Some("specs/r.safetensors")),
+        ("matrix(\"r.safetensors\", \"layers.{layer}.\\\"R2\\\"\")", Some("specs/parts/r.safetensors")),
+        ("matrix(\"sub/r.safetensors\", \"O\")", Some("specs/sub/r.safetensors")),
+        ("smooth(alpha: 0.5)", None),
+    ];
+    assert_eq!(turns(&[]), expected.map(|(turn, path)| (turn.to_owned(), path.map(PathBuf::from))));
+    // On the command line they lead from where it is given.
+    let found = turns(&["stream=matrix(\"../r.safetensors\")".into(), "folder=\"/r.safetensors\"".into()]);
+    let paths: Vec<PathBuf> = found.into_iter().filter_map(|(_, path)| path).collect();
+    assert_eq!(paths, ["../r.safetensors", "specs/parts/r.safetensors", "/r.safetensors"].map(PathBuf::from));
 }
 
 #[test]
