@@ -80,7 +80,7 @@ fn done_again(text: &str, model: &Path) -> String {
 /// Without the numbers of lines that depend on the machine: on its clock, on how many processors it has.
 fn without_measurements(text: &str) -> String {
     let line = |line: &str| {
-        if !["compiled ", "compiling takes "].iter().any(|start| line.starts_with(start)) {
+        if !["compiled ", "compiling takes ", "proved: "].iter().any(|start| line.starts_with(start)) {
             return line.to_owned();
         }
         let parts = line.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty());
