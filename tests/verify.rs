@@ -486,11 +486,11 @@ fn what_cannot_be_read_is_said() {
     let mut sources = files::read_json(&lock);
     sources["sources"].as_array_mut().unwrap().pop();
     fs::write(&lock, sources.to_string()).unwrap();
-    fails(&mut compiled.verify(&["--ids", "1,2"]), 1, "states 10 source tensors, its program has 11 weights");
-    sources["version"] = json!(2);
+    fails(&mut compiled.verify(&["--ids", "1,2"]), 1, "its lock file does not say what tensor `model.norm.weight` was");
+    sources["version"] = json!(1);
     fs::write(&lock, sources.to_string()).unwrap();
     fails(&mut compiled.verify(&["--ids", "1,2"]), 1, "error[A0001]");
-    fails(&mut compiled.verify(&["--ids", "1,2"]), 1, "expected version 1");
+    fails(&mut compiled.verify(&["--ids", "1,2"]), 1, "expected version 2");
     fs::write(&lock, "{}").unwrap();
     fails(&mut compiled.verify(&["--ids", "1,2"]), 1, "error[A0001]");
 
@@ -559,4 +559,48 @@ fn the_harm_of_a_module_is_that_of_compiling_it_alone() {
         let text = succeed(&mut Compiled::new(&checkpoint, &rules).verify(&["--ids", &read, "--each"]));
         assert!(text.contains("KL alone"), "{text}");
     }
+}
+
+/// A rotated model of f32 weights is the original, up to rounding: what it packs is what the recipes give, and what it
+/// computes is compared in the basis of the original.
+#[test]
+fn rotated_models_are_compared_in_the_basis_of_the_original() {
+    let rotations =
+        "residual by random_hadamard(seed: 7)\nvalue by hadamard\nquery_key by hadamard\nffn_hidden by hadamard";
+    let folder = tempfile::tempdir().unwrap();
+    let spec = folder.path().join("spec.lathe");
+    let text = |format: &str| {
+        format!("lathe 1\nspec rotated {{ rules {{ ** => f32\n :linear => {format} }}\nrotate {{\n{rotations}\n}} }}\n")
+    };
+    let compiled = |format: &str| {
+        fs::write(&spec, text(format)).unwrap();
+        let out = tempfile::tempdir().unwrap();
+        succeed(&mut compile(spec.to_str().unwrap(), &model("micro-llama"), &out.path().join("out")));
+        Compiled { folder: out, checkpoint: model("micro-llama") }
+    };
+    let exact = compiled("f32");
+    let found = exact.found(&["--tokens", "128"]);
+    let modules = by_path(&found);
+    for path in ["model.embed_tokens", "model.layers.0.self_attn.v_proj", "model.layers.1.mlp.down_proj"] {
+        assert_eq!(modules[path]["weight"]["state"], "equal", "{path}");
+        let alone = modules[path]["output"]["alone"]["sqnr_db"].as_f64().unwrap();
+        assert!(alone > 100.0, "{path}: {alone} dB");
+    }
+    assert!(found["predictions"]["kl_mean"].as_f64().unwrap() < 1e-9, "{}", found["predictions"]);
+    let alone: Vec<&str> =
+        found["not_comparable"].as_array().unwrap().iter().map(|step| step["kernel"].as_str().unwrap()).collect();
+    assert!(alone.contains(&"rotate") && alone.contains(&"norm"), "{alone:?}");
+    assert!(!alone.iter().any(|kernel| kernel.ends_with("mul")), "{alone:?}");
+
+    let packed = compiled("int8(per: channel)");
+    let found = packed.found(&["--tokens", "128", "--each", "16"]);
+    let modules = by_path(&found);
+    let weight = modules["model.layers.1.mlp.down_proj"]["weight"]["sqnr_db"].as_f64().unwrap();
+    let report = files::read_json(&packed.out().join("report.json"));
+    let reported = by_path(&report)["model.layers.1.mlp.down_proj"]["sqnr_db"].as_f64().unwrap();
+    assert!((weight - reported).abs() < 0.05, "{weight} {reported}");
+    assert!(modules["model.layers.1.mlp.down_proj"]["kl_alone"].as_f64().unwrap() > 0.0);
+    let other = Compiled { checkpoint: packed.checkpoint.clone(), ..compiled("int4(group: 32)") };
+    other.damage(|weights| weights.bytes("model.layers.0.self_attn.o_proj.weight.codes")[0] ^= 0x11);
+    assert_ne!(other.found(&["--tokens", "64"])["changed"], json!([]));
 }

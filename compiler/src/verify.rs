@@ -3,13 +3,14 @@
 //! The original is the checkpoint under the spec that keeps everything, run on its own files. Both models read the same
 //! tokens on the same kernels, so what differs comes from the weights:
 //!
-//! - The *weight* of a module: what was packed, decoded, against what is stored.
+//! - The *weight* of a module: what was packed, decoded, against what is stored and was folded into it.
 //! - Its output *alone*: its packed weights on the inputs that the original has there. The harm that it does itself.
 //! - Its output *in the model*: on the inputs that the compiled model has there. What has built up so far.
 //!
 //! A distance is a signal-to-noise ratio, `10 log10(Σ x² / Σ (x − y)²)` decibels for the original's x and y in its place:
 //! 20 dB is an error of a tenth, 40 dB of a hundredth.
 
+mod basis;
 mod distance;
 mod each;
 mod error;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::artifact::Lock;
 use crate::compile::Prepared;
 use crate::model::Checkpoint;
+use crate::pack::evaluate::Evaluator;
 
 pub use error::VerifyError;
 
@@ -238,6 +240,9 @@ pub struct Comparison<'a> {
 
 /// Compares a compiled model with its checkpoint.
 ///
+/// Results that the compiled model has in another basis are turned back to that of the original first. Steps that only one of
+/// them has, such as rotations at run time and norms whose gains were folded away, are listed.
+///
 /// Weights are decoded row by row, and the models run in lockstep, 64 tokens at a time: what is held beside the mapped
 /// files are the caches and activations of three sessions, and copies of those stored tensors whose elements have to be put
 /// in another order.
@@ -253,8 +258,12 @@ pub fn verify(comparison: &Comparison<'_>) -> Result<Verification, VerifyError> 
     let tokens = &tokens[..tokens.len() / window * window];
     check_tokens(tokens, artifact.program.vocabulary())?;
     let stored = stored::Stored::open(checkpoint, &original.reader)?;
-    let origins = weights::origins(&artifact.program.weights, &original.model)?;
-    let distances = weights::distances(comparison, &origins, &stored, lock)?;
+    let folds = lock.folds.clone().unwrap_or_default();
+    let rotations = weights::rotations(&folds, artifact)?;
+    let evaluator =
+        Evaluator { checkpoint, reader: &original.reader, rotations: &rotations, flip: None, interrupted: None };
+    let origins = weights::origins(artifact, lock, &original.model, checkpoint)?;
+    let distances = weights::distances(comparison, &origins, evaluator)?;
     weights::check_heads(comparison, &origins, &stored)?;
 
     let bytes = stored.weights(&original.lowered.recipes)?;
@@ -264,11 +273,22 @@ pub fn verify(comparison: &Comparison<'_>) -> Result<Verification, VerifyError> 
         return Err(VerifyError::OtherLogits);
     }
     let modules = modules::Modules::new(&original.model, &origins);
-    let role = |pair: &pairs::Pair| modules.role(&program.steps[pair.original], &artifact.program.steps[pair.compiled]);
+    let frames = folds.frames(checkpoint)?;
+    let pair = |pair: pairs::Pair| {
+        let (of_original, of_compiled) = (&program.steps[pair.original], &artifact.program.steps[pair.compiled]);
+        let buffer = of_compiled.op.out().index();
+        let frame = match frames.get(buffer) {
+            Some(frame) => frame.as_slice(),
+            None if lock.folds.is_none() => &[],
+            None => return Err(VerifyError::OtherLock { what: format!("in which frame buffer {buffer} is") }),
+        };
+        let maps = evaluator.maps(&of_compiled.label, frame, artifact.program.buffers[buffer].width.into())?;
+        Ok((pair, modules.role(of_original, of_compiled), basis::Basis::new(maps)))
+    };
     let subjects = outputs::Subjects {
         original: (program, stored::matrices(program, &bytes)),
         compiled: (&artifact.program, artifact.weights.matrices()?),
-        pairs: pairs.into_iter().map(|pair| (pair, role(&pair))).collect(),
+        pairs: pairs.into_iter().map(pair).collect::<Result<_, VerifyError>>()?,
     };
     let seen = outputs::observe(comparison, &subjects)?;
     let tokens = tokens.len() as u64;

@@ -21,6 +21,7 @@ use super::texts::{Disk, load_definition, load_keep, read_text};
 use super::{Failure, print};
 use crate::artifact::{LOCK_FILE, Lock};
 use crate::compile::{Input, prepare};
+use crate::pack::evaluate::EvaluateError;
 use crate::passes;
 use crate::verify::{Agreement, Comparison, Module, State, TEXT, Verification, VerifyError, WINDOW, verify};
 
@@ -68,7 +69,7 @@ pub(super) struct Arguments {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Show every module that differs, not only the first 20, heads and embeddings.
+    /// Show every module that differs, not only the first 20, heads and embeddings, and every step that only one model has.
     #[arg(long, conflicts_with = "json")]
     all: bool,
     /// Run on this many threads, at most 1024 [default: one for each processor].
@@ -181,7 +182,9 @@ fn failed(error: VerifyError, arguments: &Arguments, messages: Messages) -> Fail
         | VerifyError::UnknownWeight { .. }
         | VerifyError::OtherShape { .. }
         | VerifyError::OtherLogits
-        | VerifyError::OtherLock { .. } => {
+        | VerifyError::OtherLock { .. }
+        | VerifyError::Folds(_)
+        | VerifyError::Evaluate(EvaluateError::NotFinite { .. } | EvaluateError::Invalid { .. }) => {
             let message = format!("{out} was not compiled from {checkpoint}: {error}");
             Failure::Input(Sources::new(), vec![Diagnostic::error("A0003", message).file(out.to_string())])
         }
@@ -193,6 +196,7 @@ fn failed(error: VerifyError, arguments: &Arguments, messages: Messages) -> Fail
         VerifyError::Exec(ExecError::Memory { .. })
         | VerifyError::Map { .. }
         | VerifyError::Memory { .. }
+        | VerifyError::Evaluate(_)
         | VerifyError::Read(_) => Failure::Run(error.to_string()),
         VerifyError::Exec(error) => {
             messages.failure(&error.to_string());
@@ -329,12 +333,16 @@ fn listing(found: &Verification, shown: usize, width: Option<usize>) -> String {
     }
     if !found.not_comparable.is_empty() {
         let _ = writeln!(out, "\nnot comparable, as only one of the two has them:");
-        for step in &found.not_comparable {
+        for step in found.not_comparable.iter().take(shown) {
             let model = match step.only_in {
                 crate::verify::Side::Original => "original",
                 crate::verify::Side::Compiled => "compiled model",
             };
             let _ = writeln!(out, "  {} ({}) in the {model}", step.label, step.kernel);
+        }
+        let more = found.not_comparable.len().saturating_sub(shown);
+        if more > 0 {
+            let _ = writeln!(out, "  and {more} others (--all)");
         }
     }
     if !left_out.is_empty() {

@@ -70,18 +70,18 @@ fn with_module(
     let mut next = Pair { original: 0, compiled: 0 };
     let mut choices: BTreeMap<BufferId, Vec<u32>> = BTreeMap::new();
     let mut found = Vec::new();
-    for (pair, role) in &subjects.pairs {
+    for (pair, role, basis) in &subjects.pairs {
         let own = skip(&mut *original, pair.original - next.original);
         let other = skip(&mut *compiled, pair.compiled - next.compiled);
         next = Pair { original: pair.original + 1, compiled: pair.compiled + 1 };
         let op = &program.steps[pair.original].op;
         match (own, other) {
             (StepValues::Real(own), StepValues::Real(other)) => {
-                take(op, role, module, &choices, own, other);
+                take(op, role, module, &choices, own, &basis.of_original(other));
                 if op.out() == program.output {
                     found = own.to_vec();
                 }
-                other.copy_from_slice(own);
+                basis.put(own, other);
             }
             (StepValues::Index(own), StepValues::Index(other)) => {
                 choices.insert(op.out(), own.to_vec());

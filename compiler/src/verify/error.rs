@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use lathe_runtime::exec::ExecError;
 use lathe_runtime::weights::WeightsError;
 
+use crate::artifact::FoldsError;
+use crate::pack::evaluate::EvaluateError;
 use crate::source::ReadTensorError;
 
 /// Why two models cannot be compared.
@@ -39,13 +41,17 @@ pub enum VerifyError {
     #[error("its logits have another shape")]
     OtherLogits,
     /// A lock of another program.
-    #[error("its lock file states {sources} source tensors, its program has {weights} weights")]
+    #[error("its lock file does not say {what}")]
     OtherLock {
-        /// Weights of the program.
-        weights: usize,
-        /// Sources of the lock.
-        sources: usize,
+        /// What is missing.
+        what: String,
     },
+    /// A lock that refers to what is not there.
+    #[error(transparent)]
+    Folds(#[from] FoldsError),
+    /// A weight that cannot be made again.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
     /// Not even one window of tokens.
     #[error("expected at least {} tokens, found {tokens}", (*window).max(2))]
     TooShort {

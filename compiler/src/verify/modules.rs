@@ -17,8 +17,8 @@ pub(super) struct Modules<'a> {
     model: &'a Elaborated,
     origins: &'a [Origin<'a>],
     by_path: BTreeMap<&'a str, ModuleId>,
-    /// Each parameter's module, and whether it is the weight of that.
-    owners: BTreeMap<ParamId, (ModuleId, bool)>,
+    /// The module of each weight of the compiled program, and whether it is the weight of that.
+    owners: Vec<Option<(ModuleId, bool)>>,
     /// The weight that a module reads, its own or a table, by index in the compiled program.
     read: BTreeMap<ModuleId, usize>,
 }
@@ -26,30 +26,36 @@ pub(super) struct Modules<'a> {
 impl<'a> Modules<'a> {
     pub(super) fn new(model: &'a Elaborated, origins: &'a [Origin<'a>]) -> Self {
         let ids = || (0..).map(ModuleId).zip(&model.modules);
-        let by_path = ids().map(|(id, module)| (module.path.as_str(), id)).collect();
-        let owners = ids()
+        let by_path: BTreeMap<&str, ModuleId> = ids().map(|(id, module)| (module.path.as_str(), id)).collect();
+        let by_param: BTreeMap<ParamId, (ModuleId, bool)> = ids()
             .flat_map(|(id, module)| module.params.iter().enumerate().map(move |(at, &param)| (param, (id, at == 0))))
             .collect();
-        let mut modules = Modules { model, origins, by_path, owners, read: BTreeMap::new() };
-        for (at, origin) in origins.iter().enumerate() {
-            if let Some(&(module, true)) = modules.owners.get(&origin.param) {
-                modules.read.insert(module, at);
+        let owner = |origin: &Origin<'_>| match origin.param {
+            Some(param) => by_param.get(&param).copied(),
+            // A bias that a module has for a shift that went into it.
+            None => {
+                let (path, _) = origin.weight.name.rsplit_once('.')?;
+                by_path.get(path).map(|&module| (module, false))
             }
-        }
+        };
+        let owners: Vec<_> = origins.iter().map(owner).collect();
+        let weights = owners.iter().enumerate().filter_map(|(at, owner)| Some(((*owner)?, at)));
+        let mut read: BTreeMap<ModuleId, usize> =
+            weights.filter_map(|((module, is_weight), at)| is_weight.then_some((module, at))).collect();
         // A head without a weight of its own reads a table.
         for tie in &model.ties {
-            let table = origins.iter().position(|origin| origin.param == tie.table);
-            if let (Some(&(head, true)), Some(table)) = (modules.owners.get(&tie.head), table) {
-                modules.read.entry(head).or_insert(table);
+            let table = origins.iter().position(|origin| origin.param == Some(tie.table));
+            if let (Some(&(head, true)), Some(table)) = (by_param.get(&tie.head), table) {
+                read.entry(head).or_insert(table);
             }
         }
-        modules
+        Modules { model, origins, by_path, owners, read }
     }
 
     /// Whose output a step of both programs gives: that of the module that the original labels it with, else of those
     /// whose parameters the compiled one reads.
     pub(super) fn role(&self, original: &Step, compiled: &Step) -> Role {
-        let owner = |weight: usize| self.owners.get(&self.origins[weight].param).map(|(module, _)| *module);
+        let owner = |weight: usize| self.owners[weight].map(|(module, _)| module);
         if let (Op::ExpertMatMul { .. }, Op::ExpertMatMul { weights, .. }) = (&original.op, &compiled.op) {
             return Role::Experts(weights.iter().map(|weight| owner(weight.index())).collect());
         }
@@ -69,14 +75,14 @@ impl<'a> Modules<'a> {
         tokens: u64,
     ) -> Vec<Module> {
         let mut others: BTreeMap<ModuleId, Distance> = BTreeMap::new();
-        for (origin, distance) in self.origins.iter().zip(distances) {
-            if let Some(&(module, false)) = self.owners.get(&origin.param) {
+        for (owner, distance) in self.owners.iter().zip(distances) {
+            if let Some((module, false)) = *owner {
                 others.entry(module).or_default().merge(distance);
             }
         }
         let module = |(&id, &read): (&ModuleId, &usize)| {
-            let Origin { weight, param, .. } = &self.origins[read];
-            let table = self.owners.get(param).map(|(owner, _)| *owner).filter(|owner| *owner != id);
+            let weight = self.origins[read].weight;
+            let table = self.owners[read].map(|(owner, _)| owner).filter(|owner| *owner != id);
             let output = |given: &Given| Output {
                 tokens: if given.chosen > 0 { given.chosen } else { tokens },
                 elsewhere: given.elsewhere,

@@ -9,6 +9,7 @@ use lathe_runtime::backend::{Session, StepValues, Steps};
 use lathe_runtime::exec::{ExecError, Logits, SessionOptions};
 use lathe_runtime::program::{BufferId, Op, Program};
 
+use super::basis::Basis;
 use super::distance::Distance;
 use super::pairs::Pair;
 use super::predictions::Tally;
@@ -44,8 +45,8 @@ pub(super) type Subject<'a> = (&'a Program, Vec<Matrix<'a>>);
 pub(super) struct Subjects<'a> {
     pub(super) original: Subject<'a>,
     pub(super) compiled: Subject<'a>,
-    /// The steps of both, each with its role.
-    pub(super) pairs: Vec<(Pair, Role)>,
+    /// The steps of both, each with its role and the basis of what the compiled one gives.
+    pub(super) pairs: Vec<(Pair, Role, Basis<'a>)>,
 }
 
 /// What was seen.
@@ -102,7 +103,7 @@ impl Observer<'_> {
         let mut free = free.steps(tokens, Logits::All)?;
         let mut next = Pair { original: 0, compiled: 0 };
         let subjects = self.subjects;
-        for (pair, role) in &subjects.pairs {
+        for (pair, role, basis) in &subjects.pairs {
             let expected = skip(&mut *original, pair.original - next.original);
             let alone = skip(&mut *alone, pair.compiled - next.compiled);
             let found = skip(&mut *free, pair.compiled - next.compiled);
@@ -110,19 +111,22 @@ impl Observer<'_> {
             let ops = [(&subjects.original, pair.original), (&subjects.compiled, pair.compiled)];
             let [of_original, of_compiled] = ops.map(|((program, _), step)| &program.steps[step].op);
             match (expected, alone, found) {
-                (StepValues::Real(expected), StepValues::Real(alone), StepValues::Real(found)) => {
+                (StepValues::Real(expected), StepValues::Real(compiled), StepValues::Real(found)) => {
+                    let (alone, found) = (basis.of_original(compiled), basis.of_original(found));
                     match role {
-                        Role::Modules(modules) => self.modules(modules, expected, alone, found),
+                        Role::Modules(modules) => self.modules(modules, expected, &alone, &found),
                         Role::Experts(modules) => {
-                            self.experts(modules, (of_original, of_compiled), tokens.len(), [expected, alone, found]);
+                            let values = [expected, &*alone, &*found];
+                            self.experts(modules, (of_original, of_compiled), tokens.len(), values);
                         }
                     }
                     if of_original.out() == subjects.original.0.output
                         && of_compiled.out() == subjects.compiled.0.output
                     {
-                        self.seen.tally.add(tokens.len(), expected, found, following);
+                        self.seen.tally.add(tokens.len(), expected, &found, following);
                     }
-                    alone.copy_from_slice(expected);
+                    drop(alone);
+                    basis.put(expected, compiled);
                 }
                 (StepValues::Index(expected), StepValues::Index(alone), StepValues::Index(found)) => {
                     self.choices.insert(Choice::Original(of_original.out()), expected.to_vec());

@@ -62,12 +62,6 @@ impl<'a> Stored<'a> {
     pub(crate) fn weights(&self, recipes: &[Recipe]) -> Result<Vec<Cow<'_, [u8]>>, VerifyError> {
         recipes.iter().filter_map(|recipe| recipe.view()).map(|view| self.bytes(view)).collect()
     }
-
-    /// The dtype that a view's elements are stored in, as a format.
-    pub(crate) fn format(&self, view: &View) -> lathe_kernels::formats::Format {
-        let dtype = self.checkpoint.tensor(view.tensor).stored_dtype();
-        dtype.expect("elaboration refuses dtypes that cannot be read").format()
-    }
 }
 
 /// Matrices over the bytes of every weight.
