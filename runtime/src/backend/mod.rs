@@ -59,7 +59,7 @@ pub trait Session: Send {
     /// Forgets all tokens but the first `positions`; nothing if there are no more than that.
     fn truncate(&mut self, positions: usize);
 
-    /// Bytes allocated for activations, caches, decoded vectors and tokens.
+    /// Bytes allocated for activations, caches, rotations, decoded vectors and tokens.
     fn memory_bytes(&self) -> u64;
 }
 
