@@ -258,8 +258,7 @@ pub fn verify(comparison: &Comparison<'_>) -> Result<Verification, VerifyError> 
     let tokens = &tokens[..tokens.len() / window * window];
     check_tokens(tokens, artifact.program.vocabulary())?;
     let stored = stored::Stored::open(checkpoint, &original.reader)?;
-    let folds = lock.folds.clone().unwrap_or_default();
-    let rotations = weights::rotations(&folds, artifact)?;
+    let rotations = lock.folds.as_ref().map(|folds| weights::rotations(folds, artifact)).transpose()?.unwrap_or_default();
     let evaluator =
         Evaluator { checkpoint, reader: &original.reader, rotations: &rotations, flip: None, interrupted: None };
     let origins = weights::origins(artifact, lock, &original.model, checkpoint)?;
@@ -273,16 +272,15 @@ pub fn verify(comparison: &Comparison<'_>) -> Result<Verification, VerifyError> 
         return Err(VerifyError::OtherLogits);
     }
     let modules = modules::Modules::new(&original.model, &origins);
-    let frames = folds.frames(checkpoint)?;
+    let frames = match &lock.folds {
+        Some(folds) => folds.frames(artifact.program.buffers.len(), &lock.sources, checkpoint)?,
+        None => vec![Vec::new(); artifact.program.buffers.len()],
+    };
     let pair = |pair: pairs::Pair| {
         let (of_original, of_compiled) = (&program.steps[pair.original], &artifact.program.steps[pair.compiled]);
         let buffer = of_compiled.op.out().index();
-        let frame = match frames.get(buffer) {
-            Some(frame) => frame.as_slice(),
-            None if lock.folds.is_none() => &[],
-            None => return Err(VerifyError::OtherLock { what: format!("in which frame buffer {buffer} is") }),
-        };
-        let maps = evaluator.maps(&of_compiled.label, frame, artifact.program.buffers[buffer].width.into())?;
+        let width = artifact.program.buffers[buffer].width.into();
+        let maps = evaluator.maps(&of_compiled.label, &frames[buffer], width)?;
         Ok((pair, modules.role(of_original, of_compiled), basis::Basis::new(maps)))
     };
     let subjects = outputs::Subjects {

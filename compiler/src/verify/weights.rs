@@ -45,28 +45,23 @@ pub(super) fn origins<'a>(
     let params = model.graph.params();
     let ids: BTreeMap<&str, ParamId> =
         (0..).map(ParamId).zip(params).map(|(id, param)| (param.name.as_str(), id)).collect();
-    let matrices = artifact.program.rotations.iter().filter_map(lathe_runtime::program::Rotation::weight);
-    let matrices: Vec<usize> = matrices.map(|weight| weight.index()).collect();
+    let weights = &artifact.program.weights;
+    let folded = lock.folds.as_ref().map(|folds| folds.recipes(weights, &lock.sources, checkpoint)).transpose()?;
     let origin = |(at, weight): (usize, &'a Weight)| {
         let param = ids.get(weight.name.as_str()).copied();
         if let Some(param) = param {
             check_shape(weight, &params[param.index()].shape)?;
         }
-        let folded = match &lock.folds {
-            Some(folds) => folds.recipe(weight, checkpoint)?,
-            None => None,
-        };
-        let recipe = match (folded, param) {
-            (Some(recipe), _) => Some(recipe),
+        let recipe = match (&folded, param) {
+            (Some(recipes), _) => recipes[at].clone(),
             (None, Some(param)) => Some(as_stored(weight, view(param, model)?)),
-            (None, None) if matrices.contains(&at) => None,
             (None, None) => {
                 return Err(VerifyError::UnknownWeight { weight: weight.name.clone(), model: model.name.clone() });
             }
         };
         Ok(Origin { weight, param, recipe })
     };
-    artifact.program.weights.iter().enumerate().map(origin).collect()
+    weights.iter().enumerate().map(origin).collect()
 }
 
 fn check_shape(weight: &Weight, expected: &[u64]) -> Result<(), VerifyError> {
