@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -20,7 +21,7 @@ use lathe_runtime::program::{Program, Weight};
 use safetensors::SafeTensors;
 use serde_json::json;
 
-use crate::support::command::{compile, succeed};
+use crate::support::command::{compile, least_memory, succeed};
 use crate::support::compiler::open;
 use crate::support::forge::Forge;
 use crate::support::llama::{Stored, write};
@@ -417,7 +418,7 @@ fn packed(recipes: &[Recipe], evaluator: Evaluator<'_>, memory: Option<u64>, thr
 }
 
 /// The smallest bound on memory that is accepted.
-fn least_memory(demand: Demand) -> u64 {
+fn least_bound(demand: Demand) -> u64 {
     let interrupted = AtomicBool::new(false);
     match check_memory(demand, PackOptions { memory: Some(1), threads: 1, interrupted: &interrupted }) {
         Err(PackError::TooLittleMemory { minimum, .. }) => minimum,
@@ -454,9 +455,9 @@ fn packed_bytes_depend_on_neither_memory_nor_threads() {
     };
     let recipes: Vec<Recipe> = folds.into_iter().enumerate().map(recipe).collect();
     let demand = |recipes: &[Recipe]| Demand::of_recipes(recipes, &rotations, &checkpoint);
-    let least = least_memory(demand(&recipes));
+    let least = least_bound(demand(&recipes));
     // The matrix is counted once, in f32.
-    assert!(least - least_memory(demand(&recipes[1..])) >= 4 * SIZE[0] * SIZE[1]);
+    assert!(least - least_bound(demand(&recipes[1..])) >= 4 * SIZE[0] * SIZE[1]);
     let first = packed(&recipes, evaluator, None, 4);
     assert!(first == packed(&recipes, evaluator, Some(least), 1), "the least memory");
     assert!(first == packed(&recipes, evaluator, Some(least + (1 << 20)), 3), "a little more");
@@ -502,14 +503,35 @@ const ROTATED: &str = "lathe 1\n\nspec rotated {
 }
 ";
 
-fn rotated(checkpoint: &Path, folder: &Path) -> (Lock, Program, Vec<u8>) {
+/// The command that writes one to `folder/NAME`.
+fn compile_rotated(checkpoint: &Path, folder: &Path, name: &str) -> Command {
     let spec = folder.join("rotated.lathe");
     fs::write(&spec, ROTATED).unwrap();
+    compile(spec.to_str().unwrap(), checkpoint, &folder.join(name))
+}
+
+fn rotated(checkpoint: &Path, folder: &Path) -> (Lock, Program, Vec<u8>) {
     let out = folder.join("out");
-    succeed(&mut compile(spec.to_str().unwrap(), checkpoint, &out));
+    succeed(&mut compile_rotated(checkpoint, folder, "out"));
     let lock = serde_json::from_str(&files::read_text(&out.join("lathe.lock"))).unwrap();
     let program = serde_json::from_str(&files::read_text(&out.join("program.json"))).unwrap();
     (lock, program, files::read(&out.join("weights-00001-of-00001.safetensors")))
+}
+
+/// The bound that the plan states is enough for what packing then needs.
+#[test]
+fn a_rotated_model_is_packed_within_the_least_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let compiled = |name: &str, options: &[&str]| {
+        succeed(compile_rotated(&model("micro-llama"), folder.path(), name).args(options));
+        files::contents(&folder.path().join(name))
+    };
+    let least = least_memory(&mut compile_rotated(&model("micro-llama"), folder.path(), "none")).to_string();
+    let first = compiled("first", &["--threads", "4"]);
+    let second = compiled("second", &["--no-prove", "--memory", &least]);
+    for name in ["weights-00001-of-00001.safetensors", "program.json", "lathe.lock"] {
+        assert!(first[name] == second[name], "{name} differs");
+    }
 }
 
 /// Nobody needs the spec to make the packed weights again.
