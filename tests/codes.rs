@@ -161,3 +161,23 @@ fn links_that_lead_out_of_the_folder() {
     assert!(ended.code == Some(1) && ended.stderr.contains("[S0004]"), "{}", ended.stderr);
     succeed(in_folder(&specs).args(["check", "../specs/in.lathe"]));
 }
+
+#[test]
+fn a_compiled_model_that_computes_something_else() {
+    let folder = tempfile::tempdir().unwrap();
+    Llama::new(Shape::tiny()).write(&folder.path().join("checkpoint"));
+    let spec = "lathe 1\nspec rotated { rotate { value by hadamard } }\n";
+    fs::write(folder.path().join("rotated.lathe"), spec).unwrap();
+    let flip = ["--flip-sign", "model.layers.0.self_attn.v_proj.weight"];
+    said("C0016", 1, folder.path(), &[&["compile", "rotated.lathe", "checkpoint", "-o", "out"], &flip[..]].concat());
+    assert!(!folder.path().join("out").exists());
+}
+
+#[test]
+fn scales_that_nothing_was_measured_for() {
+    let folder = tempfile::tempdir().unwrap();
+    Llama::new(Shape::tiny()).write(&folder.path().join("checkpoint"));
+    let spec = "lathe 1\nspec smooth { rotate { input of up_proj by smooth(alpha: 0.5) } }\n";
+    fs::write(folder.path().join("smooth.lathe"), spec).unwrap();
+    said("S0410", 1, folder.path(), &["compile", "smooth.lathe", "checkpoint", "-o", "out"]);
+}

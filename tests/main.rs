@@ -1,5 +1,6 @@
 //! Tests that cross crates: from spec and checkpoint to logits, through the real binaries.
 
+mod calibrate;
 mod chat;
 mod checkpoint_faults;
 mod codes;
