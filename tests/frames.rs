@@ -2,6 +2,7 @@
 
 mod families;
 mod graphs;
+mod sizes;
 mod weights;
 
 use std::collections::BTreeMap;

@@ -15,9 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::pack::Digest;
 use crate::proof::Proof;
 
-pub use folds::{
-    Folds, FoldsError, LockedMap, LockedProduct, LockedRotation, LockedSource, LockedView, LockedWeight, Numbers,
-};
+pub use folds::{Folds, FoldsError, LockedRotation, Numbers};
 
 /// Files of a checkpoint that the runtime needs beside program and weights, copied as they are.
 const COPIED: &[&str] = &[
@@ -87,7 +85,7 @@ pub struct Lock {
     pub plan_blake3: String,
     /// Of program.json.
     pub program_blake3: String,
-    /// What was read of the checkpoint, in the order of the weights; for each weight its stored values first, then what was
+    /// What was read of the checkpoint, once each, as weights first need it: the stored values of a weight, then what was
     /// folded into it.
     pub sources: Vec<Digest>,
     /// Packed tensors.

@@ -8,7 +8,7 @@ use lathe_grammar::span::Sources;
 use lathe_runtime::program::{PROGRAM_FILE, ProgramError};
 
 use crate::artifact::{
-    ArtifactError, Folds, LOCK_FILE, LOCK_VERSION, Lock, PackedModule, REPORT_FILE, Report, Staging,
+    ArtifactError, Folds, FoldsError, LOCK_FILE, LOCK_VERSION, Lock, PackedModule, REPORT_FILE, Report, Staging,
 };
 use crate::calibrate::{CalibrateError, Calibration, measure};
 use crate::definition;
@@ -22,7 +22,7 @@ use crate::pack::{Noise, PackError, PackOptions, pack};
 use crate::passes::{self, PassError};
 use crate::plan::{Finding, Plan, Tie};
 use crate::probe::probe;
-use crate::proof::{Proof, ProofError};
+use crate::proof::{Proof, ProofError, is_called_for};
 use crate::resolve::{resolve, settle_probed};
 use crate::source::{ReadTensorError, TensorReader};
 use crate::spec::{self, Entry, Files, Loaded, Spec};
@@ -54,6 +54,9 @@ pub enum CompileError {
     /// The compiled model could not be proven to compute what its checkpoint computes.
     #[error(transparent)]
     Proof(#[from] ProofError),
+    /// What was folded into weights could not be stated.
+    #[error(transparent)]
+    Folds(#[from] FoldsError),
     /// The artifact could not be written.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
@@ -350,7 +353,7 @@ pub fn write(
     let warnings = lost(&lowered.recipes, &packed.noise);
     let outcome = Outcome { bytes_read: reader.bytes_read(), bytes_written: packed.bytes_written, warnings };
     let names: Vec<&str> = prepared.graph.rotations().iter().map(|rotation| rotation.name.as_str()).collect();
-    let folds = Folds::new(lowered, &names, checkpoint);
+    let folds = is_called_for(lowered).then(|| Folds::new(lowered, &names, &packed.sources, checkpoint)).transpose()?;
     let lock = Lock {
         version: LOCK_VERSION,
         compiler: format!("lathe {}", env!("CARGO_PKG_VERSION")),
@@ -358,7 +361,7 @@ pub fn write(
         program_blake3: blake3::hash(program.as_bytes()).to_string(),
         sources: packed.sources,
         outputs: packed.outputs,
-        folds: Some(folds).filter(|folds| !folds.is_empty()),
+        folds,
         calibration_blake3: calibration_blake3.clone(),
     };
     let report = report(prepared, checkpoint, proof, &packed.noise, &outcome);

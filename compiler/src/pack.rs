@@ -11,9 +11,11 @@ pub mod evaluate;
 mod maps;
 mod memory;
 mod queue;
+mod stored_name;
 mod tiles;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -29,6 +31,7 @@ pub use maps::Maps;
 pub use memory::{Demand, check_memory, least_memory, peak_memory};
 use memory::{Share, holds_matrix, share};
 use queue::Queue;
+pub(crate) use stored_name::{find_stored, stored_name};
 pub use tiles::Noise;
 use worker::{Done, Worker};
 
@@ -136,10 +139,10 @@ impl From<EvaluateError> for PackError {
     }
 }
 
-/// A tensor and the BLAKE3 hash of its bytes, in hexadecimal.
+/// A tensor, or elements of one, and the BLAKE3 hash of their bytes, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Digest {
-    /// The tensor.
+    /// The tensor; behind it in brackets which elements, where they are not all in their order: `NAME[64: 4*768 32*1]`.
     pub name: String,
     /// Of its bytes.
     pub blake3: String,
@@ -148,7 +151,7 @@ pub struct Digest {
 /// What packing did.
 #[derive(Debug, Clone, Default)]
 pub struct Packed {
-    /// What was read, in the order of the weights; for each as [`evaluate::Evaluation::sources`] has it.
+    /// What was read, once each, in the order of the weights; for each as [`evaluate::Evaluation::sources`] has it.
     pub sources: Vec<Digest>,
     /// Packed tensors that came out.
     pub outputs: Vec<Digest>,
@@ -226,8 +229,9 @@ pub fn pack(
         writer.finish()?;
     }
     let mut packed = Packed { bytes_written, ..Packed::default() };
+    let mut read = BTreeSet::new();
     for ((_, done), weight) in done.into_iter().zip(weights) {
-        packed.sources.extend(done.sources);
+        packed.sources.extend(done.sources.into_iter().filter(|source| read.insert(source.name.clone())));
         let planes = weight.stored_tensors().unwrap_or_default();
         let digests = planes.into_iter().zip(&done.outputs);
         packed.outputs.extend(digests.map(|(plane, hash)| Digest { name: plane.name, blake3: hash.to_string() }));

@@ -1,23 +1,27 @@
 //! What `lathe.lock` says of rotations: enough to make every packed weight, and the results of the original model, again.
 //!
 //! It is written from what packing used, and read back to the same recipes: nobody needs the spec to check an artifact
-//! against its checkpoint.
+//! against its checkpoint. What is said of each weight and of each buffer is a line of text, see `text.rs`.
+
+mod text;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lathe_kernels::formats::Fit;
+use lathe_kernels::formats::{Fit, Format};
 use lathe_kernels::rotations::{Construction, Kind, Rotation, RotationError};
 use lathe_runtime::program::{Weight, WeightId, signs_from_text, signs_to_text};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::ir::{Axis, TensorId, View};
-use crate::lower::{Folded, FoldedProduct, Lowered, Map, Recipe, Source};
+use crate::ir::View;
+use crate::lower::{Lowered, Map, Recipe};
 use crate::model::Checkpoint;
+use crate::pack::{Digest, find_stored};
 use crate::plan::Encoding;
+use text::{Tables, Writer};
 
-/// What became of weights before they were packed.
+/// What became of weights before they were packed. Texts refer to rotations, scales and the sources of the lock.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Folds {
@@ -25,10 +29,11 @@ pub struct Folds {
     pub rotations: Vec<LockedRotation>,
     /// Scales, by their place.
     pub scales: Vec<Numbers>,
-    /// Weights that are not elements of a tensor as they are stored.
-    pub weights: Vec<LockedWeight>,
-    /// For each buffer of the program the maps that turn its values back to those of the original model.
-    pub frames: Vec<Vec<LockedMap>>,
+    /// How each weight of the program was made, in their order: `s5 rows s2 Q0 columns Q1'`.
+    pub weights: Vec<String>,
+    /// For each buffer of the program the maps that turn its values back to those of the original model, equal neighbours
+    /// together: `Q0' x3`.
+    pub frames: Vec<String>,
 }
 
 /// An orthogonal matrix.
@@ -67,96 +72,6 @@ pub enum LockedRotation {
     },
 }
 
-/// Elements of a stored tensor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LockedView {
-    /// Its name.
-    pub tensor: String,
-    /// The first element.
-    pub offset: u64,
-    /// Size and stride in elements of each loop, outermost first.
-    pub axes: Vec<(u64, u64)>,
-}
-
-/// Where the values of a weight come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LockedSource {
-    /// Elements of a stored tensor.
-    Stored(LockedView),
-    /// 1/√n each.
-    Uniform,
-    /// Given.
-    Values(Numbers),
-}
-
-/// A linear map of rows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum LockedMap {
-    /// x ↦ x Q, or x Qᵀ.
-    Rotate {
-        /// Which of the rotations.
-        rotation: usize,
-        /// Whether it is Qᵀ.
-        inverse: bool,
-    },
-    /// x ↦ x ⊙ (offset + g).
-    Gain {
-        /// g.
-        gain: LockedView,
-        /// Added to it.
-        offset: f64,
-    },
-    /// x ↦ x ⊙ s, or x ⊘ s.
-    Scale {
-        /// Which of the scales.
-        scale: usize,
-        /// Whether it divides.
-        inverse: bool,
-    },
-}
-
-/// `factor · v Wᵀ`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LockedProduct {
-    /// W.
-    pub weight: LockedView,
-    /// v.
-    pub vector: LockedView,
-    /// Multiplies all of it.
-    pub factor: f64,
-}
-
-/// How a weight was made, in the order of the fields.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LockedWeight {
-    /// Its name in the program.
-    pub name: String,
-    /// Where its values come from.
-    pub source: LockedSource,
-    /// Added to each value.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub offset: f64,
-    /// Added to a bias.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub product: Option<LockedProduct>,
-    /// Map every row, one after the other.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rows: Vec<LockedMap>,
-    /// Map every column, one after the other.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub columns: Vec<LockedMap>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
-fn is_zero(number: &f64) -> bool {
-    *number == 0.0
-}
-
 /// Numbers in one text, divided by spaces, each the shortest that reads back to the same f64.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Numbers(pub Arc<[f64]>);
@@ -183,17 +98,45 @@ impl<'de> Deserialize<'de> for Numbers {
 /// A lock that says something that is not there, or not so.
 #[derive(Debug, thiserror::Error)]
 pub enum FoldsError {
-    /// A tensor that the checkpoint does not have.
-    #[error("the lock reads a tensor `{tensor}` that the checkpoint does not have")]
+    /// A source that the checkpoint does not have.
+    #[error("the lock reads `{name}`, which the checkpoint does not have")]
     NoTensor {
         /// Its name.
-        tensor: String,
+        name: String,
     },
-    /// A scale that the lock does not have.
-    #[error("the lock refers to a scale {scale} that it does not have")]
-    NoScale {
+    /// Stored elements that a recipe or a frame refers to and that were not read.
+    #[error("`{name}` is no source of the lock")]
+    NoSource {
+        /// Their name.
+        name: String,
+    },
+    /// A source or a scale that the lock does not have.
+    #[error("the lock refers to a {what} {place} that it does not have")]
+    NoPlace {
+        /// `source` or `scale`.
+        what: &'static str,
         /// Its place.
-        scale: usize,
+        place: usize,
+    },
+    /// A text that says nothing.
+    #[error("`{text}` in the lock: expected {expected}, found `{found}`")]
+    Text {
+        /// The text.
+        text: String,
+        /// What would have been right.
+        expected: &'static str,
+        /// What stands there.
+        found: String,
+    },
+    /// Texts of another program.
+    #[error("the lock speaks of {found} {what}, the program has {expected}")]
+    Count {
+        /// `weights` or `buffers`.
+        what: &'static str,
+        /// Those of the program.
+        expected: usize,
+        /// Those of the lock.
+        found: usize,
     },
     /// A Hadamard matrix that cannot be built, or is another one here.
     #[error("rotation `{name}` of the lock: {reason}")]
@@ -220,24 +163,28 @@ pub enum FoldsError {
 }
 
 impl Folds {
-    /// Of a lowered model. `names` are how the spec writes its rotations.
-    pub fn new(lowered: &Lowered, names: &[&str], checkpoint: &Checkpoint) -> Folds {
-        let mut writer = Writer { checkpoint, scales: Vec::new() };
+    /// Of a lowered model. `names` are how the spec writes its rotations, `sources` what packing has read.
+    ///
+    /// # Errors
+    /// When a recipe or a frame refers to what was not read.
+    pub fn new(
+        lowered: &Lowered,
+        names: &[&str],
+        sources: &[Digest],
+        checkpoint: &Checkpoint,
+    ) -> Result<Folds, FoldsError> {
+        let mut writer = Writer::new(views(sources, checkpoint)?, checkpoint);
         let matrices: BTreeSet<WeightId> =
             lowered.program.rotations.iter().filter_map(lathe_runtime::program::Rotation::weight).collect();
-        let weights = (0..).map(WeightId).zip(&lowered.recipes).filter(|(id, recipe)| {
-            let stored = matches!(recipe.source, Source::Stored(_)) && recipe.folded.is_identity();
-            !stored && !matrices.contains(id)
+        // Frames first: whatever is scaled at run time has its scale there.
+        let frames = writer.frames(&lowered.frames)?;
+        let weights = (0..).map(WeightId).zip(&lowered.recipes).map(|(id, recipe)| match matrices.contains(&id) {
+            true => Ok("matrix".to_string()),
+            false => writer.weight(&recipe.source, &recipe.folded),
         });
-        let weights = weights.map(|(_, recipe)| writer.weight(recipe)).collect();
-        let frames = lowered.frames.iter().map(|maps| writer.maps(maps)).collect();
+        let weights = weights.collect::<Result<_, _>>()?;
         let rotations = lowered.rotations.iter().zip(names).map(|(rotation, name)| locked(rotation, name)).collect();
-        Folds { rotations, scales: writer.scales.into_iter().map(Numbers).collect(), weights, frames }
-    }
-
-    /// Whether every weight is as it is stored, and every result that of the original model.
-    pub fn is_empty(&self) -> bool {
-        self.weights.is_empty() && self.frames.iter().all(Vec::is_empty)
+        Ok(Folds { rotations, scales: writer.scales.into_iter().map(Numbers).collect(), weights, frames })
     }
 
     /// The rotations. `matrix` finds the values of a matrix of the user by their hash.
@@ -248,53 +195,63 @@ impl Folds {
         self.rotations.iter().map(|rotation| rotation.build(&matrix)).collect()
     }
 
-    /// How a weight of the program was made, with its values in f32. `None` where it is elements of a tensor as stored.
+    /// How each weight of a program was made, with its values in f32. `None` for a matrix of the user. `weights` are those of
+    /// an artifact that was opened, `sources` those of the lock.
     ///
     /// # Errors
-    /// When it refers to what is not there.
-    pub fn recipe(&self, weight: &Weight, checkpoint: &Checkpoint) -> Result<Option<Recipe>, FoldsError> {
-        let Some(locked) = self.weights.iter().find(|locked| locked.name == weight.name) else { return Ok(None) };
-        let source = match &locked.source {
-            LockedSource::Stored(view) => Source::Stored(view.find(checkpoint)?),
-            LockedSource::Uniform => Source::Uniform,
-            LockedSource::Values(values) => Source::Values(Arc::clone(&values.0)),
+    /// When a text says nothing, refers to what is not there, or the program has more weights or fewer.
+    pub fn recipes(
+        &self,
+        weights: &[Weight],
+        sources: &[Digest],
+        checkpoint: &Checkpoint,
+    ) -> Result<Vec<Option<Recipe>>, FoldsError> {
+        if weights.len() != self.weights.len() {
+            let (expected, found) = (weights.len(), self.weights.len());
+            return Err(FoldsError::Count { what: "weights", expected, found });
+        }
+        let tables = self.tables(sources, checkpoint)?;
+        let recipe = |(weight, text): (&Weight, &String)| {
+            let elements = weight.shape.iter().fold(1_u64, |product, size| product.saturating_mul(*size));
+            let made = tables.weight(text, usize::try_from(elements).unwrap_or(usize::MAX))?;
+            let encoding = Encoding { format: Format::F32, fit: Fit::default() };
+            let (name, shape) = (weight.name.clone(), weight.shape.clone());
+            Ok(made.map(|(source, folded)| Recipe { name, shape, encoding, source, folded }))
         };
-        let product = |product: &LockedProduct| -> Result<FoldedProduct, FoldsError> {
-            Ok(FoldedProduct {
-                weight: product.weight.find(checkpoint)?,
-                vector: product.vector.find(checkpoint)?,
-                factor: product.factor,
-            })
-        };
-        let folded = Folded {
-            offset: locked.offset,
-            product: locked.product.as_ref().map(product).transpose()?,
-            rows: self.maps(&locked.rows, checkpoint)?,
-            columns: self.maps(&locked.columns, checkpoint)?,
-        };
-        let encoding = Encoding { format: lathe_kernels::formats::Format::F32, fit: Fit::default() };
-        Ok(Some(Recipe { name: weight.name.clone(), shape: weight.shape.clone(), encoding, source, folded }))
+        weights.iter().zip(&self.weights).map(recipe).collect()
     }
 
-    /// What turns the values of a buffer back to those of the original model, by [`crate::lower::Lowered::frames`].
+    /// What turns the values of each of so many buffers back to those of the original model, by
+    /// [`crate::lower::Lowered::frames`]. `sources` are those of the lock.
     ///
     /// # Errors
-    /// When it refers to what is not there.
-    pub fn frames(&self, checkpoint: &Checkpoint) -> Result<Vec<Vec<Map>>, FoldsError> {
-        self.frames.iter().map(|maps| self.maps(maps, checkpoint)).collect()
+    /// When a text says nothing, refers to what is not there, or the program has more buffers or fewer.
+    pub fn frames(
+        &self,
+        buffers: usize,
+        sources: &[Digest],
+        checkpoint: &Checkpoint,
+    ) -> Result<Vec<Vec<Map>>, FoldsError> {
+        let tables = self.tables(sources, checkpoint)?;
+        let runs = self.frames.iter().map(|text| tables.frame(text)).collect::<Result<Vec<_>, _>>()?;
+        let found = runs.iter().fold(0_usize, |sum, (_, count)| sum.saturating_add(*count));
+        if found != buffers {
+            return Err(FoldsError::Count { what: "buffers", expected: buffers, found });
+        }
+        Ok(runs.into_iter().flat_map(|(maps, count)| vec![maps; count]).collect())
     }
 
-    fn maps(&self, maps: &[LockedMap], checkpoint: &Checkpoint) -> Result<Vec<Map>, FoldsError> {
-        let map = |map: &LockedMap| match *map {
-            LockedMap::Rotate { rotation, inverse } => Ok(Map::Rotate { rotation, inverse }),
-            LockedMap::Gain { ref gain, offset } => Ok(Map::Gain { gain: gain.find(checkpoint)?, offset }),
-            LockedMap::Scale { scale, inverse } => {
-                let Numbers(values) = self.scales.get(scale).ok_or(FoldsError::NoScale { scale })?;
-                Ok(Map::Scale { values: Arc::clone(values), inverse })
-            }
-        };
-        maps.iter().map(map).collect()
+    fn tables(&self, sources: &[Digest], checkpoint: &Checkpoint) -> Result<Tables, FoldsError> {
+        let scales = self.scales.iter().map(|Numbers(values)| Arc::clone(values)).collect();
+        Ok(Tables { sources: views(sources, checkpoint)?, scales })
     }
+}
+
+/// The stored elements that are called so.
+fn views(sources: &[Digest], checkpoint: &Checkpoint) -> Result<Vec<View>, FoldsError> {
+    let missing = |name: &str| FoldsError::NoTensor { name: name.to_string() };
+    let view = |Digest { name, .. }: &Digest| find_stored(name, checkpoint).ok_or_else(|| missing(name));
+    sources.iter().map(view).collect()
 }
 
 fn locked(rotation: &Rotation, name: &str) -> LockedRotation {
@@ -351,71 +308,5 @@ impl LockedRotation {
         | LockedRotation::Orthogonal { name, .. }
         | LockedRotation::Matrix { name, .. }) = self;
         name
-    }
-}
-
-impl LockedView {
-    fn new(view: &View, checkpoint: &Checkpoint) -> LockedView {
-        LockedView {
-            tensor: checkpoint.tensor(view.tensor).name.clone(),
-            offset: view.offset,
-            axes: view.axes.iter().map(|axis| (axis.size, axis.stride)).collect(),
-        }
-    }
-
-    fn find(&self, checkpoint: &Checkpoint) -> Result<View, FoldsError> {
-        let missing = || FoldsError::NoTensor { tensor: self.tensor.clone() };
-        let tensor: TensorId = checkpoint.find(&self.tensor).ok_or_else(missing)?;
-        let axes = self.axes.iter().map(|&(size, stride)| Axis { size, stride });
-        Ok(View::new(tensor, self.offset, axes))
-    }
-}
-
-/// Puts names in the place of tensors, and places in that of scales.
-struct Writer<'a> {
-    checkpoint: &'a Checkpoint,
-    scales: Vec<Arc<[f64]>>,
-}
-
-impl Writer<'_> {
-    fn weight(&mut self, recipe: &Recipe) -> LockedWeight {
-        let view = |view: &View| LockedView::new(view, self.checkpoint);
-        let Folded { offset, product, rows, columns } = &recipe.folded;
-        LockedWeight {
-            name: recipe.name.clone(),
-            source: match &recipe.source {
-                Source::Stored(stored) => LockedSource::Stored(view(stored)),
-                Source::Uniform => LockedSource::Uniform,
-                Source::Values(values) => LockedSource::Values(Numbers(Arc::clone(values))),
-            },
-            offset: *offset,
-            product: product.as_ref().map(|product| LockedProduct {
-                weight: view(&product.weight),
-                vector: view(&product.vector),
-                factor: product.factor,
-            }),
-            rows: self.maps(rows),
-            columns: self.maps(columns),
-        }
-    }
-
-    fn maps(&mut self, maps: &[Map]) -> Vec<LockedMap> {
-        maps.iter().map(|map| self.map(map)).collect()
-    }
-
-    fn map(&mut self, map: &Map) -> LockedMap {
-        match map {
-            Map::Rotate { rotation, inverse } => LockedMap::Rotate { rotation: *rotation, inverse: *inverse },
-            Map::Gain { gain, offset } => {
-                LockedMap::Gain { gain: LockedView::new(gain, self.checkpoint), offset: *offset }
-            }
-            Map::Scale { values, inverse } => {
-                let scale = self.scales.iter().position(|scale| Arc::ptr_eq(scale, values)).unwrap_or_else(|| {
-                    self.scales.push(Arc::clone(values));
-                    self.scales.len() - 1
-                });
-                LockedMap::Scale { scale, inverse: *inverse }
-            }
-        }
     }
 }

@@ -11,7 +11,7 @@ use lathe_kernels::formats::Matrix;
 use lathe_kernels::rotations::Rotation;
 
 use super::maps::{Linear, Maps};
-use super::{Digest, tiles};
+use super::{Digest, stored_name, tiles};
 use crate::ir::View;
 use crate::lower::{FoldedProduct, Map, Recipe, Source};
 use crate::model::{Checkpoint, StoredDtype};
@@ -212,7 +212,7 @@ impl<'a> Evaluator<'a> {
         let (mut reading, mut hash) = (Reading::default(), blake3::Hasher::new());
         let values = reading.read(*self, (view, dtype), 0..view.elements(), &mut hash)?;
         let values = values.iter().map(|&value| value.into()).collect();
-        sources.push(self.part(weight, view, hash.finalize()));
+        sources.push(self.digest(view, hash.finalize()));
         Ok(values)
     }
 
@@ -242,7 +242,7 @@ impl<'a> Evaluator<'a> {
             sums.extend(matrix.chunks_exact(vector.len()).map(|row| product.factor * sum(row)));
             at = next;
         }
-        sources.push(self.part(weight, &product.weight, hash.finalize()));
+        sources.push(self.digest(&product.weight, hash.finalize()));
         sources.append(&mut vectors);
         Ok(sums)
     }
@@ -272,20 +272,9 @@ impl<'a> Evaluator<'a> {
         dtype.ok_or_else(|| invalid(weight, format!("`{name}` is stored in a dtype that cannot be read")))
     }
 
-    /// The digest of the stored values of a weight: by the name of their tensor, where they are all of it in its order.
-    pub(super) fn source(&self, weight: &str, view: &View, hash: blake3::Hash) -> Digest {
-        let tensor = self.checkpoint.tensor(view.tensor);
-        if view.range() == Some(0..tensor.shape.iter().product()) {
-            Digest { name: tensor.name.clone(), blake3: hash.to_string() }
-        } else {
-            self.part(weight, view, hash)
-        }
-    }
-
-    /// The digest of what else was read for a weight.
-    fn part(&self, weight: &str, view: &View, hash: blake3::Hash) -> Digest {
-        let name = format!("{} for {weight}", self.checkpoint.tensor(view.tensor).name);
-        Digest { name, blake3: hash.to_string() }
+    /// The digest of stored elements.
+    pub(super) fn digest(&self, view: &View, hash: blake3::Hash) -> Digest {
+        Digest { name: stored_name(view, self.checkpoint), blake3: hash.to_string() }
     }
 }
 
@@ -459,8 +448,8 @@ impl Evaluation<'_> {
     /// Digests of everything that was read: of the stored weight, of the matrix and the vector of a product, of the gains of
     /// rows and of columns, in this order. That of the weight is right after each row was evaluated once, in order.
     pub fn sources(self) -> Vec<Digest> {
-        let Evaluation { evaluator, recipe, stored, source, sources, .. } = self;
-        let own = stored.map(|(view, _)| evaluator.source(&recipe.name, view, source.finalize()));
+        let Evaluation { evaluator, stored, source, sources, .. } = self;
+        let own = stored.map(|(view, _)| evaluator.digest(view, source.finalize()));
         own.into_iter().chain(sources).collect()
     }
 }

@@ -72,7 +72,7 @@ impl<'a> Worker<'a> {
         }
         let source = source.finalize();
         let outputs = if unit.encodes { output.hashes() } else { vec![source] };
-        let sources = vec![self.evaluator.source(&recipe.name, view, source)];
+        let sources = vec![self.evaluator.digest(view, source)];
         Ok(Done { sources, outputs, noise: Some(noise).filter(|noise| !noise.is_none()) })
     }
 
