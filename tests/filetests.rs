@@ -23,11 +23,12 @@ use std::path::{Path, PathBuf};
 
 use lathe_compiler::definition;
 use lathe_compiler::elaborate::{TieCandidate, lint};
-use lathe_compiler::ir::{self, Invariant, Op, ParamId};
+use lathe_compiler::frames::{self, Frames, Request};
+use lathe_compiler::ir::{self, Invariant, NodeId, Op, ParamId};
 use lathe_compiler::passes::{Options, PIPELINE, run_passes};
 use lathe_compiler::plan::{Finding, Plan, Tie};
 use lathe_compiler::reference::TOPICS;
-use lathe_compiler::spec::{Entry, NoFiles, Place};
+use lathe_compiler::spec::{Entry, NoFiles, Place, Site, TableBasis, Turn};
 use lathe_grammar::span::{SourceId, Sources, Span};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -105,7 +106,7 @@ fn verify() {
     let texts: Vec<String> =
         files::list(&support::root().join("filetests/verify")).iter().map(|path| files::read_text(path)).collect();
     // No text can break the first: the slots of an operand are the order that it is written in.
-    for invariant in 2..=Invariant::Numbers as u8 {
+    for invariant in 2..=Invariant::Frames as u8 {
         let error = format!("// error: invariant {invariant} ");
         assert!(texts.iter().any(|text| text.contains(&error)), "no test breaks invariant {invariant}");
     }
@@ -127,6 +128,35 @@ fn tie(text: &str) -> Tie {
     Tie { candidate, finding, shared: finding != Finding::Different }
 }
 
+/// `%5 %9 by random_hadamard(seed: 7)`: nodes, and what their results are rotated by.
+fn rotation(text: &str) -> (Vec<NodeId>, Turn) {
+    let (nodes, by) = text.split_once(" by ").expect("expected `%N … by ROTATION`");
+    let node = |text: &str| NodeId(text.strip_prefix('%').and_then(|id| id.parse().ok()).expect("a node"));
+    let none = Turn { kind: "hadamard", block: None, seed: None, file: None, path: None, key: None, alpha: None };
+    let turn = match by {
+        "hadamard" => none,
+        "random_hadamard(seed: 7)" => Turn { kind: "random_hadamard", seed: Some(7), ..none },
+        "hadamard(block: 4)" => Turn { block: Some(4), ..none },
+        "smooth" => Turn { kind: "smooth", ..none },
+        other => panic!("no file test rotates by {other}"),
+    };
+    (nodes.split_whitespace().map(node).collect(), turn)
+}
+
+/// The frames that these requests come to.
+fn frames_of(graph: &ir::Graph, rotations: &[(Vec<NodeId>, Turn)]) -> Frames {
+    let span = Span::new(SourceId(0), 0..0);
+    let requests =
+        rotations.iter().map(|(edges, turn)| Request { site: Site::Input, edges, turn, offline: false, span });
+    let requests: Vec<Request<'_>> = requests.collect();
+    let (table_of, table_basis) = (|param: ParamId| param, TableBasis::Rotated);
+    let input = frames::Input { graph, requests: &requests, table_of: &table_of, table_basis };
+    let mut diagnostics = Vec::new();
+    let frames = frames::infer(&input, &mut diagnostics);
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
+    frames
+}
+
 #[test]
 fn passes() {
     check("passes", |path, text| {
@@ -134,10 +164,12 @@ fn passes() {
         let index = PIPELINE.iter().position(|pass| pass.name == name).unwrap_or_else(|| panic!("no pass {name}"));
         let pass = &PIPELINE[index..=index];
         let ties = head(text, "tie").map(tie).collect();
-        let plan = Plan { ties, ..Plan::keep("test", 0) };
+        let mut plan = Plan { ties, ..Plan::keep("test", 0) };
+        let rotations: Vec<(Vec<NodeId>, Turn)> = head(text, "rotate").map(rotation).collect();
         let (mut head, body) = split_head(text, "edit");
         let input = text_of(body.iter().take_while(|line| **line != SEPARATOR));
         let mut graph = ir::read(&input).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        plan.frames = frames_of(&graph, &rotations);
         let mut run = || {
             let log = run_passes(pass, &mut graph, &plan, &Options::default());
             (log.unwrap_or_else(|error| panic!("{}: {error}", path.display())).edits, graph.to_string())

@@ -21,7 +21,7 @@ use crate::support::forge::Forge;
 use crate::support::reference::{Artifact, Reference};
 use crate::support::rename::Renamer;
 
-/// Formats by kind, as no name is there to go by.
+/// Formats by kind, as no name is there to go by, and rotations of every width.
 const SPEC: &str = "\
 lathe 1
 spec by_kind {
@@ -30,6 +30,12 @@ spec by_kind {
         :embedding => f32
         :head => f32
         :router => f32 optional
+    }
+    rotate {
+        residual by orthogonal(seed: 1)
+        value by orthogonal(seed: 2)
+        query_key by orthogonal(seed: 3)
+        ffn_hidden by orthogonal(seed: 4) optional
     }
 }
 ";
@@ -124,6 +130,9 @@ fn decided(prepared: &Prepared, name: impl Fn(&str) -> String) -> Vec<String> {
             lines.push(format!("{} {}{reader}", kind.name, name(edge.label)));
         }
         lines.push(format!("{} {}", kind.name, sites::edges(model, kind.site, within).len()));
+    }
+    for online in &plan.frames.online {
+        lines.push(format!("{} {:?} {}", name(&online.label), online.does, online.width));
     }
     lines.sort_unstable();
     lines

@@ -207,6 +207,15 @@ impl Plan {
         self.ties.iter().filter_map(Tie::replacement).any(|(shared, _)| shared == head)
     }
 
+    /// Whether values of a module's parameters are in a frame of their own when they are packed.
+    pub fn is_folded(&self, module: &Module) -> bool {
+        let table_of = |param: ParamId| {
+            let replaced = self.ties.iter().filter_map(Tie::replacement).find(|(head, _)| *head == param);
+            replaced.map_or(param, |(_, table)| table)
+        };
+        module.params.iter().any(|param| self.frames.folded.contains(&table_of(*param)))
+    }
+
     /// The module whose table this one reads.
     pub fn tied_to(&self, module: &Module, model: &Elaborated) -> Option<ModuleId> {
         let weight = module.params.first()?;

@@ -265,7 +265,7 @@ fn cells(row: &Folded<ReportedModule>, many_files: bool) -> Vec<String> {
         row.path.clone(),
         module.kind.to_owned(),
         format!("{:?}", module.shape),
-        module.format.clone(),
+        if module.rounded_again { format!("{}, rounded again", module.format) } else { module.format.clone() },
         module.input.clone().unwrap_or_default(),
         bytes(module.bytes_before.saturating_mul(count)),
         after,

@@ -12,13 +12,15 @@
 //!    elements as its view.
 //! 8. **Numbers.** Attributes are finite, epsilons are not negative, windows are at least 1, tables of frequencies are
 //!    finite and not empty, and so is what they grow to.
+//! 9. **Frames.** Frames and folds name rotations, scales and parameters of the tables, and blocks divide what they act on.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use lathe_runtime::program::RopeGrowth;
 
-use super::fact::Fact;
+use super::fact::{Dim, Fact};
+use super::frame::{Chain, Factor, Fold};
 use super::graph::{Graph, NodeId, Values};
 use super::op::{Op, Real};
 
@@ -41,6 +43,8 @@ pub enum Invariant {
     Values,
     /// 8
     Numbers,
+    /// 9
+    Frames,
 }
 
 /// An invariant that does not hold.
@@ -74,6 +78,7 @@ pub fn verify(graph: &Graph) -> Result<(), Vec<Violation>> {
     let mut verifier = Verifier { graph, violations: Vec::new() };
     verifier.params();
     verifier.rope_tables();
+    verifier.folds();
     for (id, _) in graph.nodes() {
         verifier.node(id);
     }
@@ -83,6 +88,18 @@ pub fn verify(graph: &Graph) -> Result<(), Vec<Violation>> {
     verifier.output();
     verifier.violations.sort_by_key(|violation| (violation.invariant, violation.node));
     if verifier.violations.is_empty() { Ok(()) } else { Err(verifier.violations) }
+}
+
+fn elements(shape: &[u64]) -> u64 {
+    shape.iter().fold(1, |product, size| product.saturating_mul(*size))
+}
+
+/// Elements of a row of a result, all dimensions but the rows together.
+fn row_width(fact: &Fact) -> u64 {
+    fact.shape.iter().fold(1, |product, dim| match dim {
+        Dim::Fixed(size) => product.saturating_mul(*size),
+        Dim::Tokens | Dim::Selected => product,
+    })
 }
 
 struct Verifier<'a> {
@@ -125,6 +142,49 @@ impl Verifier<'_> {
             }
         }
         self.numbers(id);
+        let width = row_width(&self.graph.node(id).fact);
+        if let Some(message) = self.misfit(&self.graph.node(id).frame, width) {
+            self.report(Invariant::Frames, Some(id), message);
+        }
+    }
+
+    fn folds(&mut self) {
+        for (index, param) in self.graph.params().iter().enumerate() {
+            let Fold { product, rows, columns, .. } = &param.fold;
+            let (first, last) = (param.shape.first().copied(), param.shape.last().copied());
+            // Vectors of several heads are mapped as one row.
+            let row = if param.shape.len() == 2 && columns.is_identity() {
+                last.filter(|last| self.misfit(rows, *last).is_none()).or(Some(elements(&param.shape)))
+            } else {
+                last
+            };
+            let of_product = product.iter().flat_map(|product| [product.weight, product.vector]);
+            let unknown = of_product.into_iter().find(|id| self.graph.param(*id).is_none());
+            let message = self.misfit(rows, row.unwrap_or(1)).or_else(|| self.misfit(columns, first.unwrap_or(1)));
+            let message = message.or(unknown.map(|id| format!("p{} is not in the table", id.0)));
+            if let Some(message) = message {
+                self.report(Invariant::Frames, None, format!("fold of p{index}: {message}"));
+            }
+        }
+    }
+
+    /// What is wrong with maps of rows of `width` elements.
+    fn misfit(&self, chain: &Chain, width: u64) -> Option<String> {
+        chain.factors().iter().find_map(|factor| {
+            let block = match *factor {
+                Factor::Rotation { id, .. } => self.graph.rotation(id).map(|rotation| rotation.width),
+                Factor::Scale { id, .. } => self.graph.scale(id).map(|scale| scale.width),
+                Factor::Gain { param, .. } => self.graph.param(param).map(|param| elements(&param.shape)),
+            };
+            match block {
+                None => Some(format!("{factor} is not in the table")),
+                Some(0) => Some(format!("{factor} has no elements")),
+                Some(block) if !width.is_multiple_of(block) => {
+                    Some(format!("expected {factor} on blocks that divide {width}, found {block}"))
+                }
+                Some(_) => None,
+            }
+        })
     }
 
     fn numbers(&mut self, id: NodeId) {
@@ -207,7 +267,7 @@ impl Verifier<'_> {
                     Some(format!("p{index} is made of one number, and {:?}: expected a vector", param.shape))
                 }
                 Values::Scale { id, .. } => match self.graph.scale(*id) {
-                    Some(scale) if param.shape.iter().product::<u64>() == scale.width => None,
+                    Some(scale) if elements(&param.shape) == scale.width => None,
                     Some(scale) => Some(format!("p{index} is {:?}, found a scale of {}", param.shape, scale.width)),
                     None => Some(format!("p{index} is scale S{}, which is not in the table", id.0)),
                 },

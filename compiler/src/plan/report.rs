@@ -41,6 +41,9 @@ pub struct ReportedModule {
     pub shape: Vec<u64>,
     /// What its weight becomes, in canonical form.
     pub format: String,
+    /// Whether it is kept, and a rotation or scale changes its values, which are rounded again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub rounded_again: bool,
     /// What its input activations become; absent when they are not quantized.
     pub input: Option<String>,
     /// The rule that decided about the weight; absent when none did.
@@ -121,6 +124,7 @@ impl ReportedPlan {
                 kind: module.kind.name(),
                 shape: weight.map(|weight| weight.shape.clone()).unwrap_or_default(),
                 format: decision.format.format.to_string(),
+                rounded_again: decision.format.format.is_keep() && plan.is_folded(module),
                 input: Some(decision.input.format).filter(|input| !input.is_keep()).map(|input| input.to_string()),
                 rule: place(&decision.format),
                 input_rule: place(&decision.input),
