@@ -594,3 +594,33 @@ fn a_browser_shows_hostile_names_and_large_models() {
     is_sound(&found);
     assert_eq!(found["wide"]["charts"].as_array().unwrap().last().unwrap()["points"], json!(2800));
 }
+
+#[test]
+fn rotations_and_their_proof_are_shown() {
+    let rotate = "rotate {\n        residual by random_hadamard(seed: 7)\n        query_key by hadamard\n    }\n";
+    let compiled = Compiled::new(&format!("lathe 1\nspec rotated {{\n    {rotate}}}\n"));
+    let (page, report) = (compiled.page(), compiled.report());
+    let page = markup(&page);
+    let document = parse(&page);
+    let shown = section(&document, "frames");
+    for online in report["frames"]["online"].as_array().unwrap() {
+        for what in ["path", "operation", "site"] {
+            assert!(shown.contains(online[what].as_str().unwrap()), "{online}:\n{shown}");
+        }
+        assert!(shown.contains(&online["cost"].to_string()), "{online}:\n{shown}");
+    }
+    assert!(report["frames"]["online"].as_array().unwrap().len() >= 2, "{report}");
+    assert!(
+        shown.contains("random_hadamard(seed: 7)") && shown.contains("paley") | shown.contains("sylvester"),
+        "{shown}"
+    );
+    assert!(shown.contains("Proven before weights were encoded: logits differ by at most"), "{shown}");
+    assert!(shown.contains(report["proof"]["proved"]["worst"].as_str().unwrap()), "{shown}");
+    assert!(section(&document, "kept").contains("or what rotations and scales make of them"));
+    let plain = Compiled::new(MIXED).page();
+    let plain = markup(&plain);
+    assert_eq!(
+        section(&parse(&plain), "frames").trim(),
+        "Rotations and scales\nNone: all values are held as the model states them."
+    );
+}

@@ -13,6 +13,7 @@ use serde::de::{Error as _, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::pack::Digest;
+use crate::plan::ReportedFrames;
 use crate::proof::Proof;
 
 pub use folds::{Folds, FoldsError, LockedRotation, Numbers};
@@ -123,6 +124,9 @@ pub struct Report {
     pub bytes_read: u64,
     /// Bytes of packed weights.
     pub bytes_written: u64,
+    /// In which frames values are held, and what that leaves for run time; absent where all are as the model states them.
+    #[serde(default, skip_serializing_if = "ReportedFrames::is_identity")]
+    pub frames: ReportedFrames,
     /// Whether it was proven that the model still computes what its checkpoint computes; absent where nothing but formats
     /// has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -20,7 +20,7 @@ use crate::model::Checkpoint;
 use crate::pack::evaluate::Evaluator;
 use crate::pack::{Noise, PackError, PackOptions, pack};
 use crate::passes::{self, PassError};
-use crate::plan::{Finding, Plan, Tie};
+use crate::plan::{Finding, Plan, ReportedFrames, Tie};
 use crate::probe::probe;
 use crate::proof::{Proof, ProofError, is_called_for};
 use crate::resolve::{resolve, settle_probed};
@@ -431,6 +431,7 @@ fn report(
             .collect(),
         bytes_read: outcome.bytes_read,
         bytes_written: outcome.bytes_written,
+        frames: ReportedFrames::new(plan),
         proof,
         warnings: warnings
             .iter()

@@ -1,8 +1,8 @@
 //! What a compilation did to a model, as one page of HTML for people: `lathe report`.
 //!
 //! ```text
-//! report.json, lathe.lock ─▶ Report, compiler ─▶ model ─┬─▶ bytes, sqnr, tables ─┐
-//! lathe verify --json ─────▶ Verification ──────────────┴─▶ verified ────────────┴─▶ page
+//! report.json, lathe.lock ─▶ Report, compiler ─▶ model ─┬─▶ bytes, sqnr, frames, tables ─┐
+//! lathe verify --json ─────▶ Verification ──────────────┴─▶ verified ────────────────────┴─▶ page
 //! ```
 //!
 //! The page is a file of its own: no font, script or picture from elsewhere, which its content security policy states.
@@ -12,6 +12,7 @@
 mod bytes;
 mod chart;
 mod check;
+mod frames;
 mod html;
 mod model;
 mod sqnr;
@@ -99,6 +100,7 @@ pub fn page(report: &Report, lock: &Lock, verification: Option<&Verification>) -
     html.put(format_args!("<main>\n"));
     bytes::section(&mut html, &model);
     sqnr::section(&mut html, &model);
+    frames::section(&mut html, &model);
     verified::section(&mut html, &model, verification);
     tables::ties(&mut html, &model);
     tables::kept(&mut html, &model);

@@ -258,7 +258,8 @@ pub fn verify(comparison: &Comparison<'_>) -> Result<Verification, VerifyError> 
     let tokens = &tokens[..tokens.len() / window * window];
     check_tokens(tokens, artifact.program.vocabulary())?;
     let stored = stored::Stored::open(checkpoint, &original.reader)?;
-    let rotations = lock.folds.as_ref().map(|folds| weights::rotations(folds, artifact)).transpose()?.unwrap_or_default();
+    let rotations =
+        lock.folds.as_ref().map(|folds| weights::rotations(folds, artifact)).transpose()?.unwrap_or_default();
     let evaluator =
         Evaluator { checkpoint, reader: &original.reader, rotations: &rotations, flip: None, interrupted: None };
     let origins = weights::origins(artifact, lock, &original.model, checkpoint)?;

@@ -76,9 +76,10 @@ pub(super) fn kept(html: &mut Html, model: &Model<'_>) {
     }
     let totals = Totals::of(kept.iter().copied());
     html.put(format_args!(
-        "<p>{} of {} modules hold exactly the values of the checkpoint, and take {} of {}: a rule keeps them, no rule is about them, or their format lost nothing.</p>\n",
+        "<p>{} of {} modules hold exactly the values of the checkpoint{}, and take {} of {}: a rule keeps them, no rule is about them, or their format lost nothing.</p>\n",
         totals.modules,
         model.report.modules.len(),
+        if model.report.frames.is_identity() { "" } else { ", or what rotations and scales make of them" },
         bytes(totals.packed),
         bytes(model.totals.packed)
     ));
