@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lathe_grammar::diag::Diagnostic;
 use lathe_grammar::span::Span;
-use lathe_kernels::rotations::orders;
+use lathe_kernels::rotations::{MAX_DENSE, MAX_WIDTH, orders};
 
 use super::{Input, Measured, Request};
 use crate::ir::{Basis, Chain, Dim, Factor, Graph, NodeId, Op, ParamId, Real, Rotation, RotationId, Scale, ScaleId};
@@ -79,6 +79,13 @@ impl Bases {
         if block == 0 || !width.is_multiple_of(block) {
             let message = format!("blocks of {block} do not divide the {width} elements of `{label}`");
             let help = format!("write {}", choice(&orders::block_sizes(width as usize)));
+            return Err(Box::new(Diagnostic::error("S0406", message).label(request.span, "").help(help)));
+        }
+        let most = if kind.contains("hadamard") { MAX_WIDTH } else { MAX_DENSE } as u64;
+        if block > most && !matches!(kind, "none" | "identity" | "smooth") {
+            let message = format!("`{kind}` is for blocks of at most {most}, found the {width} elements of `{label}`");
+            let sizes = orders::block_sizes(width as usize).into_iter().filter(|size| *size as u64 <= most);
+            let help = format!("rotate it in blocks: write {}", choice(&sizes.collect::<Vec<_>>()));
             return Err(Box::new(Diagnostic::error("S0406", message).label(request.span, "").help(help)));
         }
         let basis = match kind {

@@ -139,8 +139,10 @@ fn construction(rotation: &crate::ir::Rotation) -> Option<Construction> {
 
 /// Operations for each element of a row.
 fn per_element(rotation: &crate::ir::Rotation) -> u64 {
-    match construction(rotation) {
-        Some(construction) => construction.cost() as u64,
-        None => rotation.width,
+    match (construction(rotation), &rotation.basis) {
+        (Some(construction), _) => construction.cost() as u64,
+        // As reflections, each of which is a product and a sum.
+        (None, Basis::Orthogonal { .. }) => rotation.width.saturating_mul(2),
+        (None, _) => rotation.width,
     }
 }
