@@ -19,7 +19,7 @@ use super::subject::open_checkpoint;
 use super::table::{Column, table};
 use super::texts::{Disk, load_definition, load_keep, read_text};
 use super::{Failure, print};
-use crate::artifact::{LOCK_FILE, Lock};
+use crate::artifact::{FoldsError, LOCK_FILE, Lock};
 use crate::compile::{Input, prepare};
 use crate::pack::evaluate::EvaluateError;
 use crate::passes;
@@ -178,6 +178,11 @@ fn tokens(arguments: &Arguments, artifact: &Artifact, messages: Messages) -> Res
 fn failed(error: VerifyError, arguments: &Arguments, messages: Messages) -> Failure {
     let (out, checkpoint) = (arguments.artifact.display(), arguments.checkpoint.display());
     match error {
+        // A matrix that went into weights and rotates no activation is not part of the compiled model.
+        VerifyError::Folds(error @ FoldsError::NoMatrix { .. }) => {
+            messages.failure(&format!("{out} cannot be verified: {error}"));
+            Failure::Reported
+        }
         VerifyError::OtherCheckpoint { .. }
         | VerifyError::UnknownWeight { .. }
         | VerifyError::OtherShape { .. }
