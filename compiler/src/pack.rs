@@ -181,7 +181,8 @@ pub fn pack(
     options: PackOptions<'_>,
 ) -> Result<Packed, PackError> {
     let Evaluator { checkpoint, rotations, .. } = evaluator;
-    let Share { workers, tile, matrices } = share(Demand::of_recipes(recipes, rotations, checkpoint), options)?;
+    let demand = Demand::of_recipes(recipes, rotations, checkpoint);
+    let Share { workers, tile, matrices } = share(demand, options)?;
     let (shards, jobs) = lay_out(recipes, weights);
     let count = shards.len();
     let mut bytes_written = 0;
@@ -195,12 +196,14 @@ pub fn pack(
     let (large, others): (Vec<_>, Vec<_>) = (0..jobs.len()).partition(|&at| holds_matrix(jobs[at].recipe, rotations));
     let queue = Queue::new(large.into(), others.into(), matrices);
     let evaluator = Evaluator { interrupted: Some(options.interrupted), ..evaluator };
-    let state = Worker { evaluator, tile };
+    let state = Worker { evaluator, tile, matrix: demand.matrix_elements() };
     let worker = || -> Result<Vec<(usize, Done)>, PackError> {
         let mut done = Vec::new();
-        while let Some(turn) = queue.next() {
+        while let Some(mut turn) = queue.next() {
             let job = &jobs[turn.job];
-            let packed = state.run(job.recipe, &writers[job.shard], job.index).inspect_err(|_| queue.stop())?;
+            let packed = state
+                .run(job.recipe, &mut turn.matrix, &writers[job.shard], job.index)
+                .inspect_err(|_| queue.stop())?;
             done.push((turn.job, packed));
         }
         Ok(done)

@@ -58,6 +58,11 @@ pub struct Demand {
 }
 
 impl Demand {
+    /// Elements of the largest matrix that must be held whole.
+    pub(super) fn matrix_elements(&self) -> usize {
+        (self.matrix / 4) as usize
+    }
+
     /// Of a plan.
     pub fn of_plan(plan: &Plan, model: &Elaborated, checkpoint: &Checkpoint) -> Demand {
         let Some(frames) = &plan.frames.edit else { return Demand::of_graph(&model.graph, plan, checkpoint) };

@@ -13,21 +13,26 @@ pub(super) struct Queue {
 struct State {
     matrices: VecDeque<usize>,
     others: VecDeque<usize>,
-    /// How many more matrices may be held.
+    /// How many more matrices may be allocated.
     room: usize,
+    /// Those that nobody uses. They stay, as an allocator may keep what it is given back beside what it then gives out.
+    spare: Vec<Vec<f32>>,
     stopped: bool,
 }
 
-/// A job, and the room for its matrix until it is dropped.
+/// A job, and room for its matrix until it is dropped.
 pub(super) struct Turn<'q> {
     pub(super) job: usize,
-    matrix: Option<&'q Queue>,
+    /// What an earlier job has allocated, if one has.
+    pub(super) matrix: Vec<f32>,
+    queue: Option<&'q Queue>,
 }
 
 impl Queue {
     /// Of jobs that hold a matrix, `room` of them at a time, and of others; each in its order.
     pub(super) fn new(matrices: VecDeque<usize>, others: VecDeque<usize>, room: usize) -> Queue {
-        Queue { state: Mutex::new(State { matrices, others, room, stopped: false }), changed: Condvar::new() }
+        let state = State { matrices, others, room, spare: Vec::new(), stopped: false };
+        Queue { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// The next job; waits where only matrices are left and there is no room. `None` when nothing is left to do.
@@ -37,14 +42,17 @@ impl Queue {
             if state.stopped {
                 return None;
             }
-            if state.room > 0
+            if (state.room > 0 || !state.spare.is_empty())
                 && let Some(job) = state.matrices.pop_front()
             {
-                state.room -= 1;
-                return Some(Turn { job, matrix: Some(self) });
+                let matrix = state.spare.pop().unwrap_or_else(|| {
+                    state.room -= 1;
+                    Vec::new()
+                });
+                return Some(Turn { job, matrix, queue: Some(self) });
             }
             if let Some(job) = state.others.pop_front() {
-                return Some(Turn { job, matrix: None });
+                return Some(Turn { job, matrix: Vec::new(), queue: None });
             }
             if state.matrices.is_empty() {
                 return None;
@@ -67,8 +75,8 @@ impl Queue {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(queue) = self.matrix {
-            queue.lock().room += 1;
+        if let Some(queue) = self.queue {
+            queue.lock().spare.push(std::mem::take(&mut self.matrix));
             queue.changed.notify_one();
         }
     }

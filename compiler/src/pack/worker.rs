@@ -2,8 +2,8 @@
 
 use lathe_runtime::weights::{WeightsWriter, WriteError};
 
-use super::evaluate::{Evaluation, Evaluator, check_finite, place};
-use super::memory::{FoldedUnit, Folding, Pieces, stored_dtype};
+use super::evaluate::{EvaluateError, Evaluation, Evaluator, check_finite, place};
+use super::memory::{FoldedUnit, Folding, Pieces, holds_matrix, stored_dtype};
 use super::tiles::{Noise, Packing, Tiles, Unit};
 use super::{Digest, PackError};
 use crate::ir::View;
@@ -15,6 +15,8 @@ pub(super) struct Worker<'a> {
     pub(super) evaluator: Evaluator<'a>,
     /// In bytes.
     pub(super) tile: u64,
+    /// Elements of the largest matrix that is held besides.
+    pub(super) matrix: usize,
 }
 
 /// What became of a weight.
@@ -28,15 +30,21 @@ pub(super) struct Done {
 }
 
 impl<'a> Worker<'a> {
-    /// Runs one recipe; its planes are tensors of `writer` from `index` on.
-    pub(super) fn run(&self, recipe: &'a Recipe, writer: &WeightsWriter, index: usize) -> Result<Done, PackError> {
+    /// Runs one recipe; its planes are tensors of `writer` from `index` on. A matrix is held in `matrix`.
+    pub(super) fn run(
+        &self,
+        recipe: &'a Recipe,
+        matrix: &mut Vec<f32>,
+        writer: &WeightsWriter,
+        index: usize,
+    ) -> Result<Done, PackError> {
         let planes = recipe.encoding.format.planes(0, 0).len();
         let output = Output { writer, index, offsets: vec![0; planes], hashes: vec![blake3::Hasher::new(); planes] };
         match &recipe.source {
             Source::Stored(view) if recipe.folded.is_identity() && self.evaluator.flip != Some(&recipe.name) => {
                 self.take(recipe, view, output)
             }
-            _ => self.fold(recipe, output),
+            _ => self.fold(recipe, matrix, output),
         }
     }
 
@@ -77,9 +85,18 @@ impl<'a> Worker<'a> {
     }
 
     /// Packs values that become others first.
-    fn fold(&self, recipe: &'a Recipe, mut output: Output<'_>) -> Result<Done, PackError> {
+    fn fold(&self, recipe: &'a Recipe, matrix: &mut Vec<f32>, mut output: Output<'_>) -> Result<Done, PackError> {
         let mut tiles = FoldedTiles::open(self.evaluator, recipe, self.tile)?;
-        let noise = tiles.pack(|packing| output.write(packing.planes()))?;
+        let noise = if holds_matrix(recipe, self.evaluator.rotations) {
+            // Once for all: to grow it later would take both at a time.
+            matrix.clear();
+            let bytes = 4 * self.matrix as u64;
+            let room = matrix.try_reserve_exact(self.matrix);
+            room.map_err(|_| EvaluateError::Memory { weight: recipe.name.clone(), bytes })?;
+            tiles.pack(matrix, |packing| output.write(packing.planes()))?
+        } else {
+            tiles.pack(&mut Vec::new(), |packing| output.write(packing.planes()))?
+        };
         let (sources, outputs) = (tiles.evaluation.sources(), output.hashes());
         Ok(Done { sources, outputs, noise: Some(noise).filter(|noise| !noise.is_none()) })
     }
@@ -92,8 +109,6 @@ struct FoldedTiles<'a> {
     evaluation: Evaluation<'a>,
     /// Rows that are evaluated, and of those that are encoded, at once.
     pieces: Pieces,
-    /// As they are to be packed.
-    values: Vec<f32>,
     packing: Packing,
 }
 
@@ -109,20 +124,24 @@ impl<'a> FoldedTiles<'a> {
         evaluation.read_at_once(pieces.encoded);
         let columns = evaluation.columns() as usize;
         let packing = Packing::with_capacity(recipe.encoding.format, pieces.encoded as usize, columns);
-        Ok(FoldedTiles { evaluator, recipe, evaluation, pieces, values: Vec::new(), packing })
+        Ok(FoldedTiles { evaluator, recipe, evaluation, pieces, packing })
     }
 
-    /// Packs the weight, piece by piece, for `write`. Returns what that loses of the values that the program is to compute
-    /// with.
-    fn pack(&mut self, mut write: impl FnMut(&Packing) -> Result<(), WriteError>) -> Result<Noise, PackError> {
+    /// Packs the weight, piece by piece, for `write`; `values` takes them as they are to be packed. Returns what packing
+    /// loses of them.
+    fn pack(
+        &mut self,
+        values: &mut Vec<f32>,
+        mut write: impl FnMut(&Packing) -> Result<(), WriteError>,
+    ) -> Result<Noise, PackError> {
         let Recipe { name, encoding, .. } = self.recipe;
         let (rows, columns) = (self.evaluation.rows(), self.evaluation.columns());
         let mut noise = Noise::default();
         let mut at = 0;
         while at < rows {
             let next = rows.min(at + self.pieces.evaluated);
-            self.evaluation.evaluate(at..next, &mut self.values)?;
-            for values in self.values.chunks((self.pieces.encoded * columns) as usize) {
+            self.evaluation.evaluate(at..next, values)?;
+            for values in values.chunks((self.pieces.encoded * columns) as usize) {
                 self.evaluator.check_interrupted()?;
                 let packed = self.packing.encode(*encoding, values, columns as usize, &mut noise);
                 packed.map_err(|(element, value)| {
@@ -249,8 +268,9 @@ mod tests {
             let smallest = unit.tile().next_multiple_of(SMALLEST_TILE);
             for tile in [smallest, smallest + SMALLEST_TILE, LARGEST_TILE] {
                 let mut tiles = FoldedTiles::open(evaluator, &recipe, tile).unwrap();
-                tiles.pack(|_| Ok(())).unwrap();
-                let held = tiles.evaluation.held() + tiles.packing.held() + 4 * tiles.values.capacity() as u64;
+                let mut values = Vec::new();
+                tiles.pack(&mut values, |_| Ok(())).unwrap();
+                let held = tiles.evaluation.held() + tiles.packing.held() + 4 * values.capacity() as u64;
                 let stated = tile + unit.matrix();
                 assert!(held <= stated, "{format} {:?}: {held} bytes of {stated}", recipe.folded);
             }
