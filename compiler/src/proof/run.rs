@@ -67,7 +67,7 @@ impl Run for Streamed<'_, Recipes<'_>> {
 /// Values of weights as their recipes make them. Of the weight that was asked for last it holds the rows that were
 /// evaluated together: a few, or all of them where a rotation mixes all.
 struct Recipes<'a> {
-    recipes: &'a [Recipe],
+    all: &'a [Recipe],
     evaluator: Evaluator<'a>,
     last: Option<Held<'a>>,
 }
@@ -81,14 +81,14 @@ struct Held<'a> {
 
 impl<'a> Recipes<'a> {
     fn new((lowered, evaluator): (&'a Lowered, Evaluator<'a>)) -> Self {
-        Recipes { recipes: &lowered.recipes, evaluator, last: None }
+        Recipes { all: &lowered.recipes, evaluator, last: None }
     }
 
     fn held(&mut self, weight: WeightId) -> Result<&mut Held<'a>, EvaluateError> {
         let held = match self.last.take().filter(|held| held.weight == weight) {
             Some(held) => held,
             None => {
-                let evaluation = self.evaluator.open(&self.recipes[weight.index()])?;
+                let evaluation = self.evaluator.open(&self.all[weight.index()])?;
                 Held { weight, evaluation, rows: 0..0, values: Vec::new() }
             }
         };
