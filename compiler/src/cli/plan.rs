@@ -166,7 +166,15 @@ fn listing(report: &ReportedPlan, all_layers: bool, width: Option<usize>) -> Str
         };
         let _ = writeln!(out, "\n{modules} decided by no rule, and kept");
     }
-    let _ = writeln!(out, "\ncompiling takes at most {} of memory", bytes(report.peak_memory_bytes));
+    let memory = bytes(report.peak_memory_bytes);
+    let _ = if report.frames.is_identity() {
+        writeln!(out, "\ncompiling takes at most {memory} of memory")
+    } else {
+        writeln!(
+            out,
+            "\npacking takes at most {memory} of memory; the proof before it takes what activations need besides"
+        )
+    };
     if !left_out.is_empty() {
         let _ = writeln!(out, "left out, as the terminal is narrow: {}", left_out.join(", "));
     }

@@ -100,7 +100,7 @@ pub struct ReportedPlan {
     pub bytes_before: u64,
     /// Bytes of all parameters when packed.
     pub bytes_after: u64,
-    /// Most memory that compiling takes, in bytes.
+    /// Most memory that packing takes, in bytes: all of what compiling takes, but for the proof where there are frames.
     pub peak_memory_bytes: u64,
 }
 
