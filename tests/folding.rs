@@ -564,10 +564,14 @@ fn the_lock_says_how_packed_weights_were_made() {
                     read.push(digest);
                 }
             }
+            // As it is stored, in the format that it is stored in.
+            if recipe.folded.is_identity() {
+                continue;
+            }
+            folded += 1;
             let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
             let packed = SafeTensors::deserialize(&file).unwrap();
             assert!(packed.tensor(&weight.name).unwrap().data() == bytes, "{name} {}", weight.name);
-            folded += usize::from(!recipe.folded.is_identity());
         }
         assert_eq!(lock.sources, read, "{name}");
         assert!(folded * 2 > program.weights.len(), "{name}: {folded} of {} weights", program.weights.len());
