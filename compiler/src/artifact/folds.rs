@@ -78,11 +78,8 @@ pub struct Numbers(pub Arc<[f64]>);
 
 impl Serialize for Numbers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut text = String::new();
-        for number in &*self.0 {
-            text += &format!("{}{number}", if text.is_empty() { "" } else { " " });
-        }
-        text.serialize(serializer)
+        let numbers: Vec<String> = self.0.iter().map(f64::to_string).collect();
+        numbers.join(" ").serialize(serializer)
     }
 }
 
@@ -178,9 +175,12 @@ impl Folds {
             lowered.program.rotations.iter().filter_map(lathe_runtime::program::Rotation::weight).collect();
         // Frames first: whatever is scaled at run time has its scale there.
         let frames = writer.frames(&lowered.frames)?;
-        let weights = (0..).map(WeightId).zip(&lowered.recipes).map(|(id, recipe)| match matrices.contains(&id) {
-            true => Ok("matrix".to_string()),
-            false => writer.weight(&recipe.source, &recipe.folded),
+        let weights = (0..).map(WeightId).zip(&lowered.recipes).map(|(id, recipe)| {
+            if matrices.contains(&id) {
+                Ok("matrix".to_string())
+            } else {
+                writer.weight(&recipe.source, &recipe.folded)
+            }
         });
         let weights = weights.collect::<Result<_, _>>()?;
         let rotations = lowered.rotations.iter().zip(names).map(|(rotation, name)| locked(rotation, name)).collect();

@@ -191,7 +191,9 @@ impl<'a> Evaluator<'a> {
                 Map::Gain { gain, offset } => {
                     fits("a gain", gain.elements())?;
                     let mut factors = self.vector(weight, gain, sources)?;
-                    factors.iter_mut().for_each(|factor| *factor += offset);
+                    for factor in &mut factors {
+                        *factor += offset;
+                    }
                     Linear::Multiply(factors.into())
                 }
                 Map::Scale { values, inverse } => {

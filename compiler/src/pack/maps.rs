@@ -73,6 +73,8 @@ fn each(rows: &mut [f64], factors: &[f64], map: impl Fn(f64, f64) -> f64) {
 fn each_row(matrix: &mut [f64], columns: usize, first: usize, factors: &[f64], map: impl Fn(f64, f64) -> f64) {
     for (row, values) in matrix.chunks_exact_mut(columns).enumerate() {
         let factor = factors[(first + row) % factors.len()];
-        values.iter_mut().for_each(|value| *value = map(*value, factor));
+        for value in values {
+            *value = map(*value, factor);
+        }
     }
 }

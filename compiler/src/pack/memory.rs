@@ -249,7 +249,7 @@ impl Folding {
                 }
                 // As stored, between elements, decoded, in f64 and once more where it is shared.
                 Factored::Gain(elements) => {
-                    folding.vectors = folding.vectors.saturating_add(elements.saturating_mul(32))
+                    folding.vectors = folding.vectors.saturating_add(elements.saturating_mul(32));
                 }
                 Factored::Scale => {}
             }

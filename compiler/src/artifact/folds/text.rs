@@ -55,11 +55,11 @@ impl<'a> Writer<'a> {
         let mut text = plus(*offset, source);
         if let Some(FoldedProduct { weight, vector, factor }) = product {
             let factor = if *factor == 1.0 { String::new() } else { format!("{factor}*") };
-            text += &format!(" + {factor}{}*{}", self.stored(vector)?, self.stored(weight)?);
+            text.extend([" + ", &factor, &self.stored(vector)?, "*", &self.stored(weight)?]);
         }
         for (name, maps) in [("rows", rows), ("columns", columns)] {
             if !maps.is_empty() {
-                text += &format!(" {name} {}", self.maps(maps)?);
+                text.extend([" ", name, " ", &self.maps(maps)?]);
             }
         }
         Ok(text)
