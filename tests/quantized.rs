@@ -164,16 +164,19 @@ fn two_formats_for_one_table_show_both_rules_and_can_be_split() {
 fn codes_and_scales_are_those_of_the_definition() {
     let folder = tempfile::tempdir().unwrap();
     let model = support::model("micro-llama");
-    let rules = "** => int8(per: channel)\nmlp.* => int4(group: 32)";
+    let rules = "** => int8(per: channel)\nmlp.* => int4(group: 32)\no_proj => int3(group: 32)";
     let out = compiled(folder.path(), "out", &model, rules, "");
     let (packed, source) = (&weight_files(&out)[0], files::read(&model.join("model.safetensors")));
     let (packed, source) = (SafeTensors::deserialize(packed).unwrap(), SafeTensors::deserialize(&source).unwrap());
-    let mut seen = [0, 0];
+    let mut seen = [0; 9];
     for (name, stored) in source.iter() {
         let [rows, columns] = *stored.shape() else { continue };
-        let is_int4 = name.contains(".mlp.");
-        seen[usize::from(is_int4)] += 1;
-        let (group, steps, least) = if is_int4 { (32, 7.5, -8.0) } else { (columns, 127.5, -128.0) };
+        let (bits, group, steps, least) = match name {
+            _ if name.contains(".mlp.") => (4, 32, 7.5, -8.0),
+            _ if name.contains(".o_proj.") => (3, 32, 3.5, -4.0),
+            _ => (8, columns, 127.5, -128.0),
+        };
+        seen[bits] += 1;
         let (pairs, _) = stored.data().as_chunks::<2>();
         let values: Vec<f32> = pairs.iter().map(|&bytes| bf16::from_le_bytes(bytes).to_f32()).collect();
         let (mut codes, mut scales): (Vec<u8>, Vec<u8>) = (Vec::new(), Vec::new());
@@ -182,11 +185,14 @@ fn codes_and_scales_are_those_of_the_definition() {
             let scale = bf16::from_f32(largest / steps);
             scales.extend(scale.to_le_bytes());
             let code = |value: &f32| (value / scale.to_f32()).round_ties_even().clamp(least, -1.0 - least) as i8;
-            if is_int4 {
-                let nibbles: Vec<u8> = group.iter().map(|value| (code(value) + 8) as u8).collect();
-                codes.extend(nibbles.chunks(2).map(|pair| pair[0] | pair[1] << 4));
-            } else {
+            if bits == 8 {
                 codes.extend(group.iter().map(|value| code(value) as u8));
+            } else {
+                // Groups are whole bytes.
+                let stored = group.iter().map(|value| code(value) - least as i8);
+                let stream: Vec<u8> =
+                    stored.flat_map(|code| (0..bits).map(move |bit| (code >> bit & 1) as u8)).collect();
+                codes.extend(stream.chunks(8).map(|byte| (0..8).map(|bit| byte[bit] << bit).sum::<u8>()));
             }
         }
         assert!(packed.tensor(name).unwrap().data() == codes, "codes of {name}");
@@ -194,7 +200,7 @@ fn codes_and_scales_are_those_of_the_definition() {
         assert_eq!(found.shape(), [rows, columns / group]);
         assert!(found.data() == scales, "scales of {name}");
     }
-    assert!(seen[0] > 8 && seen[1] == 6, "{seen:?}");
+    assert!(seen[8] > 6 && seen[4] == 6 && seen[3] == 2, "{seen:?}");
 }
 
 /// Threads and the bound on memory change no byte, also where a row is larger than the smallest tile.

@@ -49,6 +49,11 @@ const CHECKED_FORMATS: &[&str] = &[
     "int4(group: 32)",
     "int4(group: 32, symmetric: false, scales: f32)",
     "int4(group: 128, symmetric: false)",
+    "int3(per: channel, symmetric: false, scales: f32)",
+    "int3(group: 3, scales: f16)",
+    "int3(group: 9, symmetric: false)",
+    "int3(group: 32)",
+    "int3(group: 128, symmetric: false)",
 ];
 
 /// Formats that checks run on: of every kind, each parameter in each of its ways, groups that vectors divide and others.

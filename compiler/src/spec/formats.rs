@@ -131,7 +131,7 @@ const SMALL_FLOAT: &[Parameter] = &[GROUP, PER, BLOCK, FIT, SCALE];
 
 const fn integer(name: &'static str, bits: u32, summary: &'static str) -> FormatKind {
     let element = Element::Integer { bits };
-    let built: &[Role] = if bits == 8 || bits == 4 { &[Role::Weight] } else { NOWHERE };
+    let built: &[Role] = if matches!(bits, 8 | 4 | 3) { &[Role::Weight] } else { NOWHERE };
     FormatKind { name, summary, roles: ANYWHERE, parameters: INTEGER, element, built }
 }
 
@@ -317,17 +317,21 @@ impl Format {
 
     /// The format for weights nearest to it that this version can build, for one that it cannot.
     pub fn nearest_built(&self) -> Option<Format> {
-        let small = match self.kind.element {
+        let name = match self.kind.element {
             Element::Kept | Element::Float { .. } => return None,
-            Element::Integer { bits } | Element::SmallFloat { bits } | Element::Block { bits, .. } => bits <= 4,
-            Element::Table => true,
+            Element::Integer { bits } | Element::SmallFloat { bits } | Element::Block { bits, .. } => match bits {
+                ..=3 => "int3",
+                4 => "int4",
+                _ => "int8",
+            },
+            Element::Table => "int4",
         };
         let granularity = match (self.granularity, self.kind.element) {
             (Granularity::Group(size), _) | (_, Element::Block { size, .. }) => Granularity::Group(size),
             _ => Granularity::Channel,
         };
         Some(Format {
-            kind: FormatKind::find(if small { "int4" } else { "int8" })?,
+            kind: FormatKind::find(name)?,
             granularity,
             fit: self.fit.map(|_| "mse"),
             sparse: false,

@@ -9,6 +9,7 @@
 mod bf16;
 mod f16;
 mod f32;
+mod int3;
 mod int4;
 mod int8;
 mod integers;
@@ -27,8 +28,14 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
 /// Every kind of format, in the order in which listings show them. Names are unique.
-pub static FORMATS: &[&dyn Codec] =
-    &[&f32::F32, &f16::F16, &bf16::Bf16, &integers::Integers::<Int8>::NEW, &integers::Integers::<Int4>::NEW];
+pub static FORMATS: &[&dyn Codec] = &[
+    &f32::F32,
+    &f16::F16,
+    &bf16::Bf16,
+    &integers::Integers::<Int8>::NEW,
+    &integers::Integers::<Int4>::NEW,
+    &integers::Integers::<int3::Int3>::NEW,
+];
 
 /// Most planes that any format has.
 pub const MAX_PLANES: usize = 4;

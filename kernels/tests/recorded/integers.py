@@ -59,7 +59,7 @@ def main():
     values = weights()
     inputs = {name: values.to(dtype) for name, dtype in DTYPES.items()}
     cases = []
-    for bits in (8, 4):
+    for bits in (8, 4, 3):
         for symmetric in (True, False):
             for group in (None, 32, 3):
                 for dtype, weight in inputs.items():

@@ -107,6 +107,7 @@ fn bytes_of_a_weight() {
         ("int4(group: 64)", 12_288 + 768),
         ("int3(group: 64)", 9_216 + 768),
         ("int2(group: 64)", 6_144 + 768),
+        ("int3(group: 64, symmetric: false)", 9_216 + 768 + 192),
         // Of 4 bits, the zero points of a row in whole bytes; of 8, a byte for each.
         ("int4(group: 64, symmetric: false)", 12_288 + 768 + 192),
         ("int4(per: channel, symmetric: false)", 12_288 + 192 + 96),
