@@ -238,9 +238,9 @@ fn stored_tensors_are_listed_and_their_digests_checked() {
     let name = outputs[0]["name"].as_str().unwrap().to_owned();
     fs::write(&lock, changed.to_string()).unwrap();
     refused(&["A0001", &format!("lathe.lock has several digests of tensor `{name}`")]);
-    let version = written.replacen("\"version\": 1", "\"version\": 2", 1);
+    let version = written.replacen("\"version\": 2", "\"version\": 3", 1);
     fs::write(&lock, version).unwrap();
-    refused(&["A0001", "lathe.lock", "expected version 1"]);
+    refused(&["A0001", "lathe.lock", "expected version 2"]);
     fs::remove_file(&lock).unwrap();
     let ended = inspect(&["--json"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
