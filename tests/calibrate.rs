@@ -89,8 +89,9 @@ fn scales_are_those_of_the_equation() {
     assert_eq!(found.len(), width);
     for (j, found) in found.iter().enumerate() {
         let expected = activations[j].powf(0.75) / weights[j].powf(0.25);
-        assert!((found / expected - 1.0).abs() < 1e-5, "channel {j}: expected {expected}, found {found}");
-        assert_eq!(format!("{found:.7e}").parse(), Ok(*found), "8 digits");
+        // Half of the last of three digits, and what f32 loses.
+        assert!((found / expected - 1.0).abs() < 5.01e-3, "channel {j}: expected {expected}, found {found}");
+        assert_eq!(format!("{found:.2e}").parse(), Ok(*found), "3 digits");
     }
 }
 
@@ -113,6 +114,17 @@ fn scaled_models_compute_the_same() {
     assert_ne!(setup.lock()["calibration_blake3"], first["calibration_blake3"]);
 }
 
+/// Kernels of different instruction sets round differently, by less than the digits of a scale.
+#[test]
+fn instruction_sets_find_the_same_scales() {
+    let requests = "value by smooth\nffn_hidden by smooth\ninput of q_proj by smooth\ninput of up_proj by smooth";
+    let setup = Setup::new(model("micro-llama"), requests);
+    succeed(&mut setup.compile(&["--calibrate", "text"]));
+    let best = setup.lock();
+    succeed(setup.compile(&["--calibrate", "text"]).env("LATHE_ISA", "scalar"));
+    assert_eq!(setup.lock(), best);
+}
+
 #[test]
 fn what_cannot_be_measured_is_said() {
     let setup = Setup::new(model("micro-llama"), "input of up_proj by smooth");
@@ -127,7 +139,7 @@ fn what_cannot_be_measured_is_said() {
     fails(&setup, &["--calibrate", "empty"], 1, "empty: expected at least one token, found none");
     fails(&setup, &["--calibrate-tokens", "5"], 2, "--calibrate <FILE>");
     let rotated = Setup::new(model("micro-llama"), "value by hadamard");
-    fails(&rotated, &["--calibrate", "text"], 2, "--calibrate: the spec asks for no scale");
+    fails(&rotated, &["--calibrate", "text"], 1, "Leave it out, or ask for scales: `rotate { input of");
     let folder = tempfile::tempdir().unwrap();
     Llama::new(Shape::tiny()).write(&folder.path().join("checkpoint"));
     let without = Setup::new(folder.path().join("checkpoint"), "input of up_proj by smooth");

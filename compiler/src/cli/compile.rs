@@ -152,7 +152,11 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     };
     messages.diagnostics(&sources, &rewritten.warnings);
     if arguments.calibrate.is_some() && rewritten.calibration_blake3.is_none() {
-        return Err(Failure::Run("--calibrate: the spec asks for no scale to be measured, as `smooth` does".into()));
+        messages.failure(
+            "--calibrate: the spec asks for no scale to be measured. Leave it out, or ask for scales: \
+             `rotate { input of down_proj by smooth }`",
+        );
+        return Err(Failure::Reported);
     }
     if arguments.output.is_some() {
         let demand = Demand::of_plan(&rewritten.plan, &rewritten.model, &checkpoint);
