@@ -132,6 +132,8 @@ pub struct Repeated {
 pub struct Frames {
     /// Changes the graph to one that holds its values in these frames; `None` when all are the identity.
     pub edit: Option<Edit>,
+    /// The request behind each rotation, by their ids.
+    pub requests: Vec<usize>,
     /// Operations at run time, in the order of the graph.
     pub online: Vec<Online>,
     /// Scales that have to be measured before anything is packed.
@@ -163,6 +165,16 @@ impl Frames {
 
     fn bases(&self) -> Option<&Bases> {
         self.edit.as_ref().and_then(|edit| edit.bases.as_deref())
+    }
+
+    /// A request whose rotation goes into a parameter.
+    fn request_for(&self, param: ParamId) -> Option<usize> {
+        let (_, fold) = self.bases()?.folds.iter().find(|(folded, _)| *folded == param)?;
+        let rotation = |factor: &Factor| match factor {
+            Factor::Rotation { id, .. } => self.requests.get(id.index()).copied(),
+            Factor::Gain { .. } | Factor::Scale { .. } => None,
+        };
+        fold.rows.factors().iter().chain(fold.columns.factors()).find_map(rotation)
     }
 
     /// How many results are held in a frame of their own.
@@ -215,6 +227,15 @@ pub fn settle(plan: &mut Plan, model: &Elaborated, diagnostics: &mut Vec<Diagnos
     let given = model.graph.params().len();
     plan.encodings.truncate(given);
     plan.encodings.resize(given + frames.added, Encoding::EXACT);
+    for module in &model.modules {
+        // A bias is kept as its weight is, in f32 beside f32; gains have nobody to follow.
+        let Some(first) = module.params.first() else { continue };
+        let is_vector = |param: &&ParamId| model.graph.params()[param.index()].shape.len() == 1;
+        let exact = is_vector(&first) || plan.encodings[first.index()] == Encoding::EXACT;
+        for param in module.params.iter().filter(|param| exact && frames.folded.contains(param)).filter(is_vector) {
+            plan.encodings[param.index()] = Encoding::EXACT;
+        }
+    }
     plan.frames = frames;
 }
 
@@ -237,7 +258,8 @@ fn rounded_again(
         }
         let message =
             format!("`{}` is to keep its very values, and a rotation changes and rounds them again", module.path);
-        let request = plan.rotations.first().map(|rotation| rotation.span);
+        let touches = module.params.iter().find_map(|param| frames.request_for(table_of(*param)));
+        let request = plan.rotations.get(touches.unwrap_or(0)).map(|rotation| rotation.span);
         let diagnostic = Diagnostic::error("S0408", message)
             .label(stated.span, "")
             .label_if(request, "asked for here")

@@ -207,6 +207,12 @@ impl Plan {
         self.ties.iter().filter_map(Tie::replacement).any(|(shared, _)| shared == head)
     }
 
+    /// Whether a vector is stored in f32 because something is folded into it.
+    fn is_exact_vector(&self, param: ParamId, model: &Elaborated) -> bool {
+        let is_vector = model.graph.params()[param.index()].shape.len() == 1;
+        is_vector && self.frames.folded.contains(&param) && self.encodings[param.index()] == Encoding::EXACT
+    }
+
     /// Whether values of a module's parameters are in a frame of their own when they are packed.
     pub fn is_folded(&self, module: &Module) -> bool {
         let table_of = |param: ParamId| {
@@ -235,6 +241,7 @@ impl Plan {
             before = before.saturating_add(if own { stored } else { 0 });
             after = after.saturating_add(match index {
                 _ if self.frames.dropped.contains(&param) => 0,
+                _ if self.is_exact_vector(param, model) => 4 * elements(&model.graph.params()[param.index()].shape),
                 0 if shares => 0,
                 0 => self.packed_bytes(id, param, model, checkpoint),
                 _ => stored,
@@ -357,13 +364,17 @@ fn site_name(site: Site) -> &'static str {
 /// Bytes of a parameter in the dtype of the checkpoint; those of its table when it is tied.
 fn stored_bytes(param: ParamId, model: &Elaborated, checkpoint: &Checkpoint) -> u64 {
     let mut param = &model.graph.params()[param.index()];
-    let elements = param.shape.iter().fold(1_u64, |product, size| product.saturating_mul(*size));
+    let elements = elements(&param.shape);
     while let Values::Tied(table) = param.values {
         param = &model.graph.params()[table.index()];
     }
     let Values::Stored(view) = &param.values else { return 0 };
     let width = checkpoint.tensor(view.tensor).stored_dtype().map_or(0, crate::model::StoredDtype::bytes);
     elements.saturating_mul(width)
+}
+
+fn elements(shape: &[u64]) -> u64 {
+    shape.iter().fold(1, |product, size| product.saturating_mul(*size))
 }
 
 /// Rows and columns of a weight; a vector is one row.

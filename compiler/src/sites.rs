@@ -86,7 +86,7 @@ fn attention_operands(graph: &Graph, slots: &[usize]) -> BTreeSet<NodeId> {
     attention.flat_map(|(id, _)| slots.iter().map(move |slot| graph.operands(id)[*slot])).collect()
 }
 
-/// What embeddings give; the results and both operands of additions that this reaches, alone or scaled; and whatever such
+/// The results and both operands of additions that what embeddings give reaches, alone or scaled; and whatever such
 /// an operand is a sum of, or is scaled from by one factor a row. An addition needs one frame on all three of its edges.
 ///
 /// A gain has a factor for each channel, through which no rotation passes: what is in front of one has its own frame.
@@ -107,7 +107,7 @@ fn residual(graph: &Graph) -> BTreeSet<NodeId> {
             continue;
         }
         stream.insert(id);
-        if matches!(through(&graph.node(id).op), Through::Starts | Through::Joins) {
+        if through(&graph.node(id).op) == Through::Joins {
             waiting.push(id);
         }
     }
@@ -120,6 +120,22 @@ fn residual(graph: &Graph) -> BTreeSet<NodeId> {
             Through::Joins => waiting.extend(graph.operands(id)),
             Through::Rows => waiting.push(graph.operands(id)[0]),
             Through::Starts | Through::Channels | Through::Ends => {}
+        }
+    }
+    // Where the stream begins, norms behind an embedding too; an embedding of another width is no part of it.
+    let mut waiting: Vec<NodeId> = found.iter().copied().collect();
+    let mut seen = BTreeSet::new();
+    while let Some(id) = waiting.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        match through(&graph.node(id).op) {
+            Through::Starts => {
+                found.insert(id);
+            }
+            Through::Rows | Through::Channels => waiting.push(graph.operands(id)[0]),
+            Through::Joins => waiting.extend(graph.operands(id)),
+            Through::Ends => {}
         }
     }
     found

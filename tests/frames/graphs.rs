@@ -126,6 +126,9 @@ impl<'r> Maker<'r> {
         if self.chance(2) {
             let shift = self.param(&[width]);
             x = self.add(Op::Shift, &[x, shift]);
+            if self.chance(4) {
+                x = self.add(Op::Shift, &[x, shift]);
+            }
         }
         if self.chance(5) {
             x = self.add(Op::Affine { factor: Real::new(0.5), offset: Real::new(0.0) }, &[x]);

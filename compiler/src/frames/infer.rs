@@ -17,15 +17,15 @@ use crate::ir::{
     self, Chain, Dim, Edit, Factor, Fold, Graph, NewNode, NodeId, Op, Operand, Param, ParamId, Product, Real, Scale,
     ScaleId, Values,
 };
-use crate::spec::TableBasis;
+use crate::spec::{Site, TableBasis};
 
 /// In which frame a result is: x = x' F + s.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct State {
     /// F.
     frame: Chain,
-    /// s: a shift that readers add to their biases, and a factor on it.
-    shift: Option<(ParamId, Real)>,
+    /// s: a shift that readers add to their biases.
+    shift: Option<ParamId>,
 }
 
 /// Where a result is to be had, and in which frame.
@@ -75,7 +75,7 @@ pub(super) fn run(input: &Input<'_>, bases: Bases, diagnostics: &mut Vec<Diagnos
     edit.bases = Some(Box::new(changes));
     let added = params - input.graph.params().len();
     let dropped = dropped(input.graph, &uses, &edit.remove);
-    Frames { edit: Some(edit), online, measured, repeated, sources, folded, dropped, added }
+    Frames { edit: Some(edit), requests, online, measured, repeated, sources, folded, dropped, added }
 }
 
 /// Parameters that only removed operations read.
@@ -143,7 +143,8 @@ impl<'a> Inference<'a> {
             // Who needs the result as the operation gives it has it without undoing anything.
             self.differences.insert((id, result.state.frame.clone()), result.node);
             let user = self.graph().users(id).first().map_or(id, |(user, _)| *user);
-            let node = self.difference(&result, frame, (self.asked[&id], user));
+            let request = self.cause(&result.state.frame, frame).unwrap_or(self.asked[&id]);
+            let node = self.difference(&result, frame, (request, user));
             result = Result { node, state: State { frame: frame.clone(), shift: None }, of: id };
         }
         self.results.insert(id, result);
@@ -165,7 +166,7 @@ impl<'a> Inference<'a> {
                 if !frame.is_identity() {
                     let along = self.along(last, &frame);
                     self.edit.rewire.push((id, 1, along));
-                    let (label, request) = (node.label.clone(), self.cause(&frame, &Chain::IDENTITY));
+                    let (label, request) = (node.label.clone(), self.cause(&frame, &Chain::IDENTITY).unwrap_or(0));
                     let width = row_width(graph, id);
                     self.online.push(Online { label, does: Does::Centre, width, request });
                 }
@@ -191,13 +192,7 @@ impl<'a> Inference<'a> {
             }
             Op::Binary(Binary::Mul) => Some(self.product(id)),
             Op::Unary(Unary::Relu) => Some(self.passing(id, |frame, _| is_scale(frame))),
-            Op::Affine { factor, offset } if offset.get() == 0.0 => {
-                let mut state = self.passing(id, |_, _| true);
-                if let Some((_, scaled)) = &mut state.shift {
-                    *scaled = Real::new(scaled.get() * factor.get());
-                }
-                Some(state)
-            }
+            Op::Affine { offset, .. } if offset.get() == 0.0 => Some(self.passing(id, |_, _| true)),
             Op::Combine => {
                 self.need(id, 1, &Chain::IDENTITY);
                 Some(self.passing(id, |frame, bases| fits(frame, last, bases)))
@@ -242,7 +237,7 @@ impl<'a> Inference<'a> {
         let node = if result.state.frame == *frame && result.state.shift.is_none() {
             result.node
         } else {
-            let request = self.cause(&result.state.frame, frame);
+            let request = self.cause(&result.state.frame, frame).unwrap_or(0);
             self.difference(&result, frame, (request, id))
         };
         if node != Operand::Node(operand) {
@@ -318,7 +313,7 @@ impl<'a> Inference<'a> {
         let first_bias = self.graph().operands(id).len();
         for (index, &Weights { weight, bias }) in weights.iter().enumerate() {
             self.fold(weight, |fold| (fold.rows, fold.columns) = (frame.transpose(), inverse.clone()));
-            let product = shift.map(|(vector, factor)| Product { weight, vector, factor });
+            let product = shift.map(|vector| Product { weight, vector, factor: Real::new(1.0) });
             if let Some(bias) = bias {
                 self.fold(bias, |fold| (fold.product, fold.rows) = (product, inverse.clone()));
             } else if adds_biases {
@@ -368,7 +363,7 @@ impl<'a> Inference<'a> {
             return Some(State::default());
         };
         if !state.frame.is_diagonal() && state.shift.is_none() && self.uses.folds(id) {
-            let state = State { frame: state.frame, shift: Some((shift, Real::new(1.0))) };
+            let state = State { frame: state.frame, shift: Some(shift) };
             self.edit.remove.push(id);
             self.results.insert(id, Result { node, state, of: id });
             return None;
@@ -497,6 +492,7 @@ impl<'a> Inference<'a> {
         let (mut node, mut state) = (result.node, result.state.frame.clone());
         for &factor in result.state.frame.then(&inverse).factors() {
             let width = row_width(graph, result.of);
+            let request = self.request_of(&factor).unwrap_or(request);
             self.online.push(Online { label: label.clone(), does: Does::Map(factor), width, request });
             // Values x' of frame F become x' M, of frame M⁻¹ F.
             let undone = Chain::of(factor).inverse().expect("invariant: gains are never undone");
@@ -533,24 +529,26 @@ impl<'a> Inference<'a> {
         if fact.last() == Some(width) { vec![width] } else { fixed }
     }
 
-    /// The request behind a difference of two frames.
-    fn cause(&self, from: &Chain, to: &Chain) -> usize {
-        let of = |factor: &Factor| match *factor {
+    /// The request behind a rotation or scale.
+    fn request_of(&self, factor: &Factor) -> Option<usize> {
+        match *factor {
             Factor::Rotation { id, .. } => self.by_rotation.get(id.index()).copied(),
             Factor::Scale { id, .. } => {
                 let of = self.repeated.iter().find(|repeated| repeated.id == id).map_or(id, |repeated| repeated.of);
-                self.asked.iter().find_map(|(node, &request)| {
-                    let frame = self.requested.get(node)?;
-                    let is_it = |factor: &Factor| matches!(factor, Factor::Scale { id, .. } if *id == of);
-                    frame.factors().iter().any(is_it).then_some(request)
-                })
+                let is_it = |factor: &Factor| matches!(factor, Factor::Scale { id, .. } if *id == of);
+                let node = self.requested.iter().find(|(_, frame)| frame.factors().iter().any(is_it));
+                node.and_then(|(node, _)| self.asked.get(node).copied())
             }
             Factor::Gain { .. } => None,
-        };
-        let offline = |request: &usize| self.input.requests[*request].offline;
-        let mut found: Vec<usize> = from.factors().iter().chain(to.factors()).filter_map(of).collect();
-        found.sort_by_key(|request| !offline(request));
-        found.first().copied().unwrap_or(0)
+        }
+    }
+
+    /// The request behind a difference of two frames; one that refuses it before others.
+    fn cause(&self, from: &Chain, to: &Chain) -> Option<usize> {
+        let mut found: Vec<usize> =
+            from.factors().iter().chain(to.factors()).filter_map(|factor| self.request_of(factor)).collect();
+        found.sort_by_key(|request| !self.input.requests[*request].offline);
+        found.first().copied()
     }
 
     /// Reports an operation at run time that its request refuses.
@@ -574,7 +572,10 @@ impl<'a> Inference<'a> {
         if let Some(origin) = node.origin {
             diagnostic = diagnostic.label(origin, "whose result it is");
         }
-        let help = "drop `offline`, or narrow the request to edges between operations that have weights";
+        let help = match asked.site {
+            Site::Residual => "drop `offline`; a head that shares its table has one of its own under `tied => split`",
+            _ => "drop `offline`, or narrow the request to edges between operations that have weights",
+        };
         if !self.diagnostics.iter().any(|other| other.code == "S0405" && other.labels[0].span == asked.span) {
             self.diagnostics.push(diagnostic.help(help));
         }

@@ -86,6 +86,11 @@ impl<'a> Uses<'a> {
 
     /// Whether all that reads the result of a gain or shift can absorb it, so that it needs not be computed.
     pub(super) fn folds(&self, id: NodeId) -> bool {
+        self.folds_behind(id, self.graph.node(id).op == Op::Shift)
+    }
+
+    /// As [`Uses::folds`]; `shifted` says whether a shift is to be absorbed as well, which one bias can do for one of them.
+    fn folds_behind(&self, id: NodeId, shifted: bool) -> bool {
         let (users, operands) = (self.graph.users(id), self.graph.operands(id));
         let is_vector = match self.graph.node(id).op {
             Op::Gain { .. } | Op::Shift => self.graph.node(operands[1]).fact.shape.len() == 1,
@@ -93,8 +98,8 @@ impl<'a> Uses<'a> {
         };
         let absorbs = |&(user, slot): &(NodeId, u32)| match self.graph.node(user).op {
             Op::Linear | Op::ExpertLinear { .. } => slot == 0 && self.absorbs(user),
-            Op::Shift => slot == 0 && self.folds(user),
-            Op::Affine { offset, .. } => offset.get() == 0.0 && self.folds(user),
+            Op::Shift => slot == 0 && !shifted && self.folds_behind(user, true),
+            Op::Affine { offset, .. } => offset.get() == 0.0 && !shifted && self.folds_behind(user, shifted),
             _ => false,
         };
         is_vector && !self.requested.contains(&id) && !users.is_empty() && users.iter().all(absorbs)

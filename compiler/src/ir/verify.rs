@@ -334,8 +334,8 @@ param p0 table [8, 4] tensor 0 rows 0..8
             let mut graph = read(VALID).unwrap();
             let linear = NodeId(3);
             let Node { op, fact, .. } = graph.node(linear).clone();
-            let copy = graph
-                .add_unchecked(Node { op, fact, frame: Default::default(), label: String::new(), origin: None }, &[]);
+            let copy =
+                graph.add_unchecked(Node { op, fact, frame: Chain::IDENTITY, label: String::new(), origin: None }, &[]);
             for (slot, operand) in slots.into_iter().zip([NodeId(2), NodeId(1)]) {
                 graph.connect(operand, copy, slot);
             }
