@@ -156,7 +156,7 @@ fn listing(report: &ReportedPlan, all_layers: bool, width: Option<usize>) -> Str
     for setting in &report.settings {
         let _ = writeln!(out, "{setting}");
     }
-    out.push_str(&frames(&report.frames, width));
+    out.push_str(&frames(&report.frames, all_layers, width));
     let undecided = report.modules.iter().filter(|module| module.takes_format && module.rule.is_none()).count();
     if undecided > 0 {
         let modules = if undecided == 1 {
@@ -194,7 +194,7 @@ const ONLINE: [Column; 6] = [
 ];
 
 /// In which frames values are held, and what that leaves for run time.
-fn frames(frames: &ReportedFrames, width: Option<usize>) -> String {
+fn frames(frames: &ReportedFrames, all_layers: bool, width: Option<usize>) -> String {
     if frames.is_identity() {
         return String::new();
     }
@@ -207,7 +207,8 @@ fn frames(frames: &ReportedFrames, width: Option<usize>) -> String {
         let blocks = format!("{blocks} of {width}");
         vec![path.clone(), count.to_string(), operation.clone(), site.clone(), blocks, cost.to_string()]
     };
-    let (bases, _) = table(&BASES, &frames.bases.iter().map(basis).collect::<Vec<_>>(), width);
+    let bases = if all_layers { frames.bases.clone() } else { frames.folded_bases() };
+    let (bases, _) = table(&BASES, &bases.iter().map(basis).collect::<Vec<_>>(), width);
     let mut out = format!("\n{bases}");
     if !frames.online.is_empty() {
         let (rows, _) = table(&ONLINE, &frames.online.iter().map(online).collect::<Vec<_>>(), width);
@@ -267,6 +268,7 @@ fn cells(row: &Folded<ReportedModule>, many_files: bool) -> Vec<String> {
     };
     let after = match &module.tied_to {
         Some(_) => "shared".to_owned(),
+        None if module.folded => "folded".to_owned(),
         None => bytes(module.bytes_after.saturating_mul(count)),
     };
     vec![

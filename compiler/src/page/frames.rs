@@ -33,7 +33,7 @@ fn frames(html: &mut Html, frames: &ReportedFrames) {
     ));
     let columns = [Column::Text("frame"), Column::Text("by"), Column::Number("width"), Column::Text("built as")];
     html.open_table("", "Rotations and scales", &columns);
-    for basis in &frames.bases {
+    for basis in &frames.folded_bases() {
         html.put(format_args!(
             "<tr><th scope=\"row\">{}</th><td><code>{}</code></td><td class=\"n\">{}</td><td>{}</td></tr>\n",
             Escaped(&basis.id),
@@ -73,7 +73,7 @@ fn frames(html: &mut Html, frames: &ReportedFrames) {
 
 fn proof(html: &mut Html, proved: &Proved) {
     html.put(format_args!(
-        "<p>Proven before weights were encoded: {}, {} of them of text. Of {} steps that both models have, the result of <code>{}</code> differs most, by {:.1e} of its largest value.</p>\n",
+        "<p>Proven before weights were encoded: {}, {} of them of text. Of {} steps that both models have, the result of <code>{}</code> differs most where there are weights, by {:.1e} of the root mean square of its row.</p>\n",
         proved.summary(),
         proved.text_tokens,
         proved.steps,

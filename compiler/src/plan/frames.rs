@@ -3,7 +3,7 @@
 use lathe_kernels::rotations::Construction;
 use serde::{Deserialize, Serialize};
 
-use super::report::{Folded, fold};
+use super::report::{Folded, fold, ranges};
 use super::{Plan, site_name};
 use crate::frames::Does;
 use crate::ir::{Basis, Factor};
@@ -123,10 +123,90 @@ impl ReportedFrames {
         }
     }
 
+    /// The rotations and scales; scales that differ in their id only, and matrices that differ in one number of their key
+    /// besides, as one row: `Q1 to Q80`, `matrix("r.safetensors", "layers.[0..80].R2")`.
+    pub fn folded_bases(&self) -> Vec<ReportedBasis> {
+        let mut rows: Vec<Alternatives<'_>> = Vec::new();
+        for basis in &self.bases {
+            if !rows.last_mut().is_some_and(|row| row.take(basis)) {
+                rows.push(Alternatives { bases: vec![basis], varying: None });
+            }
+        }
+        rows.iter().map(Alternatives::row).collect()
+    }
+
     /// Whether every edge is as the model states it.
     pub fn is_identity(&self) -> bool {
         *self == ReportedFrames::default()
     }
+}
+
+/// Rotations or scales that differ in one number of their key at most.
+struct Alternatives<'a> {
+    /// At least one.
+    bases: Vec<&'a ReportedBasis>,
+    /// Which part of their texts differs, if one does.
+    varying: Option<usize>,
+}
+
+impl<'a> Alternatives<'a> {
+    /// Takes another one in, where it is like the others.
+    fn take(&mut self, basis: &'a ReportedBasis) -> bool {
+        let first = self.bases[0];
+        let (known, found) = (parts(&first.by), parts(&basis.by));
+        let is_alike = first.id.get(..1) == basis.id.get(..1)
+            && (first.width, &first.construction) == (basis.width, &basis.construction)
+            && known.len() == found.len();
+        let mut differing = known.iter().zip(&found).enumerate().filter(|(_, (known, found))| known != found);
+        let varying = match (differing.next(), differing.next()) {
+            // Equal rotations of one request are one already.
+            (None, _) if basis.id.starts_with('S') => None,
+            (Some((at, (known, found))), None) if number(known).is_some() && number(found).is_some() => Some(at),
+            _ => return false,
+        };
+        if !is_alike || (self.bases.len() > 1 && varying != self.varying) {
+            return false;
+        }
+        self.varying = varying;
+        self.bases.push(basis);
+        true
+    }
+
+    /// All of them as one.
+    fn row(&self) -> ReportedBasis {
+        let first = self.bases[0];
+        let id = match self.bases[..] {
+            [.., last] if last.id != first.id => format!("{} to {}", first.id, last.id),
+            _ => first.id.clone(),
+        };
+        let mut by = parts(&first.by);
+        let numbers = |at: usize| self.bases.iter().filter_map(move |basis| number(parts(&basis.by)[at]));
+        let varying = self.varying.map(|at| (at, ranges(&numbers(at).collect::<Vec<_>>())));
+        if let Some((at, numbers)) = &varying {
+            by[*at] = numbers;
+        }
+        ReportedBasis { id, by: by.concat(), ..first.clone() }
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok()
+}
+
+/// A rotation as text in parts: what stands before the key of a matrix, then numbers of the key and what is between them.
+fn parts(text: &str) -> Vec<&str> {
+    let Some((before, _)) = text.rsplit_once(", \"") else { return vec![text] };
+    let (before, key) = text.split_at(before.len());
+    let digits = |pair: &[u8]| pair[0].is_ascii_digit() != pair[1].is_ascii_digit();
+    let mut parts = vec![before];
+    let mut rest = key;
+    while let Some(end) = rest.as_bytes().windows(2).position(digits) {
+        let (part, behind) = rest.split_at(end + 1);
+        parts.push(part);
+        rest = behind;
+    }
+    parts.push(rest);
+    parts
 }
 
 /// How the Hadamard matrix of a rotation is built.
@@ -144,5 +224,53 @@ fn per_element(rotation: &crate::ir::Rotation) -> u64 {
         // As reflections, each of which is a product and a sum.
         (None, Basis::Orthogonal { .. }) => rotation.width.saturating_mul(2),
         (None, _) => rotation.width,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_layers_fold_to_one() {
+        let basis = |id: &str, by: &str, width: u64| ReportedBasis {
+            id: id.to_owned(),
+            by: by.to_owned(),
+            width,
+            construction: None,
+        };
+        let matrix = |id: &str, key: &str| basis(id, &format!("matrix(\"r9.st\", \"{key}\")"), 64);
+        let bases = vec![
+            basis("Q0", "orthogonal(seed: 1)", 64),
+            basis("Q1", "orthogonal(seed: 2)", 64),
+            matrix("Q2", "layers.0.R2"),
+            matrix("Q3", "layers.1.R2"),
+            matrix("Q4", "layers.9.R2"),
+            matrix("Q5", "layers.9.R3"),
+            matrix("Q6", "v10"),
+            basis("Q7", "hadamard", 64),
+            basis("Q8", "hadamard", 64),
+            basis("S0", "smooth(alpha: 0.5)", 64),
+            basis("S1", "smooth(alpha: 0.5)", 64),
+            basis("S2", "smooth(alpha: 0.5)", 128),
+            basis("S3", "smooth(alpha: 0.3)", 128),
+        ];
+        let folded = ReportedFrames { bases, ..ReportedFrames::default() }.folded_bases();
+        let shown: Vec<(&str, &str)> = folded.iter().map(|row| (row.id.as_str(), row.by.as_str())).collect();
+        assert_eq!(
+            shown,
+            [
+                ("Q0", "orthogonal(seed: 1)"),
+                ("Q1", "orthogonal(seed: 2)"),
+                ("Q2 to Q4", "matrix(\"r9.st\", \"layers.[0..2, 9].R2\")"),
+                ("Q5", "matrix(\"r9.st\", \"layers.9.R3\")"),
+                ("Q6", "matrix(\"r9.st\", \"v10\")"),
+                ("Q7", "hadamard"),
+                ("Q8", "hadamard"),
+                ("S0 to S1", "smooth(alpha: 0.5)"),
+                ("S2", "smooth(alpha: 0.5)"),
+                ("S3", "smooth(alpha: 0.3)"),
+            ]
+        );
     }
 }

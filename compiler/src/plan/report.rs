@@ -44,6 +44,9 @@ pub struct ReportedModule {
     /// Whether it is kept, and a rotation or scale changes its values, which are rounded again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub rounded_again: bool,
+    /// Whether all of its parameters go into other weights, so that none of its own is packed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub folded: bool,
     /// What its input activations become; absent when they are not quantized.
     pub input: Option<String>,
     /// The rule that decided about the weight; absent when none did.
@@ -118,13 +121,15 @@ impl ReportedPlan {
             let decision = plan.decision(id);
             let (bytes_before, bytes_after) = plan.bytes(id, model, checkpoint);
             let place = |decided| plan.rule_behind(decided).map(|rule| ReportedPlace::of(rule.span, sources));
+            let is_exact = module.params.first().is_some_and(|&param| plan.is_exact_vector(param, model));
             let weight = module.params.first().map(|param| &model.graph.params()[param.index()]);
             ReportedModule {
                 path: module.path.clone(),
                 kind: module.kind.name(),
                 shape: weight.map(|weight| weight.shape.clone()).unwrap_or_default(),
                 format: decision.format.format.to_string(),
-                rounded_again: decision.format.format.is_keep() && plan.is_folded(module),
+                rounded_again: decision.format.format.is_keep() && plan.is_folded(module) && !is_exact,
+                folded: weight.is_some() && module.params.iter().all(|param| plan.frames.dropped.contains(param)),
                 input: Some(decision.input.format).filter(|input| !input.is_keep()).map(|input| input.to_string()),
                 rule: place(&decision.format),
                 input_rule: place(&decision.input),
@@ -226,7 +231,7 @@ fn fold_last_numbers<T: Clone + Ord>(rows: Vec<Row<T>>) -> Vec<Row<T>> {
 }
 
 /// `[0..4, 7]`: what the numbers are, as an index of a pattern.
-fn ranges(indices: &[u64]) -> String {
+pub(super) fn ranges(indices: &[u64]) -> String {
     let mut text = String::from("[");
     let mut at = 0;
     while let Some(&first) = indices.get(at) {
