@@ -10,7 +10,7 @@ use lathe_kernels::rotations::{MAX_DENSE, MAX_WIDTH, orders};
 
 use super::{Input, Measured, Request};
 use crate::ir::{Basis, Chain, Dim, Factor, Graph, NodeId, Op, ParamId, Real, Rotation, RotationId, Scale, ScaleId};
-use crate::model;
+use crate::model::{self, MatrixError};
 use crate::spec::{LAYER, Turn};
 
 /// A matrix that is read from a file.
@@ -106,9 +106,11 @@ impl Bases {
             other => unreachable!("a rotation `{other}` that no frame is made for"),
         };
         let source = match path {
-            Some(path) => {
-                Some(RotationSource { path: path.clone(), key: resolve(key, label, request)?, span: request.span })
-            }
+            Some(path) => Some(RotationSource {
+                path: path.clone(),
+                key: resolve(key.as_ref(), label, request)?,
+                span: request.span,
+            }),
             None => None,
         };
         let name = match source.as_ref().and_then(|source| source.key.as_ref()) {
@@ -191,7 +193,7 @@ fn readers(graph: &Graph, node: NodeId) -> (Vec<ParamId>, Option<(u64, u64)>) {
 }
 
 /// The key of a matrix for one edge.
-fn resolve(key: &Option<String>, label: &str, request: &Request<'_>) -> Result<Option<String>, Box<Diagnostic>> {
+fn resolve(key: Option<&String>, label: &str, request: &Request<'_>) -> Result<Option<String>, Box<Diagnostic>> {
     let Some(key) = key else { return Ok(None) };
     if !key.contains(LAYER) {
         return Ok(Some(key.clone()));
@@ -230,20 +232,36 @@ pub fn read_matrices(frames: &mut super::Frames) -> Result<(), Vec<Diagnostic>> 
         let rotation = &mut bases.rotations[id.index()];
         match read_matrix(source, rotation.width) {
             Ok(values) => rotation.basis = Basis::Matrix { values: Some(values) },
-            Err(message) => faults.push(Diagnostic::error("S0407", message).label(source.span, "").help(format!(
-                "name a tensor [{0}, {0}] of f32, f16 or bf16 whose rows are orthonormal",
-                rotation.width
-            ))),
+            Err(error) => {
+                let (message, help) = explained(error, rotation.width);
+                faults.push(Diagnostic::error("S0407", message).label(source.span, "").help(help));
+            }
         }
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// Reads a matrix; what is wrong with it as text.
-fn read_matrix(source: &RotationSource, width: u64) -> Result<Arc<[f32]>, String> {
+/// What is wrong with a matrix, and how to mend it.
+fn explained(error: MatrixError, width: u64) -> (String, String) {
+    match error {
+        MatrixError::File(message) => {
+            (message, "the path leads from the folder of the spec; on the command line, from where you are".to_owned())
+        }
+        MatrixError::Key(message) => {
+            (message, "name a tensor of that file; `{layer}` in a key stands for the number of the layer".to_owned())
+        }
+        MatrixError::Tensor(message) => {
+            let size = format!("[{width}, {width}]");
+            (message, format!("name a tensor {size} of f64, f32, f16 or bf16 whose rows are orthonormal"))
+        }
+    }
+}
+
+/// Reads a matrix, which must be orthogonal.
+fn read_matrix(source: &RotationSource, width: u64) -> Result<Arc<[f32]>, MatrixError> {
     let RotationSource { path, key, .. } = source;
     let values: Arc<[f32]> = model::read_matrix(path, key.as_deref(), width)?.into();
     let matrix = lathe_kernels::rotations::Rotation::matrix(width as usize, Arc::clone(&values));
     let tensor = key.as_ref().map_or_else(String::new, |key| format!("tensor `{key}`: "));
-    matrix.map(|_| values).map_err(|error| format!("{}: {tensor}{error}", path.display()))
+    matrix.map(|_| values).map_err(|error| MatrixError::Tensor(format!("{}: {tensor}{error}", path.display())))
 }

@@ -8,4 +8,4 @@ mod matrix;
 
 pub use checkpoint::{Checkpoint, StoredDtype, Tensor};
 pub use config::{Config, UnreadKey, unread_keys};
-pub use matrix::read_matrix;
+pub use matrix::{MatrixError, read_matrix};
