@@ -13,7 +13,7 @@ mod violation;
 
 pub use fold::LayerIndex;
 pub use read_write::{MAX_PROGRAM_BYTES, PROGRAM_FILE, ProgramError};
-pub use rotation::{HadamardError, RotationError, signs_from_text, signs_to_text};
+pub use rotation::{HadamardError, RotationError, RotationSizes, RotationSizesError, signs_from_text, signs_to_text};
 pub use section::{Layers, Names, Same, section};
 pub use stored::{MatrixShape, StoredTensor};
 pub use types::*;

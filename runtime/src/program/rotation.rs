@@ -17,6 +17,56 @@ pub enum RotationError {
     Matrix(#[from] rotations::RotationError),
 }
 
+/// Most entries of the bases of Hadamard matrices and elements of their rows, together.
+const MAX_HADAMARD_ELEMENTS: u64 = 1 << 25;
+/// Most elements of other matrices together.
+const MAX_DENSE_ELEMENTS: u64 = 1 << 30;
+
+/// What the rotations of a file hold together: a few words of it can stand for large matrices. It is counted before they
+/// are made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RotationSizes {
+    hadamard: u64,
+    dense: u64,
+}
+
+/// Rotations that hold too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{what} is {found}, expected at most {most}")]
+pub struct RotationSizesError {
+    /// What was counted.
+    pub what: &'static str,
+    /// How many.
+    pub found: u64,
+    /// How many there may be.
+    pub most: u64,
+}
+
+impl RotationSizes {
+    /// Adds a Hadamard matrix; none of its entries is made.
+    ///
+    /// # Errors
+    /// When the bases of all have more than 2²⁵ entries, together with one element for each of their rows.
+    pub fn add_hadamard(&mut self, construction: &Construction) -> Result<(), RotationSizesError> {
+        let elements = construction.base_entries() as u64 + construction.order() as u64;
+        add("elements of Hadamard matrices", &mut self.hadamard, elements, MAX_HADAMARD_ELEMENTS)
+    }
+
+    /// Adds another matrix of this width.
+    ///
+    /// # Errors
+    /// When all of them have more than 2³⁰ elements.
+    pub fn add_dense(&mut self, width: u64) -> Result<(), RotationSizesError> {
+        add("elements of rotations", &mut self.dense, width.saturating_mul(width), MAX_DENSE_ELEMENTS)
+    }
+}
+
+fn add(what: &'static str, sum: &mut u64, elements: u64, most: u64) -> Result<(), RotationSizesError> {
+    let found = sum.saturating_add(elements);
+    *sum = found;
+    if found <= most { Ok(()) } else { Err(RotationSizesError { what, found, most }) }
+}
+
 /// Why a rotation is not the Hadamard matrix that it says it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HadamardError {
@@ -108,6 +158,17 @@ impl Rotation {
 /// Whether each sign is −.
 type Signs = Arc<[bool]>;
 
+/// The construction of a [`Rotation::Hadamard`] with these fields. None of its entries is made.
+///
+/// # Errors
+/// When they contradict each other, or say what this build cannot make.
+pub(super) fn construction(width: u32, text: &str) -> Result<Construction, HadamardError> {
+    let construction: Construction =
+        text.parse().map_err(|source| HadamardError::Construction { text: text.to_owned(), source })?;
+    let (text, order) = (text.to_owned(), construction.order());
+    if order == width as usize { Ok(construction) } else { Err(HadamardError::Order { text, order, width }) }
+}
+
 /// What a [`Rotation::Hadamard`] with these fields is made of.
 ///
 /// # Errors
@@ -118,12 +179,8 @@ pub(super) fn hadamard(
     base: &str,
     signs: Option<&str>,
 ) -> Result<(Construction, Option<Signs>), HadamardError> {
-    let construction: Construction =
-        text.parse().map_err(|source| HadamardError::Construction { text: text.to_owned(), source })?;
+    let construction = construction(width, text)?;
     let (text, order) = (text.to_owned(), construction.order());
-    if order != width as usize {
-        return Err(HadamardError::Order { text, order, width });
-    }
     let expected = base_blake3(&construction);
     if base != expected {
         return Err(HadamardError::Base { text, expected, found: base.to_owned() });

@@ -5,13 +5,14 @@
 //!    [`MAX_DIMENSION`], at most 2⁴⁸ elements in a weight, at most 2⁴⁰ elements in one row of all buffers together,
 //!    `max_positions`, the positions of growing frequencies and the bound of indices at least 1 where they are given.
 //!    Rotations are at most [`MAX_WIDTH`](lathe_kernels::rotations::MAX_WIDTH) wide; those that are no Hadamard matrices are
-//!    at most [`MAX_DENSE`](lathe_kernels::rotations::MAX_DENSE) wide and have at most 2³⁰ elements together.
+//!    at most [`MAX_DENSE`](lathe_kernels::rotations::MAX_DENSE) wide and have at most 2³⁰ elements together. The bases of all
+//!    Hadamard matrices and a row of each have at most 2²⁵ elements together.
 //! 3. Names and labels are not empty and hold no control characters. The tensors of all weights have different names,
 //!    none of which begins with `pad.` (alignment padding of the weight files) or `__` (their metadata).
 //! 4. Weights have rank 1 or 2 and a format that exists and takes their shape.
 //! 5. Ids are in range.
 //! 6. Every buffer is written exactly once, before any step reads it; so the output of a step is none of its inputs.
-//! 7. Every cache is used by exactly one attention.
+//! 7. Every cache is used by exactly one attention, every rotation by a step.
 //! 8. Rows and widths fit the kernel: matrices have rank 2 and vectors rank 1; `MatMul` maps `in` to `out`; the experts
 //!    of `ExpertMatMul` have one shape, all of them a bias or none, and `x` one row or one for each choice; groups, gains,
 //!    shifts, rotations and heads divide the width; `Norm` has a vector to centre along only if it centres; the rotary
@@ -46,7 +47,6 @@ pub const MAX_DIMENSION: u64 = (1 << 31) - 1;
 const MAX_ENTRIES: usize = 1 << 22;
 const MAX_WEIGHT_ELEMENTS: u64 = 1 << 48;
 const MAX_ROW_ELEMENTS: u64 = 1 << 40;
-const MAX_ROTATION_ELEMENTS: u64 = 1 << 30;
 /// First characters of tensor names that the weight files use for themselves.
 const RESERVED_PREFIXES: [&str; 2] = ["pad.", "__"];
 
@@ -59,6 +59,7 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
     }
     verify_data_flow(program)?;
     verify_cache_use(program).map_err(outside_steps)?;
+    rotation::verify_use(program).map_err(outside_steps)?;
     let mut vocabulary = None;
     for (index, step) in program.steps.iter().enumerate() {
         let checked = step::verify(program, &step.op).and_then(|()| match step.op {
@@ -234,7 +235,7 @@ fn verify_data_flow(program: &Program) -> Result<(), VerifyError> {
     Ok(())
 }
 
-/// Invariant 7. Ids in steps are in range.
+/// Invariant 7 for caches. Ids in steps are in range.
 fn verify_cache_use(program: &Program) -> Result<(), Violation> {
     let mut uses = vec![0; program.caches.len()];
     for cache in program.steps.iter().filter_map(|step| step.op.cache()) {

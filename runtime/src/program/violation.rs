@@ -131,6 +131,12 @@ pub enum Violation {
         /// How many use it.
         found: usize,
     },
+    /// 7: a rotation that no step rotates by.
+    #[error("no step uses rotation {rotation}")]
+    RotationUse {
+        /// The rotation.
+        rotation: u32,
+    },
     /// 8: a weight of the wrong shape.
     #[error("{operand} `{name}` has shape {found:?}, expected {expected:?}")]
     WeightShape {
@@ -321,7 +327,7 @@ impl Violation {
             Violation::Rank { .. } | Violation::Format { .. } | Violation::Constraint { .. } => 4,
             Violation::Id { .. } => 5,
             Violation::ReadBeforeWrite { .. } | Violation::WrittenTwice { .. } | Violation::NeverWritten { .. } => 6,
-            Violation::CacheUse { .. } => 7,
+            Violation::CacheUse { .. } | Violation::RotationUse { .. } => 7,
             Violation::WeightShape { .. }
             | Violation::WeightRank { .. }
             | Violation::Biases { .. }

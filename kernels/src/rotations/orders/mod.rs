@@ -14,7 +14,7 @@ mod text;
 pub use choice::{block_sizes, constructible};
 pub use text::ConstructionError;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The largest order of a base: one of order m takes m additions for each element of a row, and m² bytes.
 pub const MAX_BASE: usize = 2048;
@@ -60,10 +60,11 @@ impl Base {
     }
 }
 
-/// A Hadamard matrix as a Kronecker product of bases and a Sylvester matrix. Cloning copies no entries.
+/// A Hadamard matrix as a Kronecker product of bases and a Sylvester matrix. Entries of bases are made when they are first
+/// read; cloning copies none.
 #[derive(Clone)]
 pub struct Construction {
-    bases: Vec<(Base, Arc<[i8]>)>,
+    bases: Vec<(Base, Arc<OnceLock<Box<[i8]>>>)>,
     sylvester: usize,
 }
 
@@ -83,8 +84,13 @@ impl Construction {
 
     /// The product of `bases` and of the Sylvester matrix of order `sylvester`, all of them valid.
     fn new(bases: Vec<Base>, sylvester: usize) -> Construction {
-        let bases = bases.into_iter().map(|base| (base, base.entries().into())).collect();
+        let bases = bases.into_iter().map(|base| (base, Arc::default())).collect();
         Construction { bases, sylvester }
+    }
+
+    /// How many entries all bases have together. None is made for it.
+    pub fn base_entries(&self) -> usize {
+        self.bases.iter().map(|(base, _)| base.order().pow(2)).sum()
     }
 
     /// Number of rows.
@@ -109,7 +115,7 @@ impl Construction {
         let common = (i % self.sylvester) & (j % self.sylvester);
         let mut entry = if common.count_ones().is_multiple_of(2) { 1 } else { -1 };
         (i, j) = (i / self.sylvester, j / self.sylvester);
-        for (base, entries) in self.bases.iter().rev() {
+        for (base, entries) in self.bases().rev() {
             let order = base.order();
             entry *= entries[i % order * order + j % order];
             (i, j) = (i / order, j / order);
@@ -118,8 +124,8 @@ impl Construction {
     }
 
     /// The bases in the order of the product, each with its entries `[order, order]`, row-major.
-    pub fn bases(&self) -> impl ExactSizeIterator<Item = (Base, &[i8])> {
-        self.bases.iter().map(|(base, entries)| (*base, &**entries))
+    pub fn bases(&self) -> impl ExactSizeIterator<Item = (Base, &[i8])> + DoubleEndedIterator {
+        self.bases.iter().map(|(base, entries)| (*base, &**entries.get_or_init(|| base.entries().into())))
     }
 
     /// Order of the Sylvester matrix, a power of two.
@@ -130,7 +136,7 @@ impl Construction {
     /// What a hash of the bases is taken of: their entries in the order of the product, row-major, a byte for each, 0 for 1
     /// and 1 for −1. Empty where there are none.
     pub fn base_bytes(&self) -> Vec<u8> {
-        self.bases.iter().flat_map(|(_, entries)| entries.iter().map(|&entry| u8::from(entry < 0))).collect()
+        self.bases().flat_map(|(_, entries)| entries.iter().map(|&entry| u8::from(entry < 0))).collect()
     }
 }
 

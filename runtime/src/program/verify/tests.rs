@@ -1,3 +1,5 @@
+use lathe_kernels::rotations::Construction;
+
 use super::*;
 use crate::program::{Binary, Buffer, CacheId, RopeId, Rotation, RotationId, Unary};
 use crate::testing::{SMALL, expert_program, rotated_program, small_program};
@@ -175,6 +177,9 @@ const ROTATED_CASES: &[Case] = &[
     (2, "width of rotation 3 is 4294967295, expected 1 to 16384", |p| edit_rotation!(p, 3, Matrix { width }, *width = u32::MAX)),
     (2, "width of rotation 1 is 1048577, expected 1 to 1048576", |p| edit_rotation!(p, 1, Hadamard { width }, *width = (1 << 20) + 1)),
     (2, "elements of rotations is 1073742032, expected 0 to 1073741824", |p| p.rotations.extend([(); 4].map(|()| Rotation::Orthogonal { width: 1 << 14, seed: 1 }))),
+    (2, "elements of Hadamard matrices is 37472932, expected 0 to 33554432", |p| p.rotations.extend([(); 9].map(|()| paley(2040)))),
+    (2, "elements of Hadamard matrices is 33554604, expected 0 to 33554432", |p| p.rotations.extend([(); 32].map(|()| sylvester(1 << 20)))),
+    (7, "no step uses rotation 4", |p| p.rotations.push(p.rotations[1].clone())),
     (5, "rotation 4, but there are 4", |p| edit!(p, "rotate", Rotate { rotation }, rotation.0 = 4)),
     (5, "weight 99, but", |p| edit_rotation!(p, 3, Matrix { weight }, weight.0 = 99)),
     (5, "weight 99, but", |p| edit!(p, "norm", Norm { along }, *along = Some(WeightId(99)))),
@@ -194,6 +199,20 @@ const ROTATED_CASES: &[Case] = &[
     (12, "found ABC", |p| edit_rotation!(p, 1, Hadamard { base_blake3 }, *base_blake3 = "ABC".to_owned())),
     (12, "rotation 0: expected the signs of 24 elements in lower-case hexadecimal", |p| edit_rotation!(p, 0, Hadamard { signs }, *signs = Some("0000".to_owned()))),
 ];
+
+/// Of one base of this order, one above a prime.
+fn paley(order: u32) -> Rotation {
+    hadamard(order, format!("paley1({})", order - 1))
+}
+
+fn sylvester(order: u32) -> Rotation {
+    hadamard(order, format!("sylvester({order})"))
+}
+
+fn hadamard(width: u32, construction: String) -> Rotation {
+    let base_blake3 = blake3::hash(&construction.parse::<Construction>().unwrap().base_bytes()).to_string();
+    Rotation::Hadamard { width, construction, base_blake3, signs: None }
+}
 
 /// The experts that the first layer chooses: buffer 18.
 fn indices(program: &mut Program) -> &mut Buffer {
