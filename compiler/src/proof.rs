@@ -7,24 +7,29 @@
 //! - the *compiled* one: the very program that will be written, with the values that its recipes make, before these are
 //!   encoded.
 //!
-//! The logits of both may be [`TOLERANCE`] of their range apart; a wrong sign in a weight is further. So may be what choices
-//! of experts are made from. The choices themselves are the original's in both, as one that is made by a hair's breadth could
-//! go either way; and so that no expert is left out, tokens that are no text go to all of them in turn.
+//! The logits of both may be [`TOLERANCE`] of their range apart. Choices of experts are the original's in both, as one that is
+//! made by a hair's breadth could go either way; and so that no expert is left out, tokens that are no text go to all of them
+//! in turn, as far as there are tokens: [`Proved::experts_not_compared`] counts the others.
 //!
 //! All other steps that both programs have are compared as well, in the basis of the model. They tell where the two part.
-//! What steps with weights give may be [`STEP_TOLERANCE`] of its size apart, so that a wrong weight is found that the logits
-//! hardly depend on: an expert that matters to no token, or a bias of keys, which softmax takes out again where there is no
-//! rotary embedding.
+//! What steps with weights give may be [`STEP_TOLERANCE`] of its row apart, so that a wrong weight is found that the logits
+//! hardly depend on: a small bias, an expert that matters to no token, or a bias of keys, which softmax takes out again where
+//! there is no rotary embedding. Each product and each look-up must be a step of both; gains and shifts that have gone into
+//! what reads them are found there.
 
 mod distance;
 mod lockstep;
+mod order;
 mod run;
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
 
 use lathe_grammar::diag::Diagnostic;
 use lathe_kernels::rotations::SplitMix64;
-use lathe_runtime::backend::DeviceError;
+use lathe_runtime::backend::{CpuBackend, DeviceError};
 use lathe_runtime::exec::ExecError;
-use lathe_runtime::program::Program;
+use lathe_runtime::program::{Op, Program, Step};
 use serde::{Deserialize, Serialize};
 
 use crate::compile::Prepared;
@@ -36,12 +41,13 @@ use crate::passes::{self, PassError};
 use crate::plan::Plan;
 use crate::verify::pairs::pair;
 use lockstep::{Compared, Role, Subjects};
+use order::order_like;
 
 /// How far logits may be apart, as a part of their range, or of 1 where that is smaller.
 pub const TOLERANCE: f64 = 1e-4;
 
-/// How far results of a step may be apart, as a part of the largest of them, before the two programs have parted.
-pub const STEP_TOLERANCE: f64 = 1e-3;
+/// How far a result of a step may be apart, as a part of the root mean square of its row, before the two programs have parted.
+pub const STEP_TOLERANCE: f64 = 3e-4;
 
 /// Tokens of text that are read, and at least as many that are not text.
 const TOKENS: usize = 48;
@@ -76,29 +82,39 @@ pub struct Proved {
     pub range: f64,
     /// Steps whose results were compared.
     pub steps: u64,
-    /// The step with the largest error for the size of its results.
+    /// The step with weights that has the largest error for the size of its rows.
     pub worst: String,
-    /// That error, as a part of the largest result.
+    /// That error, as a part of the root mean square of its row.
     pub worst_error: f64,
+    /// Experts of all layers that no token went to: what they are made of was not compared.
+    pub experts_not_compared: u64,
 }
 
 impl Proved {
     /// In a line: `logits differ by at most 2.1e-6 of their range over 96 tokens`.
     pub fn summary(&self) -> String {
-        let Proved { tokens, max_error, range, .. } = *self;
-        match max_error {
+        let Proved { tokens, text_tokens, max_error, range, experts_not_compared, .. } = *self;
+        let mut summary = match max_error {
             0.0 => format!("logits are equal over {tokens} tokens"),
             _ if range == 0.0 => format!("logits differ by at most {max_error:.1e} over {tokens} tokens"),
             _ => format!("logits differ by at most {:.1e} of their range over {tokens} tokens", max_error / range),
+        };
+        if text_tokens == 0 {
+            summary.push_str(", random tokens only");
         }
+        if experts_not_compared > 0 {
+            let _ = write!(summary, ", {experts_not_compared} experts not compared");
+        }
+        summary
     }
 }
 
 /// What a proof is to do besides.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Options<'a> {
-    /// Tokens of a text, of which the first are read; may be empty.
-    pub text: &'a [u32],
+    /// Gives the tokens of a text, of which the first are read; may give none. It is told how many bytes it may take to find
+    /// them, where memory is bounded.
+    pub text: &'a dyn Fn(Option<u64>) -> Vec<u32>,
     /// Threads to run on.
     pub threads: usize,
     /// Bound on the memory of the whole process, in bytes.
@@ -150,14 +166,38 @@ pub fn is_called_for(lowered: &Lowered) -> bool {
 /// When it does not, or something cannot be read or run.
 pub fn prove(prepared: &Prepared, checkpoint: &Checkpoint, options: Options<'_>) -> Result<Proved, ProofError> {
     let Prepared { lowered, reader, .. } = prepared;
-    let original = original(prepared)?;
+    let mut original = original(prepared)?;
+    order_like(&mut original.program, &lowered.program);
     let stored = Evaluator { checkpoint, reader, rotations: &[], flip: None, interrupted: None };
     let compiled = Evaluator { rotations: &lowered.rotations, flip: options.flip, ..stored };
     let (pairs, _) = pair(&original.program, &lowered.program);
-    let (tokens, text) = tokens(&original.program, options.text);
+    let paired = (pairs.iter().map(|pair| pair.original), pairs.iter().map(|pair| pair.compiled));
+    for (program, paired) in [(&original.program, paired.0.collect()), (&lowered.program, paired.1.collect())] {
+        if let Some(step) = alone(program, &paired) {
+            return Err(ProofError::Disproved(Box::new(not_compared(step))));
+        }
+    }
     let subjects = Subjects { original: (&original, stored), compiled: (lowered, compiled), pairs: &pairs };
-    let compared = run::run(subjects, (&tokens, text), options)?;
-    judge(&original.program, &compared, (tokens.len(), text)).map_err(ProofError::Disproved)
+    let backend = CpuBackend::new(options.threads)?;
+    let counts = Counts::of(&original.program);
+    let left = options.memory.map(|asked| run::memory_left(subjects, &backend, counts.text + counts.others, asked));
+    let text = (options.text)(left.transpose()?);
+    let (tokens, text) = tokens(&original.program, &text, counts);
+    let (compared, experts_left_out) = run::run(subjects, &backend, (&tokens, text), options.memory.is_some())?;
+    let proved = judge(&original.program, &compared).map_err(ProofError::Disproved)?;
+    Ok(Proved {
+        tokens: tokens.len() as u64,
+        text_tokens: text as u64,
+        experts_not_compared: experts_left_out as u64,
+        ..proved
+    })
+}
+
+/// The first product with stored weights, or look-up of some, that is not among these steps.
+fn alone<'a>(program: &'a Program, paired: &BTreeSet<usize>) -> Option<&'a Step> {
+    let has_matrix = |op: &Op| matches!(op, Op::Embed { .. } | Op::MatMul { .. } | Op::ExpertMatMul { .. });
+    let mut steps = program.steps.iter().enumerate();
+    steps.find(|(index, step)| has_matrix(&step.op) && !paired.contains(index)).map(|(_, step)| step)
 }
 
 /// What the definition states, without rotations and scales.
@@ -169,84 +209,109 @@ fn original(prepared: &Prepared) -> Result<Lowered, ProofError> {
     Ok(lower(&graph, &plan, &model.name, model.max_positions)?)
 }
 
-/// Tokens for a program: those of a text, as far as the program knows them, then others, as many as it takes.
-fn tokens(program: &Program, text: &[u32]) -> (Vec<u32>, usize) {
+/// How many tokens are read.
+#[derive(Debug, Clone, Copy)]
+struct Counts {
+    /// Of text, at most.
+    text: usize,
+    /// Of others.
+    others: usize,
+}
+
+impl Counts {
+    fn of(program: &Program) -> Self {
+        let most = program.max_positions.map_or(usize::MAX, |positions| positions as usize);
+        let others = lockstep::rows_for_every_expert(program).clamp(TOKENS, MOST_TOKENS).min(most);
+        Counts { text: TOKENS.min(most - others), others }
+    }
+}
+
+/// Tokens for a program: those of a text, as far as the program knows them, then others; and how many are text.
+fn tokens(program: &Program, text: &[u32], counts: Counts) -> (Vec<u32>, usize) {
     let vocabulary = program.vocabulary();
-    let most = program.max_positions.map_or(usize::MAX, |positions| positions as usize);
-    let others = lockstep::rows_for_every_expert(program).clamp(TOKENS, MOST_TOKENS).min(most);
     let known = text.iter().copied().filter(|token| (*token as usize) < vocabulary);
-    let mut tokens: Vec<u32> = known.take(TOKENS.min(most - others)).collect();
+    let mut tokens: Vec<u32> = known.take(counts.text).collect();
     let text = tokens.len();
     let random = SplitMix64::new(SEED);
     // The vocabulary of a program is below 2^32.
-    tokens.extend((0..others as u64).map(|index| (random.output(index) % vocabulary as u64) as u32));
+    tokens.extend((0..counts.others as u64).map(|index| (random.output(index) % vocabulary as u64) as u32));
     (tokens, text)
 }
 
-/// What the steps say.
-fn judge(program: &Program, compared: &[Compared], (tokens, text): (usize, usize)) -> Result<Proved, Box<Diagnostic>> {
+/// What the steps say; what was read is left to the caller.
+fn judge(program: &Program, compared: &[Compared]) -> Result<Proved, Box<Diagnostic>> {
     let is_off = |compared: &&Compared| match compared.role {
+        Role::Logits => !(compared.distance.error <= logits_bound(compared)),
+        Role::Weights => compared.distance.relative > STEP_TOLERANCE,
         Role::Other => false,
-        _ => compared.distance.error.is_nan() || compared.distance.error > bound(compared),
     };
     let logits = compared.iter().find(|compared| compared.role == Role::Logits);
     if let Some(fault) = logits.filter(is_off).or_else(|| compared.iter().find(is_off)) {
-        let parted = compared.iter().find(|compared| compared.distance.relative() > STEP_TOLERANCE);
+        let parted = compared.iter().find(|compared| compared.distance.relative > STEP_TOLERANCE);
         return Err(Box::new(disproof(program, fault, parted)));
     }
     let Some(Compared { distance: logits, .. }) = logits else {
         let message = "the logits of the compiled model have another shape than those of the checkpoint";
         return Err(Box::new(Diagnostic::error(CODE, message)));
     };
-    // Rounding makes any difference of what should be 0 throughout.
-    let errors = compared.iter().map(|compared| (compared.step, compared.distance.relative()));
-    let worst = errors.filter(|(_, error)| error.is_finite()).max_by(|(_, a), (_, b)| a.total_cmp(b));
-    let (worst, worst_error) =
-        worst.map_or((String::new(), 0.0), |(step, error)| (program.steps[step].label.clone(), error));
+    let with_weights = compared.iter().filter(|compared| compared.role == Role::Weights);
+    let worst = with_weights.max_by(|a, b| a.distance.relative.total_cmp(&b.distance.relative));
     Ok(Proved {
-        tokens: tokens as u64,
-        text_tokens: text as u64,
+        tokens: 0,
+        text_tokens: 0,
         max_error: logits.error,
-        range: logits.range(),
+        range: logits.range,
         steps: compared.len() as u64,
-        worst,
-        worst_error,
+        worst: worst.map_or(String::new(), |worst| program.steps[worst.step].label.clone()),
+        worst_error: worst.map_or(0.0, |worst| worst.distance.relative),
+        experts_not_compared: 0,
     })
 }
 
 /// Code of a compiled model that computes something else.
 const CODE: &str = "C0016";
 
-/// How far results of a step may be from those of the original.
-fn bound(Compared { role, distance, .. }: &Compared) -> f64 {
-    match role {
-        Role::Logits | Role::Router => TOLERANCE * distance.range().max(1.0),
-        Role::Weights => STEP_TOLERANCE * distance.size(),
-        Role::Other => f64::INFINITY,
-    }
+/// How far logits may be from those of the original.
+fn logits_bound(logits: &Compared) -> f64 {
+    TOLERANCE * logits.distance.range.max(1.0)
 }
+
+const DISPROVED: &str = "the compiled model computes something else than its checkpoint";
+const HELP: &str = "take back the rotation or scale that acts there; --no-prove writes the model all the same";
 
 /// Says that and how the compiled model computes something else; `parted` is where that began.
 fn disproof(program: &Program, fault: &Compared, parted: Option<&Compared>) -> Diagnostic {
     let label = |compared: &Compared| &program.steps[compared.step].label;
-    let what = match fault.role {
-        Role::Logits => "logits".to_owned(),
-        Role::Router | Role::Weights | Role::Other => format!("results of `{}`", label(fault)),
+    let relative =
+        |compared: &Compared| format!("{:.1e} of the root mean square of its row", compared.distance.relative);
+    let found = match fault.role {
+        Role::Logits => format!(
+            "expected logits within {:.1e} of the original's, found a difference of {:.1e}",
+            logits_bound(fault),
+            fault.distance.error
+        ),
+        Role::Weights | Role::Other => format!(
+            "expected results of `{}` within {STEP_TOLERANCE:.1e} of the original's, found one that is off by {}",
+            label(fault),
+            relative(fault)
+        ),
     };
-    let message = format!(
-        "the compiled model computes something else than its checkpoint: expected {what} within {:.1e} of the original's, found a difference of {:.1e}",
-        bound(fault),
-        fault.distance.error
-    );
-    let mut diagnostic = Diagnostic::error(CODE, message);
+    let mut diagnostic = Diagnostic::error(CODE, format!("{DISPROVED}: {found}"));
     if let Some(parted) = parted {
         diagnostic = diagnostic.note(format!(
-            "the first step whose result is off is `{}` ({}): by {:.1e}, and its largest value is {:.1e}",
+            "the first step whose result is off is `{}` ({}): by {:.1e}, {}",
             label(parted),
             program.steps[parted.step].op.kernel(),
             parted.distance.error,
-            parted.distance.size()
+            relative(parted)
         ));
     }
-    diagnostic.help("take back the rotation or scale that acts there; --no-prove writes the model all the same")
+    diagnostic.help(HELP)
+}
+
+/// Says that a step with a weight could not be compared.
+fn not_compared(step: &Step) -> Diagnostic {
+    let (label, kernel) = (&step.label, step.op.kernel());
+    let found = format!("expected a step of both that multiplies by the weight of `{label}`, found a {kernel} of one");
+    Diagnostic::error(CODE, format!("{DISPROVED}: {found}")).help(HELP)
 }

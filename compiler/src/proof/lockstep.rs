@@ -1,7 +1,9 @@
 //! Two programs step by step over the same tokens: what is compared, and how choices of experts are made the same.
 
+use std::collections::BTreeSet;
+
 use lathe_runtime::backend::{StepOutput, StepValues};
-use lathe_runtime::program::{BufferId, Elements, Op, Program};
+use lathe_runtime::program::{Elements, Op, Program};
 
 use super::ProofError;
 use super::distance::Distance;
@@ -23,9 +25,7 @@ pub(super) struct Subjects<'a> {
 pub(super) enum Role {
     /// The logits.
     Logits,
-    /// What a choice of experts is made from.
-    Router,
-    /// What another step that has weights makes of them.
+    /// What another step makes that has weights, in either program.
     Weights,
     /// Anything else.
     Other,
@@ -41,16 +41,17 @@ pub(super) struct Compared {
 }
 
 /// Runs both and compares the results of steps that compute the same thing, in the basis of the model. The rows of the first
-/// `text` tokens go to the experts that the original chooses, all others to every expert in turn.
+/// `text` tokens go to the experts that the original chooses, all others to every expert in turn. Gives the number of experts
+/// as well that no row went to.
 pub(super) fn run(
     subjects: Subjects<'_>,
     text: usize,
     original: &mut dyn Run,
     compiled: &mut dyn Run,
-) -> Result<Vec<Compared>, ProofError> {
+) -> Result<(Vec<Compared>, usize), ProofError> {
     let Subjects { original: (Lowered { program, .. }, _), compiled: (lowered, evaluator), pairs } = subjects;
-    let routers = routers(program);
     let mut results = Vec::with_capacity(pairs.len());
+    let mut experts_left_out = 0;
     let (mut next, mut row) = (Pair { original: 0, compiled: 0 }, Vec::new());
     for pair in pairs {
         let expected = skip(original, pair.original - next.original)?;
@@ -62,20 +63,18 @@ pub(super) fn run(
                 let step = &lowered.program.steps[pair.compiled];
                 let width = program.buffers[op.out().index()].width as usize;
                 let basis = evaluator.maps(&step.label, &lowered.frames[step.op.out().index()], width as u64)?;
-                let mut distance = Distance::NONE;
+                let mut distance = Distance::from(expected, width);
                 for (expected, found) in expected.chunks_exact(width).zip(found.chunks_exact(width)) {
                     row.clear();
                     row.extend(found.iter().map(|&value| f64::from(value)));
                     basis.apply(&mut row);
-                    for (&expected, &found) in expected.iter().zip(&row) {
-                        distance.add(expected.into(), found);
-                    }
+                    distance.add(expected, &row);
                 }
-                let role = match op {
+                let has_weights = op.weights().chain(step.op.weights()).next().is_some();
+                let role = match has_weights {
                     _ if op.out() == program.output => Role::Logits,
-                    _ if routers.contains(&op.out()) => Role::Router,
-                    Op::Embed { .. } | Op::MatMul { .. } | Op::ExpertMatMul { .. } => Role::Weights,
-                    _ => Role::Other,
+                    true => Role::Weights,
+                    false => Role::Other,
                 };
                 results.push(Compared { step: pair.original, role, distance });
             }
@@ -85,12 +84,13 @@ pub(super) fn run(
                 };
                 let choices = program.buffers[op.out().index()].width as usize;
                 send_everywhere(&mut expected[text * choices..], choices, below);
+                experts_left_out += left_out(expected, below);
                 found.copy_from_slice(expected);
             }
             _ => unreachable!("paired steps write buffers of the same elements"),
         }
     }
-    Ok(results)
+    Ok((results, experts_left_out))
 }
 
 /// A program that runs step by step.
@@ -105,22 +105,6 @@ fn skip(run: &mut dyn Run, skipped: usize) -> Result<StepOutput<'_>, ProofError>
         run.next()?;
     }
     run.next()
-}
-
-/// The buffers that choices of experts are made from: the products that they begin with.
-fn routers(program: &Program) -> Vec<BufferId> {
-    let writer = |buffer: BufferId| program.steps.iter().find(|step| step.op.out() == buffer);
-    let begin = |choice: &Op| {
-        let mut buffer = choice.inputs().next()?;
-        loop {
-            match &writer(buffer)?.op {
-                Op::MatMul { .. } => return Some(buffer),
-                op => buffer = op.inputs().next()?,
-            }
-        }
-    };
-    let choices = program.steps.iter().filter(|step| matches!(step.op, Op::TopK { .. }));
-    choices.filter_map(|step| begin(&step.op)).collect()
 }
 
 /// How many rows it takes to send one to each expert, see [`send_everywhere`].
@@ -144,6 +128,12 @@ fn send_everywhere(rows: &mut [u32], choices: usize, below: u32) {
     }
 }
 
+/// How many of the experts below a number are not chosen.
+fn left_out(choices: &[u32], below: u32) -> usize {
+    let chosen: BTreeSet<u32> = choices.iter().copied().collect();
+    (below as usize).saturating_sub(chosen.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +150,7 @@ mod tests {
                 assert!((1..choices).all(|at| !row[..at].contains(&row[at])), "{row:?}");
             }
             assert!((0..below).all(|expert| rows.contains(&expert)), "{choices} of {below}: {rows:?}");
+            assert_eq!(left_out(&rows, below), 0);
         }
     }
 }

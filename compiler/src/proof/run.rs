@@ -6,8 +6,8 @@ use lathe_runtime::backend::{CpuBackend, StepOutput, StreamError, StreamOptions,
 use lathe_runtime::exec::Logits;
 use lathe_runtime::program::WeightId;
 
+use super::ProofError;
 use super::lockstep::{self, Compared, Run, Subjects};
-use super::{Options, ProofError};
 use crate::lower::{Lowered, Recipe};
 use crate::pack::evaluate::{EvaluateError, Evaluation, Evaluator};
 use crate::pack::{Demand, least_memory};
@@ -20,32 +20,46 @@ const BOUNDED_TILE: u64 = 256 << 10;
 /// what all stages of a compilation take.
 const HEADER_FACTOR: u64 = 24;
 
-/// Runs them over `tokens`, of which the first `text` are text.
+/// Runs them over `tokens`, of which the first `text` are text. As [`lockstep::run`].
 pub(super) fn run(
     subjects: Subjects<'_>,
+    backend: &CpuBackend,
     (tokens, text): (&[u32], usize),
-    options: Options<'_>,
-) -> Result<Vec<Compared>, ProofError> {
-    let Subjects { original, compiled, .. } = subjects;
-    let backend = CpuBackend::new(options.threads)?;
-    let tile = if options.memory.is_some() { BOUNDED_TILE } else { TILE };
-    let stream = StreamOptions { logits: Logits::All, tile_bytes: tile as usize };
-    let mut runs = [
-        backend.stream(&original.0.program, Recipes::new(original), tokens, &stream)?,
-        backend.stream(&compiled.0.program, Recipes::new(compiled), tokens, &stream)?,
-    ];
-    if let Some(asked) = options.memory {
-        let Evaluator { checkpoint, rotations, .. } = compiled.1;
-        let demand = Demand::of_recipes(&compiled.0.recipes, rotations, checkpoint);
-        // Beside its tile, each has the one that its source has evaluated.
-        let held = runs.iter().map(|run| run.memory_bytes() + tile).sum::<u64>();
-        let minimum = least_memory(demand).saturating_add(checkpoint.header_bytes * HEADER_FACTOR + held);
-        if asked < minimum {
-            return Err(ProofError::TooLittleMemory { asked, minimum });
-        }
-    }
-    let [original, compiled] = &mut runs;
-    lockstep::run(subjects, text, original, compiled)
+    is_bounded: bool,
+) -> Result<(Vec<Compared>, usize), ProofError> {
+    let tile = if is_bounded { BOUNDED_TILE } else { TILE };
+    let [mut original, mut compiled] = streams(subjects, backend, tokens, tile)?;
+    lockstep::run(subjects, text, &mut original, &mut compiled)
+}
+
+/// What a bound on memory leaves for something else, in bytes, beside a proof over some number of tokens.
+pub(super) fn memory_left(
+    subjects: Subjects<'_>,
+    backend: &CpuBackend,
+    tokens: usize,
+    asked: u64,
+) -> Result<u64, ProofError> {
+    let (Lowered { recipes, .. }, Evaluator { checkpoint, rotations, .. }) = subjects.compiled;
+    let demand = Demand::of_recipes(recipes, rotations, checkpoint);
+    let tokens = vec![0; tokens];
+    let runs = streams(subjects, backend, &tokens, BOUNDED_TILE)?;
+    // Beside its tile, each has the one that its source has evaluated.
+    let held = runs.iter().map(|run| run.memory_bytes() + BOUNDED_TILE).sum::<u64>();
+    let minimum = least_memory(demand).saturating_add(checkpoint.header_bytes * HEADER_FACTOR + held);
+    asked.checked_sub(minimum).ok_or(ProofError::TooLittleMemory { asked, minimum })
+}
+
+fn streams<'a>(
+    Subjects { original, compiled, .. }: Subjects<'a>,
+    backend: &'a CpuBackend,
+    tokens: &'a [u32],
+    tile: u64,
+) -> Result<[Streamed<'a, Recipes<'a>>; 2], ProofError> {
+    let options = StreamOptions { logits: Logits::All, tile_bytes: tile as usize };
+    Ok([
+        backend.stream(&original.0.program, Recipes::new(original), tokens, &options)?,
+        backend.stream(&compiled.0.program, Recipes::new(compiled), tokens, &options)?,
+    ])
 }
 
 impl From<StreamError<EvaluateError>> for ProofError {

@@ -39,10 +39,10 @@ pub(crate) fn pair(original: &Program, compiled: &Program) -> (Vec<Pair>, Vec<No
 }
 
 /// What a step computes: label, kernel, and whether it has a gain and a shift of its own.
-type What<'a> = (&'a str, &'static str, [bool; 2]);
+pub(crate) type What<'a> = (&'a str, &'static str, [bool; 2]);
 
 /// What steps compute, and how many that compute the same come before. Logits go together whatever computes them.
-fn keys(program: &Program) -> impl Iterator<Item = (What<'_>, usize)> {
+pub(crate) fn keys(program: &Program) -> impl Iterator<Item = (What<'_>, usize)> {
     let mut counts: BTreeMap<What<'_>, usize> = BTreeMap::new();
     program.steps.iter().map(move |step| {
         let vectors = match step.op {
