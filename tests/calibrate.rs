@@ -9,7 +9,7 @@ use lathe_runtime::tokenizer::Tokenizer;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::command::{compile, run, succeed};
+use crate::support::command::{compile, lathe, run, succeed};
 use crate::support::forge::Forge;
 use crate::support::llama::{Llama, Shape};
 use crate::support::{files, model};
@@ -123,6 +123,22 @@ fn instruction_sets_find_the_same_scales() {
     let best = setup.lock();
     succeed(setup.compile(&["--calibrate", "text"]).env("LATHE_ISA", "scalar"));
     assert_eq!(setup.lock(), best);
+}
+
+/// Layers have a scale each: a row for all of them, and each by itself where all layers are asked for.
+#[test]
+fn equal_scales_are_one_row() {
+    let setup = Setup::new(model("micro-llama"), "input of up_proj by smooth");
+    let plan = |arguments: &[&str]| {
+        let spec = setup.folder.path().join("spec.lathe");
+        let text = succeed(lathe().arg("plan").arg(spec).arg(&setup.checkpoint).args(arguments));
+        let rows = text.lines().filter(|line| line.starts_with('S'));
+        rows.map(|row| row.split("  ").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(plan(&[]), ["S0 to S1"]);
+    assert_eq!(plan(&["--all-layers"]), ["S0", "S1"]);
+    succeed(&mut setup.compile(&["--calibrate", "text", "--report", "page.html"]));
+    assert!(fs::read_to_string(setup.folder.path().join("page.html")).unwrap().contains(">S0 to S1<"));
 }
 
 #[test]
