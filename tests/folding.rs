@@ -216,7 +216,9 @@ fn expected(setting: &Setting, recipe: &Recipe) -> Vec<f64> {
         Source::Uniform => vec![1.0 / ((height * width) as f64).sqrt(); (height * width) as usize],
         Source::Values(values) => values.to_vec(),
     };
-    values.iter_mut().for_each(|value| *value += recipe.folded.offset);
+    for value in &mut values {
+        *value += recipe.folded.offset;
+    }
     if let Some(product) = &recipe.folded.product {
         let vector = setting.view(&product.vector);
         let sums = times(&setting.view(&product.weight), &vector, vector.len(), 1);
@@ -464,9 +466,9 @@ fn packed_bytes_depend_on_neither_memory_nor_threads() {
 
     // Formats that lose nothing or round: what the evaluator gives.
     let file = SafeTensors::deserialize(&first).unwrap();
-    let encodings: [(usize, fn(f32) -> Vec<u8>); 2] =
-        [(2, |value| bf16::from_f32(value).to_le_bytes().to_vec()), (3, |value| value.to_le_bytes().to_vec())];
-    for (at, encode) in encodings {
+    let in_bf16 = |value: f32| bf16::from_f32(value).to_le_bytes().to_vec();
+    let in_f32 = |value: f32| value.to_le_bytes().to_vec();
+    for (at, encode) in [(2, &in_bf16 as &dyn Fn(f32) -> Vec<u8>), (3, &in_f32)] {
         let mut values = Vec::<f32>::new();
         evaluator.open(&recipes[at]).unwrap().evaluate(0..SIZE[0], &mut values).unwrap();
         let bytes: Vec<u8> = values.into_iter().flat_map(encode).collect();

@@ -25,8 +25,13 @@ pub(crate) const ROTATIONS: [(&str, &str); 4] = [
 /// The spec that rotates the sites of a subset, by its bits; weights are f32.
 pub(crate) fn spec_of(subset: usize, settings: &str) -> String {
     let requests = ROTATIONS.iter().enumerate().filter(|(index, _)| subset >> index & 1 == 1);
-    let requests: String = requests.map(|(_, (_, request))| format!("        {request}\n")).collect();
-    let rotate = if requests.is_empty() { String::new() } else { format!("    rotate {{\n{requests}    }}\n") };
+    spec(requests.map(|(_, (_, request))| *request), settings)
+}
+
+/// The spec with these requests; weights are f32.
+fn spec<'a>(requests: impl Iterator<Item = &'a str>, settings: &str) -> String {
+    let lines: Vec<&str> = requests.flat_map(|request| ["        ", request, "\n"]).collect();
+    let rotate = if lines.is_empty() { String::new() } else { format!("    rotate {{\n{}    }}\n", lines.concat()) };
     format!("lathe 1\n\nspec rotated {{\n    rules {{\n        ** => f32\n    }}\n{rotate}    {settings}\n}}\n")
 }
 

@@ -26,9 +26,7 @@ const SITES: [(&str, &str); 8] = [
 ];
 
 fn spec(requests: &[&str], settings: &str) -> String {
-    let requests: String = requests.iter().map(|request| format!("        {request}\n")).collect();
-    let rotate = if requests.is_empty() { String::new() } else { format!("    rotate {{\n{requests}    }}\n") };
-    format!("lathe 1\n\nspec rotated {{\n    rules {{\n        ** => f32\n    }}\n{rotate}    {settings}\n}}\n")
+    super::spec(requests.iter().copied(), settings)
 }
 
 fn texts(text: &str, definition: Option<&Path>) -> Texts {

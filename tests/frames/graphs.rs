@@ -284,7 +284,7 @@ fn checkpoint(folder: &Path, random: &mut Random, elements: u64) -> Checkpoint {
     let mut file = Forge::default();
     // In bf16 exactly, so that nothing is rounded on the way to f64.
     let values = (0..elements).map(|_| half::bf16::from_f64(random.unit()));
-    let bytes: Vec<u8> = values.flat_map(|value| value.to_le_bytes()).collect();
+    let bytes: Vec<u8> = values.flat_map(half::bf16::to_le_bytes).collect();
     file.push("all", "BF16", &[elements], &bytes);
     file.write(&folder.join("model.safetensors"));
     std::fs::write(folder.join("config.json"), "{}").expect("temporary files can be written");
@@ -329,9 +329,9 @@ fn requested(graph: &Graph, random: &mut Random) -> Vec<(Vec<NodeId>, Turn)> {
             .into_iter()
             .filter(|id| matches!(graph.node(*id).op, Op::Embed { .. } | Op::Binary(Binary::Add | Binary::Sub)))
             .collect();
-        edges.iter().for_each(|id| {
+        for id in &edges {
             free.remove(id);
-        });
+        }
         let by = loop {
             let by = turn(random, WIDTH);
             if by.kind != "smooth" {
