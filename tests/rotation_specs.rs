@@ -75,6 +75,26 @@ fn matrices_are_read_for_each_layer() {
     }
 }
 
+/// The same values from another file and under another key are the same compilation.
+#[test]
+fn locks_do_not_name_files() {
+    let folder = folder("residual by stream");
+    let mut locks = Vec::new();
+    for (file, key) in [("r.safetensors", "R1"), ("renamed.safetensors", "basis")] {
+        let mut matrices = Forge::default();
+        matrices.push(key, "F32", &[64, 64], &reflection(64, 1, 1.0));
+        let path = folder.path().join(file);
+        matrices.write(&path);
+        is_proved(&compiled(
+            folder.path(),
+            &["--set", &format!("stream=matrix({:?}, {key:?})", path.display().to_string())],
+        ));
+        locks.push(fs::read_to_string(folder.path().join("out/lathe.lock")).unwrap());
+    }
+    assert!(locks[0].contains("\"kind\": \"matrix\"") && !locks[0].contains("r.safetensors"), "{}", locks[0]);
+    assert_eq!(locks[0], locks[1]);
+}
+
 #[test]
 fn scales_are_measured_on_a_text() {
     let folder = folder("input of mlp.{gate,up}_proj by smooth\nvalue by smooth(alpha: 0.75)\nffn_hidden by smooth");

@@ -12,7 +12,7 @@ use lathe_kernels::formats::{self, Fit};
 
 use crate::elaborate::{Elaborated, Module, ModuleId, TieCandidate};
 use crate::frames::Frames;
-use crate::ir::{NodeId, ParamId, Values};
+use crate::ir::{Basis, NodeId, ParamId, Values};
 use crate::model::Checkpoint;
 use crate::spec::{Compute, Format, Rule, Site, TableBasis, Tied, Turn};
 
@@ -319,11 +319,15 @@ impl Plan {
                 writeln!(text, "not tied {head}, {table} ({found})")
             };
         }
-        for line in self.settings() {
+        for line in self.settings_with(|turn| turn.without_file().to_string()) {
             let _ = writeln!(text, "{line}");
         }
+        let is_matrix = |index: usize| {
+            self.frames.rotations().get(index).is_some_and(|rotation| matches!(rotation.basis, Basis::Matrix { .. }))
+        };
         let ReportedFrames { bases, online, .. } = ReportedFrames::new(self);
-        for ReportedBasis { id, by, width, construction } in bases {
+        for (index, ReportedBasis { id, by, width, construction }) in bases.into_iter().enumerate() {
+            let by = if is_matrix(index) { "matrix" } else { &by };
             let construction = construction.map_or_else(String::new, |construction| format!(" = {construction}"));
             let _ = writeln!(text, "frame {id} {by}, width {width}{construction}");
         }
@@ -335,12 +339,17 @@ impl Plan {
 
     /// What the spec says about the whole model, where it is not what holds anyway.
     pub fn settings(&self) -> Vec<String> {
+        self.settings_with(Turn::to_string)
+    }
+
+    fn settings_with(&self, turn_text: impl Fn(&Turn) -> String) -> Vec<String> {
         let mut lines = Vec::new();
         for rotation in &self.rotations {
             let site = site_name(rotation.site);
             let within = rotation.within.as_ref().map_or_else(String::new, |pattern| format!(" of {pattern}"));
             let offline = if rotation.offline { " offline" } else { "" };
-            lines.push(format!("rotate {site}{within} by {}{offline} ({} edges)", rotation.turn, rotation.edges.len()));
+            let turn = turn_text(&rotation.turn);
+            lines.push(format!("rotate {site}{within} by {turn}{offline} ({} edges)", rotation.edges.len()));
         }
         lines.extend(self.kv_cache.filter(|format| !format.is_keep()).map(|format| format!("kv_cache => {format}")));
         if self.tied != Tied::Share {

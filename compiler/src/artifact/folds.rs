@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use lathe_kernels::formats::{Fit, Format};
 use lathe_kernels::rotations::{Construction, Kind, Rotation, RotationError};
-use lathe_runtime::program::{Weight, WeightId, signs_from_text, signs_to_text};
+use lathe_runtime::program::{RotationSizes, RotationSizesError, Weight, WeightId, signs_from_text, signs_to_text};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -61,10 +61,8 @@ pub enum LockedRotation {
         /// Of the generator.
         seed: u64,
     },
-    /// A matrix of the user.
+    /// A matrix of the user. Which file it was in does not matter.
     Matrix {
-        /// As the spec writes it.
-        name: String,
         /// Elements of a block.
         width: usize,
         /// BLAKE3 of its values, f32, row-major, lowest byte first.
@@ -144,10 +142,23 @@ pub enum FoldsError {
         reason: String,
     },
     /// A matrix that is not in the artifact.
-    #[error("rotation `{name}` of the lock: no weight of the artifact has the values of this matrix")]
+    #[error("no weight of the artifact has the values of the matrix with BLAKE3 {} of the lock", blake3.escape_debug())]
     NoMatrix {
-        /// The rotation.
-        name: String,
+        /// Of its values.
+        blake3: String,
+    },
+    /// Rotations that would take too much memory.
+    #[error("the lock holds too many rotations: {0}")]
+    Sizes(#[source] RotationSizesError),
+    /// A weight of a scale that has more factors, or fewer.
+    #[error("`{text}` in the lock: a weight of {expected} elements, the scale has {found}")]
+    Elements {
+        /// The text.
+        text: String,
+        /// Of the weight.
+        expected: usize,
+        /// Of the scale.
+        found: usize,
     },
     /// No rotation is made of this.
     #[error("rotation `{name}` of the lock: {source}")]
@@ -190,9 +201,10 @@ impl Folds {
     /// The rotations. `matrix` finds the values of a matrix of the user by their hash.
     ///
     /// # Errors
-    /// When one cannot be built, or would be another.
+    /// When one cannot be built, or would be another, or all of them would take too much memory.
     pub fn rotations(&self, matrix: impl Fn(&str) -> Option<Arc<[f32]>>) -> Result<Vec<Rotation>, FoldsError> {
-        self.rotations.iter().map(|rotation| rotation.build(&matrix)).collect()
+        let mut sizes = RotationSizes::default();
+        self.rotations.iter().map(|rotation| rotation.build(&matrix, &mut sizes)).collect()
     }
 
     /// How each weight of a program was made, with its values in f32. `None` for a matrix of the user. `weights` are those of
@@ -267,18 +279,24 @@ fn locked(rotation: &Rotation, name: &str) -> LockedRotation {
         Kind::Matrix { values } => {
             let mut hash = blake3::Hasher::new();
             values.iter().for_each(|value| _ = hash.update(&value.to_le_bytes()));
-            LockedRotation::Matrix { name, width, blake3: hash.finalize().to_string() }
+            LockedRotation::Matrix { width, blake3: hash.finalize().to_string() }
         }
     }
 }
 
 impl LockedRotation {
-    fn build(&self, matrix: &impl Fn(&str) -> Option<Arc<[f32]>>) -> Result<Rotation, FoldsError> {
+    /// Builds it once it is counted.
+    fn build(
+        &self,
+        matrix: &impl Fn(&str) -> Option<Arc<[f32]>>,
+        sizes: &mut RotationSizes,
+    ) -> Result<Rotation, FoldsError> {
         let built = match self {
             LockedRotation::Hadamard { name, construction, base_blake3, signs } => {
                 let wrong = |reason: String| FoldsError::Hadamard { name: name.clone(), reason };
                 let construction: Construction =
                     construction.parse().map_err(|error| wrong(format!("`{construction}`: {error}")))?;
+                sizes.add_hadamard(&construction).map_err(FoldsError::Sizes)?;
                 let base = blake3::hash(&construction.base_bytes()).to_string();
                 if base != *base_blake3 {
                     return Err(wrong(format!("`{construction}` is another matrix here")));
@@ -293,20 +311,66 @@ impl LockedRotation {
                 };
                 Rotation::with_construction(construction, signs)
             }
-            LockedRotation::Orthogonal { width, seed, .. } => Rotation::orthogonal(*width, *seed),
-            LockedRotation::Matrix { name, width, blake3 } => {
-                let values = matrix(blake3).ok_or_else(|| FoldsError::NoMatrix { name: name.clone() })?;
+            LockedRotation::Orthogonal { width, seed, .. } => {
+                sizes.add_dense(*width as u64).map_err(FoldsError::Sizes)?;
+                Rotation::orthogonal(*width, *seed)
+            }
+            LockedRotation::Matrix { width, blake3 } => {
+                sizes.add_dense(*width as u64).map_err(FoldsError::Sizes)?;
+                let values = matrix(blake3).ok_or_else(|| FoldsError::NoMatrix { blake3: blake3.clone() })?;
                 Rotation::matrix(*width, values)
             }
         };
         built.map_err(|source| FoldsError::Rotation { name: self.name().to_string(), source })
     }
 
-    /// As the spec writes it.
+    /// As the spec writes it; of a matrix without its file.
     pub fn name(&self) -> &str {
-        let (LockedRotation::Hadamard { name, .. }
-        | LockedRotation::Orthogonal { name, .. }
-        | LockedRotation::Matrix { name, .. }) = self;
-        name
+        match self {
+            LockedRotation::Hadamard { name, .. } | LockedRotation::Orthogonal { name, .. } => name,
+            LockedRotation::Matrix { .. } => "matrix",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lock of a few words does not stand for matrices of gigabytes.
+    #[test]
+    fn what_rotations_hold_together_is_bounded() {
+        let paley = "paley1(2039)";
+        let blake3 = blake3::hash(&paley.parse::<Construction>().unwrap().base_bytes()).to_string();
+        let hadamard = LockedRotation::Hadamard {
+            name: "hadamard".to_string(),
+            construction: paley.to_string(),
+            base_blake3: "of another one".to_string(),
+            signs: None,
+        };
+        let valid = match hadamard.clone() {
+            LockedRotation::Hadamard { name, construction, signs, .. } => {
+                LockedRotation::Hadamard { name, construction, base_blake3: blake3, signs }
+            }
+            other => other,
+        };
+        let refused = |rotations| {
+            let folds = Folds { rotations, ..Folds::default() };
+            folds.rotations(|_| None).map(|rotations| rotations.len()).unwrap_err().to_string()
+        };
+        let mut rotations = vec![valid; 8];
+        // Counted before it is made: whether it is another one is not looked at.
+        rotations.push(hadamard);
+        assert_eq!(
+            refused(rotations),
+            "the lock holds too many rotations: elements of Hadamard matrices is 37472760, expected at most 33554432"
+        );
+        let wide = LockedRotation::Orthogonal { name: "orthogonal".to_string(), width: usize::MAX, seed: 1 };
+        assert!(refused(vec![wide]).starts_with("the lock holds too many rotations: elements of rotations is "));
+        let matrix = LockedRotation::Matrix { width: 1 << 15, blake3: "m".to_string() };
+        assert_eq!(
+            refused(vec![matrix; 2]),
+            "no weight of the artifact has the values of the matrix with BLAKE3 m of the lock"
+        );
     }
 }

@@ -251,6 +251,11 @@ impl Turn {
     pub fn is_none(&self) -> bool {
         self.kind == "none"
     }
+
+    /// Without the file of a matrix and the key in it.
+    pub fn without_file(&self) -> Turn {
+        Turn { file: None, path: None, key: None, ..self.clone() }
+    }
 }
 
 impl fmt::Display for Turn {

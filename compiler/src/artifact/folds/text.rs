@@ -129,6 +129,10 @@ impl Tables {
             "zeros" => Source::Values(vec![0.0; elements].into()),
             word if word.starts_with('S') => {
                 let (values, inverse) = self.scale(&words, word)?;
+                let found = values.len();
+                if found != elements {
+                    return Err(FoldsError::Elements { text: text.to_string(), expected: elements, found });
+                }
                 Source::Values(if inverse { values.iter().map(|value| value.recip()).collect() } else { values })
             }
             word => Source::Stored(self.stored(&words, word, "a source as in `s0`, `S0`, `uniform` or `zeros`")?),
@@ -285,7 +289,7 @@ mod tests {
     }
 
     fn tables() -> Tables {
-        Tables { sources: views(), scales: vec![[1.0, 0.5, 3.0].into(), [0.1, 7.0].into()] }
+        Tables { sources: views(), scales: vec![[1.0, 0.5, 3.0].into(), [0.1, 7.0, 2.0].into()] }
     }
 
     fn checkpoint(folder: &std::path::Path) -> Checkpoint {
@@ -395,6 +399,8 @@ mod tests {
             let error = tables().weight(text, 3).unwrap_err().to_string();
             assert_eq!(error, format!("the lock refers to a {what} that it does not have"));
         }
+        let error = tables().weight("S0'", 4).unwrap_err().to_string();
+        assert_eq!(error, "`S0'` in the lock: a weight of 4 elements, the scale has 3");
         let folder = tempfile::tempdir().unwrap();
         let unread = Source::Stored(View::contiguous(TensorId(0), 13, 2));
         let error = writer(&checkpoint(folder.path())).weight(&unread, &Folded::default()).unwrap_err().to_string();
