@@ -249,3 +249,12 @@ fn a_bound_on_memory_holds_for_the_proof() {
     assert!(ended.stderr.contains("the tokenizer takes") && ended.stderr.contains("tokens, random tokens only"));
     assert_eq!(proof_of(&out)["proved"]["text_tokens"], 0);
 }
+
+/// A calibration runs the model, which no bound counts.
+#[test]
+fn no_bound_on_memory_is_taken_for_a_calibration() {
+    let (_folder, out, mut command) = command("input of layers.*.mlp.up_proj by smooth(alpha: 0.5)");
+    let ended = run(command.args(["--calibrate", "text", "--memory", "1G"]));
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("expected no --memory with it") && !out.exists(), "{}", ended.stderr);
+}

@@ -241,7 +241,7 @@ fn tokens(program: &Program, text: &[u32], counts: Counts) -> (Vec<u32>, usize) 
 /// What the steps say; what was read is left to the caller.
 fn judge(program: &Program, compared: &[Compared]) -> Result<Proved, Box<Diagnostic>> {
     let is_off = |compared: &&Compared| match compared.role {
-        Role::Logits => !(compared.distance.error <= logits_bound(compared)),
+        Role::Logits => compared.distance.error.is_nan() || compared.distance.error > logits_bound(compared),
         Role::Weights => compared.distance.relative > STEP_TOLERANCE,
         Role::Other => false,
     };
@@ -314,4 +314,53 @@ fn not_compared(step: &Step) -> Diagnostic {
     let (label, kernel) = (&step.label, step.op.kernel());
     let found = format!("expected a step of both that multiplies by the weight of `{label}`, found a {kernel} of one");
     Diagnostic::error(CODE, format!("{DISPROVED}: {found}")).help(HELP)
+}
+
+#[cfg(test)]
+mod tests {
+    use lathe_runtime::program::{Buffer, BufferId, Compute, Elements, PROGRAM_VERSION, Rows, Unary, WeightId};
+
+    use super::*;
+
+    #[test]
+    fn a_product_without_a_partner_is_found() {
+        let (x, out) = (BufferId(0), BufferId(1));
+        let function = Op::Unary { function: Unary::Relu, x, out };
+        let product = Op::MatMul { x, weight: WeightId(0), bias: None, out };
+        let program = Program {
+            version: PROGRAM_VERSION,
+            model: "test".to_owned(),
+            compute: Compute::F32,
+            max_positions: None,
+            weights: Vec::new(),
+            buffers: vec![Buffer { rows: Rows::Tokens, width: 8, elements: Elements::Real }; 2],
+            caches: Vec::new(),
+            rope_tables: Vec::new(),
+            rotations: Vec::new(),
+            steps: [function, product].map(|op| Step { label: op.kernel().to_owned(), op }).into(),
+            output: out,
+        };
+        assert_eq!(alone(&program, &BTreeSet::from([1])), None);
+        let found = alone(&program, &BTreeSet::from([0])).unwrap();
+        assert_eq!(found.label, "mat_mul");
+        assert!(not_compared(found).message.contains("the weight of `mat_mul`"));
+    }
+
+    #[test]
+    fn the_summary_says_what_was_left_out() {
+        let proved = Proved {
+            tokens: 96,
+            text_tokens: 48,
+            max_error: 1e-5,
+            range: 10.0,
+            steps: 9,
+            worst: "head".to_owned(),
+            worst_error: 1e-6,
+            experts_not_compared: 0,
+        };
+        assert_eq!(proved.summary(), "logits differ by at most 1.0e-6 of their range over 96 tokens");
+        let proved = Proved { text_tokens: 0, max_error: 0.0, experts_not_compared: 3, ..proved };
+        let expected = "logits are equal over 96 tokens, random tokens only, 3 experts not compared";
+        assert_eq!(proved.summary(), expected);
+    }
 }

@@ -153,4 +153,9 @@ mod tests {
             assert_eq!(left_out(&rows, below), 0);
         }
     }
+
+    #[test]
+    fn experts_without_a_row_are_counted() {
+        assert_eq!(left_out(&[0, 3, 3, 0], 5), 3);
+    }
 }
