@@ -253,7 +253,7 @@ impl Turn {
     }
 
     /// Without the file of a matrix and the key in it.
-    pub fn without_file(&self) -> Turn {
+    pub(crate) fn without_file(&self) -> Turn {
         Turn { file: None, path: None, key: None, ..self.clone() }
     }
 }

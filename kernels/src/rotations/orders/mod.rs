@@ -60,11 +60,14 @@ impl Base {
     }
 }
 
+/// `[order, order]` row-major, once they are made.
+type Entries = OnceLock<Box<[i8]>>;
+
 /// A Hadamard matrix as a Kronecker product of bases and a Sylvester matrix. Entries of bases are made when they are first
 /// read; cloning copies none.
 #[derive(Clone)]
 pub struct Construction {
-    bases: Vec<(Base, Arc<OnceLock<Box<[i8]>>>)>,
+    bases: Vec<(Base, Arc<Entries>)>,
     sylvester: usize,
 }
 
