@@ -322,12 +322,11 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_product_without_a_partner_is_found() {
+    fn program() -> Program {
         let (x, out) = (BufferId(0), BufferId(1));
         let function = Op::Unary { function: Unary::Relu, x, out };
         let product = Op::MatMul { x, weight: WeightId(0), bias: None, out };
-        let program = Program {
+        Program {
             version: PROGRAM_VERSION,
             model: "test".to_owned(),
             compute: Compute::F32,
@@ -339,7 +338,26 @@ mod tests {
             rotations: Vec::new(),
             steps: [function, product].map(|op| Step { label: op.kernel().to_owned(), op }).into(),
             output: out,
+        }
+    }
+
+    /// A channel that is a thousandth of the others, of the wrong sign.
+    #[test]
+    fn a_small_channel_with_a_wrong_sign_is_found() {
+        let judged = |role, found: f64| {
+            let mut distance = distance::Distance::from(&[1.0, -1.0, 1.0, 0.001], 4);
+            distance.add(&[1.0, -1.0, 1.0, 0.001], &[1.0, -1.0, 1.0, found]);
+            let logits = Compared { step: 1, role: Role::Logits, distance: distance::Distance::from(&[1.0, 2.0], 2) };
+            judge(&program(), &[Compared { step: 0, role, distance }, logits])
         };
+        assert_eq!(judged(Role::Weights, -0.001).unwrap_err().code, CODE);
+        assert!(judged(Role::Weights, 0.001_05).is_ok());
+        assert!(judged(Role::Other, -0.001).is_ok());
+    }
+
+    #[test]
+    fn a_product_without_a_partner_is_found() {
+        let program = program();
         assert_eq!(alone(&program, &BTreeSet::from([1])), None);
         let found = alone(&program, &BTreeSet::from([0])).unwrap();
         assert_eq!(found.label, "mat_mul");
