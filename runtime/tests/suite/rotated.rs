@@ -67,12 +67,15 @@ fn a_matrix_that_is_not_orthogonal_is_refused() {
 fn memory_of_rotations_is_counted() {
     let bytes = |width: u32| {
         let mut program = rotated_program(SMALL);
-        program.rotations.push(program::Rotation::Orthogonal { width, seed: 1 });
+        let orthogonal = |rotation: &&mut program::Rotation| matches!(rotation, program::Rotation::Orthogonal { .. });
+        let rotation = program.rotations.iter_mut().find(orthogonal).expect("the program has one");
+        *rotation = program::Rotation::Orthogonal { width, seed: 1 };
         let (model, mut bytes) = (model(program), 0);
         with_session(&model, &options(4), |session| bytes = session.memory_bytes());
         bytes
     };
-    assert!(bytes(100) >= bytes(10) + 2 * 90 * 100);
+    let hidden = SMALL.hidden;
+    assert!(bytes(hidden) >= bytes(2) + 2 * u64::from(hidden - 2) * u64::from(hidden));
 }
 
 #[test]
