@@ -10,7 +10,7 @@
 //!                                                                            └─▶ one Edit: online operations, folds
 //! ```
 //!
-//! What each operation does with frames is in [`wanted`] (from users to operands) and [`infer`] (from operands to results),
+//! What each operation does with frames is in `wanted.rs` (from users to operands) and `infer.rs` (from operands to results),
 //! one arm each. Nothing here reads a weight, and no name of a module means anything.
 
 mod bases;

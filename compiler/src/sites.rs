@@ -122,6 +122,11 @@ fn residual(graph: &Graph) -> BTreeSet<NodeId> {
             Through::Starts | Through::Channels | Through::Ends => {}
         }
     }
+    if found.is_empty() {
+        // Nothing is added: the stream is what embeddings give.
+        let starts = graph.nodes().filter(|(_, node)| through(&node.op) == Through::Starts);
+        return starts.map(|(id, _)| id).collect();
+    }
     // Where the stream begins, norms behind an embedding too; an embedding of another width is no part of it.
     let mut waiting: Vec<NodeId> = found.iter().copied().collect();
     let mut seen = BTreeSet::new();
