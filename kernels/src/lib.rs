@@ -8,6 +8,9 @@
 #[cfg(any(test, feature = "check"))]
 pub mod check;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code, reason = "calls of the driver, each with its reason")]
+pub mod cuda;
 pub mod formats;
 pub mod ops;
 pub mod rotations;
