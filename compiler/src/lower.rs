@@ -244,6 +244,7 @@ impl Lowering<'_> {
             },
             Op::Linear => Kernel::MatMul {
                 x: self.buffer(operands[0]),
+                input: None,
                 weight: self.weight(operands[1])?,
                 bias: operands.get(2).map(|&bias| self.vector(bias)).transpose()?,
                 out: self.result(id, node)?,
@@ -252,6 +253,7 @@ impl Lowering<'_> {
                 let (weights, biases) = operands[2..].split_at(*experts as usize);
                 Kernel::ExpertMatMul {
                     x: self.buffer(operands[0]),
+                    input: None,
                     choice: self.buffer(operands[1]),
                     weights: weights.iter().map(|&weight| self.weight(weight)).collect::<Result<_, _>>()?,
                     biases: biases.iter().map(|&bias| self.vector(bias)).collect::<Result<_, _>>()?,

@@ -325,7 +325,7 @@ mod tests {
     fn program() -> Program {
         let (x, out) = (BufferId(0), BufferId(1));
         let function = Op::Unary { function: Unary::Relu, x, out };
-        let product = Op::MatMul { x, weight: WeightId(0), bias: None, out };
+        let product = Op::MatMul { x, input: None, weight: WeightId(0), bias: None, out };
         Program {
             version: PROGRAM_VERSION,
             model: "test".to_owned(),

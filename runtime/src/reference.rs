@@ -4,6 +4,7 @@
 //! Nothing is rounded to f32 on the way, and weights are given in f64, so that models which should compute the same can be
 //! told from models which nearly do.
 
+use std::borrow::Cow;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use std::slice::ChunksExact;
 
@@ -11,7 +12,7 @@ use lathe_kernels::rotations::Rotation;
 
 use crate::exec::{ExecError, check_tokens};
 use crate::program::{
-    Binary, BufferId, Index, Op, Program, RopeGrowth, RopePairing, RopeTable, Unary, WeightId, verify,
+    Binary, BufferId, Index, InputFormat, Op, Program, RopeGrowth, RopePairing, RopeTable, Unary, WeightId, verify,
 };
 
 /// Rows of a buffer, one for each token. Indices are whole numbers.
@@ -99,15 +100,18 @@ impl<'a> Interpreter<'a> {
                 };
                 self.tokens.iter().enumerate().map(row).collect()
             }
-            Op::MatMul { x, weight, bias, .. } => {
-                self.by_row(*x, |x| product(x, self.rows(*weight), bias.map(|bias| self.vector(bias))))
-            }
-            Op::ExpertMatMul { x, choice, weights, biases, .. } => {
+            Op::MatMul { x, input, weight, bias, .. } => self
+                .by_row(*x, |x| product(&rounded(x, *input), self.rows(*weight), bias.map(|bias| self.vector(bias)))),
+            Op::ExpertMatMul { x, input, choice, weights, biases, .. } => {
                 let inputs = self.rows(weights[0]).next().map_or(0, <[f64]>::len);
                 self.by_row_and_choice(*x, *choice, |x, choice| {
                     let parts = x.chunks_exact(inputs).cycle();
                     let part = |(&expert, x): (&usize, &[f64])| {
-                        product(x, self.rows(weights[expert]), biases.get(expert).map(|&bias| self.vector(bias)))
+                        product(
+                            &rounded(x, *input),
+                            self.rows(weights[expert]),
+                            biases.get(expert).map(|&bias| self.vector(bias)),
+                        )
                     };
                     choice.iter().zip(parts).flat_map(part).collect()
                 })
@@ -295,6 +299,18 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 fn product(x: &[f64], weight: ChunksExact<'_, f64>, bias: Option<&[f64]>) -> Vec<f64> {
     let bias = |output: usize| bias.map_or(0.0, |bias| bias[output]);
     weight.enumerate().map(|(output, row)| dot(x, row) + bias(output)).collect()
+}
+
+/// A row of x, in f64 what [`lathe_kernels::ops::quantize_rows`] makes of it where it is rounded.
+fn rounded(x: &[f64], input: Option<InputFormat>) -> Cow<'_, [f64]> {
+    match input {
+        None => Cow::Borrowed(x),
+        Some(InputFormat::Int8PerToken) => {
+            let scale = x.iter().fold(0.0, |largest: f64, x| largest.max(x.abs())) / 127.0;
+            let round = |x: &f64| if scale == 0.0 { 0.0 } else { (x / scale).round_ties_even() * scale };
+            Cow::Owned(x.iter().map(round).collect())
+        }
+    }
 }
 
 fn largest(x: &[f64]) -> f64 {

@@ -2,8 +2,8 @@
 //! third one rotates. Together they have every kernel.
 
 use lathe_runtime::program::{
-    Binary, Buffer, BufferId, Cache, CacheId, Compute, Elements, Index, Op, PROGRAM_VERSION, Program, RopeGrowth,
-    RopeId, RopePairing, RopeTable, Rotation, RotationId, Rows, Step, Unary, Weight, WeightId,
+    Binary, Buffer, BufferId, Cache, CacheId, Compute, Elements, Index, InputFormat, Op, PROGRAM_VERSION, Program,
+    RopeGrowth, RopeId, RopePairing, RopeTable, Rotation, RotationId, Rows, Step, Unary, Weight, WeightId,
 };
 
 /// Sizes of a program.
@@ -106,7 +106,7 @@ impl Builder {
     pub(crate) fn linear(&mut self, label: &str, x: BufferId, shape: [u32; 2], biased: bool) -> BufferId {
         let weight = self.weight(&format!("{label}.weight"), "bf16", &shape);
         let bias = biased.then(|| self.weight(&format!("{label}.bias"), "f32", &shape[..1]));
-        self.step(label, Rows::Tokens, shape[0], |out| Op::MatMul { x, weight, bias, out })
+        self.step(label, Rows::Tokens, shape[0], |out| Op::MatMul { x, input: None, weight, bias, out })
     }
 
     fn norm(&mut self, label: &str, x: BufferId, rows: Rows, row_width: u32, width: u32) -> BufferId {
@@ -204,9 +204,32 @@ pub(crate) fn program(sizes: Sizes) -> Program {
     let gain = builder.weight("norm.weight", "f32", &[hidden]);
     let x = builder.step("norm.gain", Rows::Selected, hidden, |out| Op::Gain { x, gain, offset: 0.0, out });
     let bias = None;
-    let logits = builder.step("head", Rows::Selected, vocabulary, |out| Op::MatMul { x, weight: table, bias, out });
+    let logits =
+        builder.step("head", Rows::Selected, vocabulary, |out| Op::MatMul { x, input: None, weight: table, bias, out });
     builder.program.output = logits;
     builder.program
+}
+
+/// A program whose products, but for those with a table, take their x as int8.
+pub(crate) fn with_int8_inputs(mut program: Program) -> Program {
+    let tables: Vec<WeightId> = program
+        .steps
+        .iter()
+        .filter(|step| matches!(step.op, Op::Embed { .. }))
+        .flat_map(|step| step.op.weights())
+        .collect();
+    for step in &mut program.steps {
+        let (input, multiplied) = match &mut step.op {
+            Op::MatMul { input, weight, .. } if !tables.contains(weight) => (input, std::slice::from_ref(&*weight)),
+            Op::ExpertMatMul { input, weights, .. } => (input, weights.as_slice()),
+            _ => continue,
+        };
+        *input = Some(InputFormat::Int8PerToken);
+        for weight in multiplied {
+            program.weights[weight.index()].format = "int8(per: channel, scales: f32)".to_owned();
+        }
+    }
+    program
 }
 
 /// `RMSNorm`, with or without a gain.
@@ -265,7 +288,7 @@ impl Builder {
         let weights = (0..EXPERTS).map(|e| self.weight(&format!("{label}.{e}.weight"), "bf16", &shape)).collect();
         let biased = if biased { 0..EXPERTS } else { 0..0 };
         let biases = biased.map(|e| self.weight(&format!("{label}.{e}.bias"), "f32", &shape[..1])).collect();
-        let op = |out| Op::ExpertMatMul { x, choice, weights, biases, out };
+        let op = |out| Op::ExpertMatMul { x, input: None, choice, weights, biases, out };
         self.step(label, Rows::Tokens, CHOSEN * shape[0], op)
     }
 
@@ -338,7 +361,7 @@ pub(crate) fn expert_program(sizes: Sizes) -> Program {
     let x = builder.step("select", Rows::Selected, hidden, |out| Op::Select { x, out });
     let x = builder.step("norm", Rows::Selected, hidden, |out| rms_norm(x, None, hidden, out));
     let weight = builder.weight("head.weight", "bf16", &[vocabulary, hidden]);
-    let head = |out| Op::MatMul { x, weight, bias: None, out };
+    let head = |out| Op::MatMul { x, input: None, weight, bias: None, out };
     let x = builder.step("head", Rows::Selected, vocabulary, head);
     let softcap = |out| Op::Softcap { x, cap: 5.0, out };
     builder.program.output = builder.step("softcap", Rows::Selected, vocabulary, softcap);
@@ -380,7 +403,8 @@ pub(crate) fn rotated_program(sizes: Sizes) -> Program {
     let x = builder.step("select", Rows::Selected, hidden, |out| Op::Select { x, out });
     let x = builder.rotate("back", x, random, true);
     let bias = None;
-    let logits = builder.step("head", Rows::Selected, vocabulary, |out| Op::MatMul { x, weight: table, bias, out });
+    let logits =
+        builder.step("head", Rows::Selected, vocabulary, |out| Op::MatMul { x, input: None, weight: table, bias, out });
     builder.program.output = logits;
     builder.program
 }

@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::testing::{Sizes, expert_program, program, rotated_program};
+use common::testing::{Sizes, expert_program, program, rotated_program, with_int8_inputs};
 use lathe_runtime::artifact::Artifact;
 use lathe_runtime::backend::{Backend, CpuBackend, within};
 use lathe_runtime::exec::{Logits, SessionOptions};
@@ -54,7 +54,8 @@ const SIZES: Sizes = Sizes { vocabulary: 1000, hidden: 512, head_dim: 64, feed_f
 /// One test, since the count is of the whole process.
 #[test]
 fn a_decode_step_allocates_nothing() {
-    for program in [program(SIZES), expert_program(SIZES), rotated_program(SIZES)] {
+    let quantized = [program(SIZES), expert_program(SIZES)].map(with_int8_inputs);
+    for program in [program(SIZES), expert_program(SIZES), rotated_program(SIZES)].into_iter().chain(quantized) {
         assert_decoding_allocates_nothing(program);
     }
 }

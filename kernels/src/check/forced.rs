@@ -33,7 +33,15 @@ impl Forced {
         experts: usize,
         out: &mut [f32],
     ) {
-        ops::expert_matmul_on(self.0, x, choice, k, expert, experts, out);
+        ops::expert_matmul_on(ops::Product::Real(self.0), x, choice, k, expert, experts, out);
+    }
+
+    pub fn quantize_rows(self, x: &[f32], width: usize, codes: &mut [i8], scales: &mut [f32]) {
+        ops::quantize_rows_on(self.0, x, width, codes, scales);
+    }
+
+    pub fn matmul_int8(self, codes: &[i8], scales: &[f32], weight: &Matrix<'_>, out: &mut [f32]) {
+        ops::matmul_int8_on(self.0, codes, scales, weight, None, out);
     }
 
     pub fn norm(self, x: &[f32], norm: &Norm<'_>, out: &mut [f32]) {

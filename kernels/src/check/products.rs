@@ -160,7 +160,7 @@ fn expert_product(
     let biases: Vec<_> = (0..experts).map(|_| random.values(outputs)).collect();
     let (got, expected) = both(comparison, rows * k * outputs, |vectors, out| {
         let expert = |number: usize| (&weights[number], (number > 0).then_some(biases[number].as_slice()));
-        ops::expert_matmul_on(vectors, x.get(), &choice, k, expert, experts, out);
+        ops::expert_matmul_on(ops::Product::Real(vectors), x.get(), &choice, k, expert, experts, out);
     });
     let case = format!("{rows} rows, {k} of {experts} experts {:?}, a row for each: {each}", weights.first());
     // |x|, |w| and |bias| are at most 1.

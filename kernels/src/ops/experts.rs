@@ -1,10 +1,11 @@
 //! Product of activations with the weights of chosen experts.
 
-use super::matmul::{column_block, is_parallel, matmul_on, write_tile};
+use super::int8::{self, quantized_matmul_on};
+use super::matmul::{self, column_block, is_parallel, matmul_on};
 use crate::cpu::Vectors;
 use crate::formats::Matrix;
 use crate::scratch::{self, Scratch};
-use crate::tiles::for_each_tile;
+use crate::tiles::{Tile, for_each_tile};
 
 thread_local! {
     static ENDS: Scratch<usize> = const { Scratch::new(Vec::new()) };
@@ -29,11 +30,36 @@ pub fn expert_matmul<'m, 'w: 'm>(
     experts: usize,
     out: &mut [f32],
 ) {
-    expert_matmul_on(Vectors::current(), x, choice, k, expert, experts, out);
+    expert_matmul_on(Product::Real(Vectors::current()), x, choice, k, expert, experts, out);
+}
+
+/// [`expert_matmul`] with each row of x rounded by [`quantize_rows`](super::quantize_rows), and products as
+/// [`matmul_int8`](super::matmul_int8) states them.
+///
+/// # Panics
+/// As these.
+pub fn quantized_expert_matmul<'m, 'w: 'm>(
+    x: &[f32],
+    choice: &[u32],
+    k: usize,
+    expert: impl Fn(usize) -> (&'m Matrix<'w>, Option<&'m [f32]>) + Sync,
+    experts: usize,
+    out: &mut [f32],
+) {
+    expert_matmul_on(Product::Int8(Vectors::current()), x, choice, k, expert, experts, out);
+}
+
+/// How rows are multiplied, and with which vectors.
+#[derive(Clone, Copy)]
+pub(crate) enum Product {
+    /// As they are.
+    Real(Option<Vectors>),
+    /// Rounded to int8 first.
+    Int8(Option<Vectors>),
 }
 
 pub(crate) fn expert_matmul_on<'m, 'w: 'm>(
-    vectors: Option<Vectors>,
+    product: Product,
     x: &[f32],
     choice: &[u32],
     k: usize,
@@ -65,16 +91,34 @@ pub(crate) fn expert_matmul_on<'m, 'w: 'm>(
         let (weight, bias) = expert(number);
         assert_eq!(shape(weight), (outputs, inner), "all experts have one shape");
         assert!(bias.is_none_or(|bias| bias.len() == outputs), "bias of {weight:?}");
+        if let Product::Int8(_) = product {
+            int8::assert_weight(weight);
+        }
         (weight, bias)
     };
 
     if rows == 1 {
         let parallel = is_parallel(k, outputs, inner);
-        for_each_tile(out, outputs, 1, column_block(inner), parallel, |mut tile| {
+        let chosen = |tile: &Tile<'_>| {
             let pair = tile.rows().start;
             let (weight, bias) = expert(choice[pair] as usize);
-            write_tile(vectors, x_row(pair), weight, bias, &mut tile);
-        });
+            (pair, weight, bias)
+        };
+        let block = column_block(inner);
+        match product {
+            Product::Real(vectors) => for_each_tile(out, outputs, 1, block, parallel, |mut tile| {
+                let (pair, weight, bias) = chosen(&tile);
+                matmul::write_tile(vectors, x_row(pair), weight, bias, &mut tile);
+            }),
+            Product::Int8(vectors) => int8::with_codes(vectors, x, inner, k / sharing, |codes, scales| {
+                for_each_tile(out, outputs, 1, block, parallel, |mut tile| {
+                    let (pair, weight, bias) = chosen(&tile);
+                    let row = pair / sharing;
+                    let (codes, scales) = (&codes[row * inner..][..inner], &scales[row..=row]);
+                    int8::write_tile(vectors, codes, scales, weight, bias, &mut tile);
+                });
+            }),
+        }
         return;
     }
     by_expert(choice, experts, |number, pairs| {
@@ -91,7 +135,10 @@ pub(crate) fn expert_matmul_on<'m, 'w: 'm>(
                         gathered.copy_from_slice(x_row(pair));
                     }
                 }
-                matmul_on(vectors, gathered, weight, bias, products);
+                match product {
+                    Product::Real(vectors) => matmul_on(vectors, gathered, weight, bias, products),
+                    Product::Int8(vectors) => quantized_matmul_on(vectors, gathered, weight, bias, products),
+                }
                 if outputs > 0 {
                     for (product, &pair) in products.chunks_exact(outputs).zip(pairs) {
                         out[pair * outputs..][..outputs].copy_from_slice(product);

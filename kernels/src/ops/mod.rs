@@ -12,6 +12,7 @@ mod cache;
 mod elementwise;
 mod embed;
 mod experts;
+mod int8;
 mod matmul;
 mod norm;
 mod rope;
@@ -25,7 +26,8 @@ pub use attention::{AttentionShape, attention};
 pub use cache::append_cache;
 pub use elementwise::{Binary, affine, binary, clamp, gain, shift, softcap};
 pub use embed::embed;
-pub use experts::expert_matmul;
+pub use experts::{expert_matmul, quantized_expert_matmul};
+pub use int8::{MAX_INT8_INNER, matmul_int8, quantize_rows, quantized_matmul};
 pub use matmul::matmul;
 pub use norm::{Norm, centre, norm};
 pub use rope::{Pairing, RopeTable, rope};
@@ -42,7 +44,9 @@ pub(crate) use elementwise::{affine_on, binary_on, gain_on, shift_on, softcap_on
 #[cfg(any(test, feature = "check"))]
 pub(crate) use embed::embed_on;
 #[cfg(any(test, feature = "check"))]
-pub(crate) use experts::expert_matmul_on;
+pub(crate) use experts::{Product, expert_matmul_on};
+#[cfg(any(test, feature = "check"))]
+pub(crate) use int8::{matmul_int8_on, quantize_rows_on};
 #[cfg(any(test, feature = "check"))]
 pub(crate) use matmul::matmul_on;
 #[cfg(any(test, feature = "check"))]

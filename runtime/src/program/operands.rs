@@ -159,10 +159,10 @@ impl Op {
         let (buffer, weight) = (BufferId(0), WeightId(0));
         match &mut op {
             Op::Embed { table, index: _, first: _, out } => (*table, *out) = (weight, buffer),
-            Op::MatMul { x, weight: matrix, bias, out } => {
+            Op::MatMul { x, input: _, weight: matrix, bias, out } => {
                 (*x, *matrix, *bias, *out) = (buffer, weight, bias.map(|_| weight), buffer);
             }
-            Op::ExpertMatMul { x, choice, weights, biases, out } => {
+            Op::ExpertMatMul { x, input: _, choice, weights, biases, out } => {
                 (*x, *choice, *out) = (buffer, buffer, buffer);
                 weights.fill(weight);
                 biases.fill(weight);

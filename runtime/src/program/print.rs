@@ -7,7 +7,7 @@ use std::fmt::Write;
 use super::fold::LayerIndex;
 use super::section::{Layers, Names, Same, section};
 use super::types::{
-    BufferId, CacheId, Compute, Elements, Index, Op, Program, RopeGrowth, RopeId, RopePairing, RopeTable, Rotation,
+    BufferId, CacheId, Elements, Index, InputFormat, Op, Program, RopeGrowth, RopeId, RopePairing, RopeTable, Rotation,
     Rows, Weight, WeightId,
 };
 
@@ -49,9 +49,7 @@ impl Listing<'_> {
     fn write_header(&mut self) {
         let program = self.program;
         self.line(format_args!("program {}, format version {}", program.model, program.version));
-        let compute = match program.compute {
-            Compute::F32 => "f32",
-        };
+        let compute = program.compute.name();
         match program.max_positions {
             Some(positions) => self.line(format_args!("compute {compute}, at most {positions} positions")),
             None => self.line(format_args!("compute {compute}, any number of positions")),
@@ -264,17 +262,18 @@ impl Program {
                 let first = if first == 0 { String::new() } else { format!(" from row {first}") };
                 format!("embed {index}, {}{first}", weight(table))
             }
-            Op::MatMul { x, weight: matrix, bias, .. } => {
-                format!("matmul {}, {}{}", self.buffer(x), weight(matrix), added(bias))
+            Op::MatMul { x, input, weight: matrix, bias, .. } => {
+                format!("matmul {}, {}{}", self.rounded(x, input), weight(matrix), added(bias))
             }
-            Op::ExpertMatMul { x, choice, ref weights, ref biases, .. } => {
+            Op::ExpertMatMul { x, input, choice, ref weights, ref biases, .. } => {
                 let all = |ids: &[WeightId]| match ids {
                     [] => String::new(),
                     [only] => weight(*only),
                     [first, .., last] => format!("{}, … {} ({} experts)", weight(*first), weight(*last), ids.len()),
                 };
                 let plus = if biases.is_empty() { "" } else { " + " };
-                let (x, choice, weights, biases) = (self.buffer(x), self.buffer(choice), all(weights), all(biases));
+                let (x, choice) = (self.rounded(x, input), self.buffer(choice));
+                let (weights, biases) = (all(weights), all(biases));
                 format!("expert_matmul {x}, {choice}, {weights}{plus}{biases}")
             }
             Op::Norm { x, centre, along, width, eps, gain, gain_offset, shift, .. } => {
@@ -345,6 +344,12 @@ impl Program {
         format!("%b{}{known}", id.0)
     }
 
+    /// A buffer, and what its rows are rounded to when they are read.
+    fn rounded(&self, id: BufferId, input: Option<InputFormat>) -> String {
+        let buffer = self.buffer(id);
+        input.map_or(buffer.clone(), |input| format!("{buffer} as {}", input.name()))
+    }
+
     fn shaped_buffer(&self, id: BufferId) -> String {
         match self.buffers.get(id.index()) {
             Some(buffer) => {
@@ -367,10 +372,10 @@ impl Program {
 mod tests {
     use super::*;
     use crate::program::{Binary, RotationId};
-    use crate::testing::{Builder, SMALL, expert_program, rotated_program, small_program};
+    use crate::testing::{Builder, SMALL, expert_program, rotated_program, small_program, with_int8_inputs};
 
     const FOLDED: &str = "\
-program small, format version 3
+program small, format version 4
 compute f32, any number of positions
 4 weights, 132 bytes
 0 caches, 0 bytes a position
@@ -432,7 +437,7 @@ output %b7[Selected,6]
     fn calls_show_all_their_operands() {
         let listing = small_program().listing(Layers::All);
         for line in [
-            "program small, format version 3",
+            "program small, format version 4",
             "compute f32, at most 64 positions",
             "26 weights, 25624 bytes",
             "2 caches, 320 bytes a position",
@@ -474,6 +479,15 @@ output %b7[Selected,6]
         ] {
             assert!(listing.lines().any(|found| found.ends_with(line)), "`{line}` in {listing}");
         }
+    }
+
+    #[test]
+    fn what_x_is_rounded_to_is_shown() {
+        let listing = with_int8_inputs(small_program()).listing(Layers::All);
+        let line = "= matmul %b1 as int8(per: token), layers.0.attention.v.weight\n";
+        assert!(listing.contains(line) && listing.contains(" = matmul %b36, embed.weight\n"), "{listing}");
+        let listing = with_int8_inputs(expert_program(SMALL)).listing(Layers::All);
+        assert!(listing.contains("= expert_matmul %b16 as int8(per: token), %b18, layers.0.mlp.up.0"), "{listing}");
     }
 
     #[test]

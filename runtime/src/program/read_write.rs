@@ -70,11 +70,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::program::{Binary, Unary};
-    use crate::testing::{SMALL, expert_program, rotated_program, small_program};
+    use crate::program::{Binary, Compute, InputFormat, Unary};
+    use crate::testing::{SMALL, expert_program, rotated_program, small_program, with_int8_inputs};
 
-    fn programs() -> [Program; 3] {
-        [small_program(), expert_program(SMALL), rotated_program(SMALL)]
+    fn programs() -> [Program; 4] {
+        let mut quantized = with_int8_inputs(expert_program(SMALL));
+        quantized.compute = Compute::Bf16;
+        [small_program(), expert_program(SMALL), rotated_program(SMALL), quantized]
     }
 
     #[test]
@@ -95,6 +97,12 @@ mod tests {
         }
         for (name, function) in Unary::ALL {
             assert_eq!(spelling(serde_json::to_value(function).unwrap()), name);
+        }
+        for compute in [Compute::F32, Compute::Bf16] {
+            assert_eq!(spelling(serde_json::to_value(compute).unwrap()), compute.name());
+        }
+        for input in InputFormat::ALL {
+            assert_eq!(spelling(serde_json::to_value(input).unwrap()), input.name());
         }
         for (name, function) in Binary::ALL {
             assert_eq!(spelling(serde_json::to_value(function).unwrap()), name);
@@ -129,7 +137,7 @@ mod tests {
     #[test]
     fn version_is_checked_before_the_other_fields() {
         let error = Program::from_json(r#"{"version": 7, "instructions": []}"#).unwrap_err();
-        assert_eq!(error.to_string(), "program format version 7, this build reads version 3; compile the model again");
+        assert_eq!(error.to_string(), "program format version 7, this build reads version 4; compile the model again");
     }
 
     #[test]
@@ -139,7 +147,7 @@ mod tests {
         assert!(Program::from_json(&unknown).unwrap_err().to_string().contains("colour"));
         let in_op = text.replacen("\"kernel\"", "\"colour\": 1, \"kernel\"", 1);
         assert!(Program::from_json(&in_op).unwrap_err().to_string().contains("colour"));
-        for text in ["", "{}", "[]", "null", "{\"version\": 3}", "{\"version\": -1}"] {
+        for text in ["", "{}", "[]", "null", "{\"version\": 4}", "{\"version\": -1}"] {
             assert!(matches!(Program::from_json(text), Err(ProgramError::Json(_))), "{text}");
         }
     }
@@ -156,7 +164,7 @@ mod tests {
         /// Any edit of a valid text is read or refused, never a panic, and what is read is valid.
         #[test]
         fn edited_text_is_read_or_refused(
-            program in 0..3usize,
+            program in 0..4usize,
             edits in prop::collection::vec((any::<prop::sample::Index>(), 0..EDITS.len()), 1..4),
         ) {
             let mut text = programs()[program].to_json().unwrap();

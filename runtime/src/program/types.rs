@@ -9,10 +9,12 @@
 //! `[rows, heads, head_dim]` activation is a buffer of width `heads * head_dim`, and so is one with a row for each of
 //! the k experts that a token has chosen.
 
+use lathe_kernels::formats::{Format, Granularity};
+use lathe_kernels::ops::MAX_INT8_INNER;
 use serde::{Deserialize, Serialize};
 
 /// Version of the program format. A reader refuses any other.
-pub const PROGRAM_VERSION: u32 = 3;
+pub const PROGRAM_VERSION: u32 = 4;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -59,7 +61,7 @@ pub struct Program {
     pub version: u32,
     /// Name of the model definition, for people.
     pub model: String,
-    /// Dtype of activations between steps.
+    /// How exactly products are computed.
     pub compute: Compute,
     /// Largest number of positions that the model was made for, where its definition says.
     pub max_positions: Option<u32>,
@@ -79,12 +81,64 @@ pub struct Program {
     pub output: BufferId,
 }
 
-/// Dtype of activations.
+/// How exactly products are computed: the least that a device must keep of their operands. Activations between steps and
+/// all sums are f32 with either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
-    /// IEEE single precision.
+    /// Operands of products and the caches of keys and values are f32.
     F32,
+    /// They may be rounded to bf16, the nearest, ties to even. A device that is no faster for it keeps them in f32, as the
+    /// processor does.
+    Bf16,
+}
+
+impl Compute {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compute::F32 => "f32",
+            Compute::Bf16 => "bf16",
+        }
+    }
+}
+
+/// What a product rounds its x to before it multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum InputFormat {
+    /// Integers from −127 to 127 times a scale for each row, which is chosen from the row itself:
+    /// [`lathe_kernels::ops::quantize_rows`] states it, [`lathe_kernels::ops::matmul_int8`] the product.
+    #[serde(rename = "int8(per: token)")]
+    Int8PerToken,
+}
+
+impl InputFormat {
+    /// All of them.
+    pub const ALL: [InputFormat; 1] = [InputFormat::Int8PerToken];
+
+    /// As it is written in specs.
+    pub fn name(self) -> &'static str {
+        match self {
+            InputFormat::Int8PerToken => "int8(per: token)",
+        }
+    }
+
+    /// Whether a weight in this format can be multiplied by such an x.
+    pub fn takes_format(self, format: Format) -> bool {
+        let parameters = format.parameters();
+        match self {
+            InputFormat::Int8PerToken => {
+                format.name() == "int8" && parameters.symmetric && parameters.granularity == Granularity::Channel
+            }
+        }
+    }
+
+    /// Most elements of a row of x.
+    pub fn most_columns(self) -> u64 {
+        match self {
+            InputFormat::Int8PerToken => MAX_INT8_INNER as u64,
+        }
+    }
 }
 
 /// A packed tensor.
@@ -257,6 +311,8 @@ pub enum Op {
     MatMul {
         /// `[rows, in]`
         x: BufferId,
+        /// What x is rounded to first, row by row; nothing where it is taken as it is.
+        input: Option<InputFormat>,
         /// `[out, in]`
         weight: WeightId,
         /// `[out]`
@@ -268,6 +324,8 @@ pub enum Op {
     ExpertMatMul {
         /// `[rows, in]`, the same for each choice, or `[rows, k·in]`
         x: BufferId,
+        /// What each `[in]` of x is rounded to first; nothing where it is taken as it is.
+        input: Option<InputFormat>,
         /// Indices `[rows, k]`
         choice: BufferId,
         /// `[out, in]` each, by expert

@@ -14,7 +14,9 @@
 //! 6. Every buffer is written exactly once, before any step reads it; so the output of a step is none of its inputs.
 //! 7. Every cache is used by exactly one attention, every rotation by a step.
 //! 8. Rows and widths fit the kernel: matrices have rank 2 and vectors rank 1; `MatMul` maps `in` to `out`; the experts
-//!    of `ExpertMatMul` have one shape, all of them a bias or none, and `x` one row or one for each choice; groups, gains,
+//!    of `ExpertMatMul` have one shape, all of them a bias or none, and `x` one row or one for each choice;
+//!    weights whose `x` is rounded to int8 are int8, symmetric, with a scale for each channel and rows of at most 2¹⁶
+//!    elements; groups, gains,
 //!    shifts, rotations and heads divide the width; `Norm` has a vector to centre along only if it centres; the rotary
 //!    width is at most a head; element-wise operands have one shape;
 //!    query heads are a multiple of key/value heads, and there is a sink for each; `TopK` chooses at most as many as

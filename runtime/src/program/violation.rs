@@ -169,6 +169,22 @@ pub enum Violation {
         /// How many weights there are.
         experts: usize,
     },
+    /// 8: a weight that cannot be multiplied by what x is rounded to.
+    #[error(
+        "{operand} `{name}` is {found}, expected int8, symmetric, per channel, of at most {most} columns for x as {input}"
+    )]
+    Input {
+        /// Which operand.
+        operand: &'static str,
+        /// The weight.
+        name: String,
+        /// Its format and shape.
+        found: String,
+        /// What x is rounded to.
+        input: &'static str,
+        /// Most columns.
+        most: u64,
+    },
     /// 8: a buffer of the wrong width.
     #[error("{operand} has width {found}, expected {expected}")]
     Width {
@@ -331,6 +347,7 @@ impl Violation {
             Violation::WeightShape { .. }
             | Violation::WeightRank { .. }
             | Violation::Biases { .. }
+            | Violation::Input { .. }
             | Violation::Width { .. }
             | Violation::RowCount { .. }
             | Violation::AlongWithoutCentre

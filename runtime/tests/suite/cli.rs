@@ -291,8 +291,8 @@ fn whose_fault_it_is_shows_in_the_exit_code() {
     let empty = tempfile::tempdir().unwrap();
     check(empty.path(), &ids, 1, "is not a compiled model");
     let program = fs::read_to_string(model.path().join("program.json")).unwrap();
-    fs::write(model.path().join("program.json"), program.replacen("\"version\": 3", "\"version\": 4", 1)).unwrap();
-    check(model.path(), &ids, 1, "program.json: program format version 4, this build reads version 3");
+    fs::write(model.path().join("program.json"), program.replacen("\"version\": 4", "\"version\": 5", 1)).unwrap();
+    check(model.path(), &ids, 1, "program.json: program format version 5, this build reads version 4");
     fs::write(model.path().join("program.json"), &program).unwrap();
     fs::write(model.weight_file(), "short").unwrap();
     check(model.path(), &ids, 1, "weights-00001.safetensors: expected 8 bytes of header, found a file of 5 bytes");

@@ -3,11 +3,11 @@
 use lathe_runtime::artifact::Artifact;
 use lathe_runtime::backend::{Backend, CpuBackend, Session, StepValues};
 use lathe_runtime::exec::{ExecError, Logits, SessionOptions};
-use lathe_runtime::program::RopePairing;
+use lathe_runtime::program::{Op, RopePairing};
 use lathe_runtime::reference;
 
-use crate::common::testing::SMALL;
-use crate::common::{SmallModel, small_model, tokens};
+use crate::common::testing::{SMALL, expert_program, with_int8_inputs};
+use crate::common::{SmallModel, model, small_model, small_program, tokens};
 
 /// Largest difference of a logit between f32 and f64, relative to the largest logit: 38 steps of sums of at most 40
 /// products, each good to some 1e-7.
@@ -17,6 +17,17 @@ pub(crate) const TOKENS: usize = 23;
 
 pub(crate) fn options(max_step_tokens: usize) -> SessionOptions {
     SessionOptions { capacity: 40, max_step_tokens, max_logits: 40, min_positions: 0 }
+}
+
+/// Largest difference of a logit, relative to the largest logit.
+fn difference(found: &[f32], expected: &[Vec<f64>]) -> f64 {
+    let expected: Vec<f64> = expected.iter().flatten().copied().collect();
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0.0f64, |largest, logit| largest.max(logit.abs()));
+    found
+        .iter()
+        .zip(&expected)
+        .fold(0.0, |worst, (&found, expected)| f64::max(worst, (f64::from(found) - expected).abs() / largest))
 }
 
 pub(crate) fn assert_close(found: &[f32], expected: &[Vec<f64>]) {
@@ -65,6 +76,35 @@ fn interleaved_rotation_gives_the_logits_of_the_reference() {
     with_session(&model, &options(512), |session| {
         assert_close(session.forward(&tokens(TOKENS), Logits::All).unwrap(), &expected);
     });
+}
+
+/// Largest difference of a logit where x is rounded: f32 and f64 disagree about which integer is the nearest to few elements,
+/// each a step apart.
+const ROUNDED_TOLERANCE: f64 = 2e-3;
+
+#[test]
+fn products_of_int8_give_the_logits_of_the_reference() {
+    for plain in [small_program(), expert_program(SMALL)] {
+        let mut model = model(with_int8_inputs(plain));
+        let expected = expected_logits(&model, &tokens(TOKENS));
+        let mut found = Vec::new();
+        with_session(&model, &options(512), |session| {
+            found = session.forward(&tokens(TOKENS), Logits::All).unwrap().to_vec();
+        });
+        assert!(difference(&found, &expected) < ROUNDED_TOLERANCE, "{}", difference(&found, &expected));
+        with_session(&model, &options(7), |session| {
+            let found = session.forward(&tokens(TOKENS), Logits::All).unwrap();
+            assert!(difference(found, &expected) < ROUNDED_TOLERANCE, "{}", difference(found, &expected));
+        });
+        // Weights of the same values whose x is not rounded give something else.
+        for step in &mut model.program.steps {
+            if let Op::MatMul { input, .. } | Op::ExpertMatMul { input, .. } = &mut step.op {
+                *input = None;
+            }
+        }
+        let exact = expected_logits(&model, &tokens(TOKENS));
+        assert!(difference(&found, &exact) > 2.0 * ROUNDED_TOLERANCE, "{}", difference(&found, &exact));
+    }
 }
 
 #[test]

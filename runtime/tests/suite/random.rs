@@ -201,7 +201,7 @@ impl Maker {
         let weights = (0..EXPERTS).map(|expert| weight(self, expert)).collect();
         let biased = if self.coin() { EXPERTS } else { 0 };
         let biases = (0..biased).map(|_| self.vector(WIDTH)).collect();
-        self.step(k * WIDTH, |out| Op::ExpertMatMul { x, choice, weights, biases, out })
+        self.step(k * WIDTH, |out| Op::ExpertMatMul { x, input: None, choice, weights, biases, out })
     }
 }
 
@@ -218,7 +218,7 @@ fn random_program(seed: u64) -> Program {
     let x = builder.step("select", Rows::Selected, WIDTH, |out| Op::Select { x, out });
     let weight = builder.weight("head.weight", "f32", &[SMALL.vocabulary, WIDTH]);
     let bias = Some(builder.weight("head.bias", "f32", &[SMALL.vocabulary]));
-    let head = |out| Op::MatMul { x, weight, bias, out };
+    let head = |out| Op::MatMul { x, input: None, weight, bias, out };
     builder.program.output = builder.step("head", Rows::Selected, SMALL.vocabulary, head);
     builder.program
 }

@@ -39,7 +39,7 @@ fn what_is_rotated_back_is_as_it_was() {
             }
         }
         let x = builder.step("select", Rows::Selected, 24, |out| Op::Select { x, out });
-        let head = |out| Op::MatMul { x, weight: table, bias: None, out };
+        let head = |out| Op::MatMul { x, input: None, weight: table, bias: None, out };
         builder.program.output = builder.step("head", Rows::Selected, SMALL.vocabulary, head);
         expected_logits(&model(builder.program), &tokens(TOKENS))
     };

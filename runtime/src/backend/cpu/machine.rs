@@ -141,10 +141,10 @@ impl<'a, W: StepWeights> Machine<'a, W> {
                 };
                 weights.embed(table, index, first, out)?;
             }
-            Op::MatMul { weight, bias, .. } => weights.matmul(first, weight, bias, out)?,
-            Op::ExpertMatMul { choice, weights: ref matrices, ref biases, .. } => {
+            Op::MatMul { input, weight, bias, .. } => weights.matmul((first, input), weight, bias, out)?,
+            Op::ExpertMatMul { input, choice, weights: ref matrices, ref biases, .. } => {
                 let choices = self.plan.place(choice).width as usize;
-                weights.expert_matmul(first, cast_slice(second), choices, [matrices, biases], out)?;
+                weights.expert_matmul((first, input), cast_slice(second), choices, [matrices, biases], out)?;
             }
             Op::Norm { centre, along, width, eps, gain, gain_offset, shift, .. } => {
                 let [along, gain, shift] = weights.vectors([along, gain, shift])?;

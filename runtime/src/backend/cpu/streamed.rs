@@ -9,7 +9,7 @@ use lathe_kernels::ops;
 use rayon::ThreadPool;
 
 use super::machine::{Allocator, Machine};
-use super::weights::StepWeights;
+use super::weights::{Operand, StepWeights};
 use super::{CpuBackend, rotations};
 use crate::backend::StepOutput;
 use crate::exec::{ExecError, Limits, Logits, Pass, SessionOptions};
@@ -66,8 +66,9 @@ impl CpuBackend {
     /// holds the matrices of rotations, the vectors of a step and one tile of a matrix. Matrices are asked for as they are
     /// needed: of a table the rows of the tokens, of experts those that are chosen, one after the other.
     ///
-    /// Results are those of a session that reads the tokens in one pass, to the bit where its weights are stored as f32,
-    /// f16 or bf16 and the source gives the same values.
+    /// Products take x as it is, whatever the program rounds it to: such formats are for weights in their own. Otherwise
+    /// results are those of a session that reads the tokens in one pass, to the bit where its weights are stored as f32, f16
+    /// or bf16 and the source gives the same values.
     ///
     /// # Errors
     /// As of a session with room for the tokens and a call with them, and when the source does not give the matrix of a
@@ -273,7 +274,13 @@ impl<S: WeightSource> StepWeights for Fetched<'_, S> {
         Ok(())
     }
 
-    fn matmul(&mut self, x: &[f32], weight: WeightId, bias: Option<WeightId>, out: &mut [f32]) -> Result<(), S::Error> {
+    fn matmul(
+        &mut self,
+        (x, _): Operand<'_>,
+        weight: WeightId,
+        bias: Option<WeightId>,
+        out: &mut [f32],
+    ) -> Result<(), S::Error> {
         let outputs = Shape::of(self.program, weight).rows;
         self.product(Rows::Given(x), weight, bias, |columns, products| {
             for (out, products) in out.chunks_exact_mut(outputs).zip(products.chunks_exact(columns.len())) {
@@ -284,7 +291,7 @@ impl<S: WeightSource> StepWeights for Fetched<'_, S> {
 
     fn expert_matmul(
         &mut self,
-        x: &[f32],
+        (x, _): Operand<'_>,
         choice: &[u32],
         k: usize,
         [weights, biases]: [&[WeightId]; 2],

@@ -7,7 +7,7 @@ use lathe_kernels::ops;
 
 use super::machine::Allocator;
 use crate::exec::ExecError;
-use crate::program::{Program, Weight, WeightId};
+use crate::program::{InputFormat, Program, Weight, WeightId};
 
 /// The weights of a valid program, in the way that its steps use them: matrices have rank 2, vectors rank 1.
 pub(super) trait StepWeights {
@@ -26,10 +26,10 @@ pub(super) trait StepWeights {
     /// As [`ops::embed`].
     fn embed(&mut self, table: WeightId, index: &[u32], first: u32, out: &mut [f32]) -> Result<(), Self::Error>;
 
-    /// As [`ops::matmul`].
+    /// As [`ops::matmul`], with x rounded as is said.
     fn matmul(
         &mut self,
-        x: &[f32],
+        x: Operand<'_>,
         weight: WeightId,
         bias: Option<WeightId>,
         out: &mut [f32],
@@ -38,13 +38,16 @@ pub(super) trait StepWeights {
     /// As [`ops::expert_matmul`], with `k` choices a row; weights and biases by expert, no biases or as many.
     fn expert_matmul(
         &mut self,
-        x: &[f32],
+        x: Operand<'_>,
         choice: &[u32],
         k: usize,
         experts: [&[WeightId]; 2],
         out: &mut [f32],
     ) -> Result<(), Self::Error>;
 }
+
+/// Activations, and what a product rounds them to.
+pub(super) type Operand<'x> = (&'x [f32], Option<InputFormat>);
 
 /// Weights in memory.
 pub(super) struct Resident<'a>(Vec<Values<'a>>);
@@ -114,25 +117,34 @@ impl StepWeights for Resident<'_> {
 
     fn matmul(
         &mut self,
-        x: &[f32],
+        (x, input): Operand<'_>,
         weight: WeightId,
         bias: Option<WeightId>,
         out: &mut [f32],
     ) -> Result<(), Infallible> {
-        ops::matmul(x, self.matrix(weight), self.optional_vector(bias), out);
+        let (weight, bias) = (self.matrix(weight), self.optional_vector(bias));
+        match input {
+            None => ops::matmul(x, weight, bias, out),
+            Some(InputFormat::Int8PerToken) => ops::quantized_matmul(x, weight, bias, out),
+        }
         Ok(())
     }
 
     fn expert_matmul(
         &mut self,
-        x: &[f32],
+        (x, input): Operand<'_>,
         choice: &[u32],
         k: usize,
         [weights, biases]: [&[WeightId]; 2],
         out: &mut [f32],
     ) -> Result<(), Infallible> {
         let expert = |expert: usize| (self.matrix(weights[expert]), self.optional_vector(biases.get(expert).copied()));
-        ops::expert_matmul(x, choice, k, expert, weights.len(), out);
+        match input {
+            None => ops::expert_matmul(x, choice, k, expert, weights.len(), out),
+            Some(InputFormat::Int8PerToken) => {
+                ops::quantized_expert_matmul(x, choice, k, expert, weights.len(), out);
+            }
+        }
         Ok(())
     }
 }

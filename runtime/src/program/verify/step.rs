@@ -1,6 +1,6 @@
 //! What holds of a single step: invariant 8, and 9 and 11 as far as they are about steps.
 
-use super::super::types::{BufferId, Elements, Op, Program, Rows, Weight, WeightId};
+use super::super::types::{BufferId, Elements, InputFormat, Op, Program, Rows, Weight, WeightId};
 use super::super::violation::Violation;
 use super::{MAX_DIMENSION, finite, finite_and, in_range};
 
@@ -45,8 +45,9 @@ impl StepCheck<'_> {
                 self.rows("out", out, Rows::Tokens)?;
                 self.width("out", out, width)
             }
-            Op::MatMul { x, weight, bias, out } => {
+            Op::MatMul { x, input, weight, bias, out } => {
                 let [outputs, inputs] = self.matrix("weight", weight)?;
+                self.takes_input("weight", weight, input, inputs)?;
                 self.width("x", x, inputs)?;
                 if let Some(bias) = bias {
                     self.shape("bias", bias, &[outputs])?;
@@ -54,8 +55,8 @@ impl StepCheck<'_> {
                 self.rows("out", out, self.rows_of(x))?;
                 self.width("out", out, outputs)
             }
-            Op::ExpertMatMul { x, choice, ref weights, ref biases, out } => {
-                self.expert_mat_mul(x, choice, weights, biases, out)
+            Op::ExpertMatMul { x, input, choice, ref weights, ref biases, out } => {
+                self.expert_mat_mul((x, input), choice, weights, biases, out)
             }
             Op::Norm { x, centre, along, width, eps, gain, gain_offset, shift, out } => {
                 self.groups("group width", width, "width of x", x)?;
@@ -186,7 +187,7 @@ impl StepCheck<'_> {
     /// There are as many weights as `choice` can name, so at least one.
     fn expert_mat_mul(
         &self,
-        x: BufferId,
+        (x, input): (BufferId, Option<InputFormat>),
         choice: BufferId,
         weights: &[WeightId],
         biases: &[WeightId],
@@ -195,6 +196,7 @@ impl StepCheck<'_> {
         let [outputs, inputs] = self.matrix("weight of an expert", weights[0])?;
         for &weight in weights {
             self.shape("weight of an expert", weight, &[outputs, inputs])?;
+            self.takes_input("weight of an expert", weight, input, inputs)?;
         }
         if !biases.is_empty() && biases.len() != weights.len() {
             return Err(Violation::Biases { found: biases.len(), experts: weights.len() });
@@ -209,6 +211,22 @@ impl StepCheck<'_> {
         }
         self.rows("out", out, self.rows_of(x))?;
         self.width("out", out, choices.saturating_mul(outputs))
+    }
+
+    /// Whether a weight with rows of `inner` elements can be multiplied by rows that are rounded so.
+    fn takes_input(
+        &self,
+        operand: &'static str,
+        weight: WeightId,
+        input: Option<InputFormat>,
+        inner: u64,
+    ) -> Result<(), Violation> {
+        let (Some(input), weight) = (input, &self.program.weights[weight.index()]) else { return Ok(()) };
+        if weight.find_format().is_some_and(|format| input.takes_format(format)) && inner <= input.most_columns() {
+            return Ok(());
+        }
+        let (name, found) = (weight.name.clone(), format!("{} {:?}", weight.format, weight.shape));
+        Err(Violation::Input { operand, name, found, input: input.name(), most: input.most_columns() })
     }
 
     fn width_of(&self, buffer: BufferId) -> u64 {

@@ -1,7 +1,7 @@
 use lathe_kernels::rotations::Construction;
 
 use super::*;
-use crate::program::{Binary, Buffer, CacheId, RopeId, Rotation, RotationId, Unary};
+use crate::program::{Binary, Buffer, CacheId, InputFormat, RopeId, Rotation, RotationId, Unary};
 use crate::testing::{SMALL, expert_program, rotated_program, small_program};
 
 /// Breaks a program and names the invariant and a part of the message that must result.
@@ -32,9 +32,11 @@ macro_rules! edit_rotation {
     };
 }
 
+const INT8: Option<InputFormat> = Some(InputFormat::Int8PerToken);
+
 #[rustfmt::skip]
 const CASES: &[Case] = &[
-    (1, "version 1, expected 3", |p| p.version = 1),
+    (1, "version 1, expected 4", |p| p.version = 1),
     (2, "width of buffer 3 is 0, expected 1 to 2147483647", |p| p.buffers[3].width = 0),
     (2, "width of buffer 3 is 2147483648", |p| p.buffers[3].width = 1 << 31),
     (2, "sum of buffer widths is", |p| p.buffers = vec![Buffer { width: i32::MAX as u32, ..p.buffers[0].clone() }; 513]),
@@ -96,6 +98,10 @@ const CASES: &[Case] = &[
     (8, "gate has width 24, expected 20", |p| add_step(p, 20, |gate, out| Op::Gated { function: Unary::Silu, gate, value: BufferId(4), out })),
     (8, "out has Tokens rows, expected Selected", |p| add_step(p, 24, |x, out| Op::Select { x, out })),
     (8, "x has Selected rows, expected Tokens", |p| { let x = p.output; add_step(p, 37, |_, out| Op::Select { x, out }) }),
+    (8, "weight `layers.0.attention.q.weight` is bf16 [40, 24], expected int8, symmetric, per channel, of at most 65536 columns for x as int8(per: token)", |p| edit!(p, "layers.0.attention.q", MatMul { input }, *input = INT8)),
+    (8, "is int8(group: 6) [40, 24], expected int8", |p| { weight(p, "layers.0.attention.q.weight").format = "int8(group: 6)".to_owned(); edit!(p, "layers.0.attention.q", MatMul { input }, *input = INT8) }),
+    (8, "is int8(per: channel, symmetric: false) [40, 24], expected int8", |p| { weight(p, "layers.0.attention.q.weight").format = "int8(per: channel, symmetric: false)".to_owned(); edit!(p, "layers.0.attention.q", MatMul { input }, *input = INT8) }),
+    (8, "is int8(per: channel) [2, 65537], expected int8", too_wide),
     (9, "gain_offset without a gain is 1, expected a finite number, 0", |p| edit!(p, "norm", Norm { gain_offset }, *gain_offset = 1.0)),
     (9, "gain_offset is NaN", |p| edit!(p, "layers.0.mlp_norm", Norm { gain_offset }, *gain_offset = f32::NAN)),
     (9, "offset is inf", |p| edit!(p, "norm.gain", Gain { offset }, *offset = f32::INFINITY)),
@@ -114,7 +120,7 @@ const CASES: &[Case] = &[
     (10, "no step looks tokens up in a table", |p| { p.max_positions = Some(37); edit!(p, "embed", Embed { index }, *index = Index::Positions) }),
     (11, "buffer 38 holds real numbers, expected indices below 24", |p| add_step(p, 2, |x, out| Op::TopK { x, k: 2, out })),
     (11, "buffer 0 holds real numbers, expected indices below 24", |p| add_step(p, 24, |x, out| Op::Gather { x, choice: x, out })),
-    (11, "buffer 0 holds real numbers, expected indices below 0", |p| add_step(p, 24, |x, out| Op::ExpertMatMul { x, choice: x, weights: Vec::new(), biases: Vec::new(), out })),
+    (11, "buffer 0 holds real numbers, expected indices below 0", |p| add_step(p, 24, |x, out| Op::ExpertMatMul { x, input: None, choice: x, weights: Vec::new(), biases: Vec::new(), out })),
 ];
 
 /// Of the program with experts.
@@ -212,6 +218,20 @@ fn sylvester(order: u32) -> Rotation {
 fn hadamard(width: u32, construction: String) -> Rotation {
     let base_blake3 = blake3::hash(&construction.parse::<Construction>().unwrap().base_bytes()).to_string();
     Rotation::Hadamard { width, construction, base_blake3, signs: None }
+}
+
+/// A product with rows of one element more than can be multiplied by int8.
+fn too_wide(program: &mut Program) {
+    let width = 65_537;
+    let mut weight = |name: &str, format: &str, shape: [u64; 2]| {
+        program.weights.push(Weight { name: name.to_owned(), format: format.to_owned(), shape: shape.to_vec() });
+        WeightId(program.weights.len() as u32 - 1)
+    };
+    let table = weight("table", "bf16", [37, width]);
+    let weight = weight("wide", "int8(per: channel)", [2, width]);
+    add_step(program, width as u32, |_, out| Op::Embed { table, index: Index::Tokens, first: 0, out });
+    let x = BufferId(program.buffers.len() as u32 - 1);
+    add_step(program, 2, |_, out| Op::MatMul { x, input: INT8, weight, bias: None, out });
 }
 
 /// The experts that the first layer chooses: buffer 18.
