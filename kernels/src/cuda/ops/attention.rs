@@ -19,10 +19,9 @@ pub struct DeviceCache {
 }
 
 impl DeviceCache {
-    /// Bytes of device memory that it takes.
+    /// Bytes of device memory that it takes; `u64::MAX` where that is no number.
     pub fn bytes(kv_heads: usize, head_dim: usize, capacity: usize, bf16: bool) -> u64 {
-        let _ = (kv_heads, head_dim, capacity, bf16);
-        panic!("not built yet")
+        half_bytes(kv_heads, head_dim, capacity, bf16).saturating_mul(2)
     }
 
     /// A cache whose elements are undefined.
@@ -33,14 +32,46 @@ impl DeviceCache {
         capacity: usize,
         bf16: bool,
     ) -> Result<DeviceCache, CudaError> {
-        let _ = (gpu, kv_heads, head_dim, capacity, bf16);
-        panic!("not built yet")
+        let memory = gpu.allocate("a key/value cache", DeviceCache::bytes(kv_heads, head_dim, capacity, bf16))?;
+        Ok(DeviceCache { memory, kv_heads, head_dim, capacity, bf16 })
+    }
+
+    /// Bytes of an element.
+    pub fn element_bytes(&self) -> usize {
+        element_bytes(self.bf16)
+    }
+
+    /// The keys, as bytes of `[kv_heads, capacity, head_dim]`, aligned to 256.
+    pub fn keys(&self) -> Slice<u8> {
+        self.memory.part(0, self.used_bytes())
+    }
+
+    /// The values, as the keys.
+    pub fn values(&self) -> Slice<u8> {
+        self.memory.part(self.memory.bytes() / 2, self.used_bytes())
+    }
+
+    fn used_bytes(&self) -> usize {
+        self.kv_heads * self.capacity * self.head_dim * self.element_bytes()
     }
 
     /// Bytes of device memory.
     pub fn memory_bytes(&self) -> u64 {
         self.memory.bytes() as u64
     }
+}
+
+fn element_bytes(bf16: bool) -> usize {
+    if bf16 { 2 } else { 4 }
+}
+
+/// Bytes of keys or values, up to the next multiple of 256.
+fn half_bytes(kv_heads: usize, head_dim: usize, capacity: usize, bf16: bool) -> u64 {
+    [kv_heads, head_dim, capacity]
+        .iter()
+        .fold(element_bytes(bf16) as u64, |bytes, &factor| bytes.saturating_mul(factor as u64))
+        .checked_next_multiple_of(256)
+        .unwrap_or(u64::MAX)
 }
 
 /// Attention of some tokens over a cache that holds their own keys and values already.
