@@ -1,5 +1,6 @@
 //! Launchers of `experts.cu`: products with the weights of chosen experts.
 
+use super::ProductInput;
 use crate::cuda::{CudaError, DeviceMatrix, Gpu, Slice};
 
 /// The weights of all experts of a step, alike in format and shape.
@@ -34,11 +35,11 @@ impl DeviceExperts {
     }
 }
 
-/// As [`crate::ops::expert_matmul`].
+/// As [`crate::ops::expert_matmul`]; of int8 as [`crate::ops::quantized_expert_matmul`].
 #[derive(Debug, Clone, Copy)]
 pub struct ExpertProduct<'a> {
-    /// `[rows, in]`, or `[rows, k, in]`.
-    pub x: Slice<f32>,
+    /// `[rows, in]`, or `[rows, k, in]`, and of int8 a scale for each `[in]`; not normalized.
+    pub x: ProductInput,
     /// `[rows, k]`
     pub choice: Slice<u32>,
     /// Rows.
@@ -47,8 +48,6 @@ pub struct ExpertProduct<'a> {
     pub k: usize,
     /// Weights and biases.
     pub experts: &'a DeviceExperts,
-    /// Whether x is rounded to bf16, as [`super::ProductInput::Bf16`]; else the product is in f32.
-    pub bf16: bool,
     /// `[rows, k, out]`
     pub out: Slice<f32>,
     /// Of [`Gpu::expert_scratch`] bytes.
