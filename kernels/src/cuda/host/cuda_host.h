@@ -213,7 +213,7 @@ inline void copy_async_wait() { lathe_host::copy_async_wait(pending); }
 
 inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline void __threadfence_block() {}
-inline void grid_dependency_wait() {}
+inline void grid_dependency_wait() { lathe_host::dependency_wait(); }
 inline void grid_dependency_launch() {}
 
 // ---- atomics

@@ -1,5 +1,6 @@
 #include "engine.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -28,9 +29,10 @@ struct Copy {
     uint64_t group;
 };
 
-enum class State { ready, in_warp_collective, at_block_barrier, ended };
+enum class State { ready, in_warp_collective, at_block_barrier, at_dependency, ended };
 
 struct Worker : Thread {
+    Engine* engine = nullptr;
     Fiber fiber;
     State state = State::ended;
     unsigned number = 0;
@@ -85,37 +87,53 @@ Scheduling scheduling_of_environment() {
     return scheduling;
 }
 
+thread_local Scheduling scheduling_of_thread = scheduling_of_environment();
+
+Worker& running() { return static_cast<Worker&>(*current); }
+
+}  // namespace
+
 class Engine {
 public:
-    Scheduling scheduling = scheduling_of_environment();
-    std::string last_fault;
+    /// Any launch before it has been finished.
+    void begin(const Launch& launch);
+    void run_until_dependency();
+    std::string finish();
 
-    bool launch(const Kernel& kernel, dim3 grid, dim3 size, size_t dynamic_bytes, const void* arguments);
     void fault(const std::string& reason);
     void* shared_object(const void* tag, size_t bytes);
     char* dynamic_shared() { return dynamic.get(); }
     unsigned block_barrier(bool predicate);
     void warp_collective(const char* name, void* arguments, void (*action)(const Lanes&));
-    Worker& running() { return static_cast<Worker&>(*current); }
+    void dependency_wait();
 
 private:
+    Scheduling scheduling;
+    Launch launch;
+    bool begun = false, dependency_ended = false, dependency_asked = false;
+    std::string faulted;
+
     Block block;
-    const Kernel* kernel = nullptr;
-    const void* arguments = nullptr;
+    uint64_t blocks = 0, block_turn = 0;
+    std::vector<unsigned> block_order;
+    bool in_block = false;
+
     std::vector<std::unique_ptr<Worker>> workers;
+    std::vector<unsigned> order;
     unsigned count = 0, alive = 0;
+    uint32_t random_state = 0;
+
     Warp warps[MAX_THREADS / WARP_LANES];
     unsigned at_barrier = 0, predicates = 0;
+
     std::vector<SharedObject> objects;
-    size_t static_bytes = 0, dynamic_bytes = 0;
     std::unique_ptr<char[]> dynamic;
+    size_t static_bytes = 0;
     uint64_t block_number = 0;
-    std::vector<unsigned> order;
-    uint32_t random_state = 0;
-    bool faulted = false;
 
     static void thread_main(void* engine);
-    bool run_block();
+    void begin_block();
+    void run_threads();
     bool run(unsigned number);
     bool run_warp(unsigned warp);
     bool run_greedily();
@@ -123,18 +141,16 @@ private:
     void end_thread();
     void finish_warp_collective(unsigned warp);
     void finish_block_barrier();
-    void wait(State state);
+    std::string who_waits() const;
     unsigned random_below(unsigned bound);
     void shuffle(std::vector<unsigned>& numbers);
     bool reversed() const {
         return scheduling.schedule == Schedule::reverse || scheduling.schedule == Schedule::greedy_reverse;
     }
+    bool greedy() const {
+        return scheduling.schedule == Schedule::greedy_forward || scheduling.schedule == Schedule::greedy_reverse;
+    }
 };
-
-Engine& engine() {
-    thread_local Engine instance;
-    return instance;
-}
 
 unsigned Engine::random_below(unsigned bound) {
     random_state = random_state * 1664525u + 1013904223u;
@@ -145,46 +161,72 @@ void Engine::shuffle(std::vector<unsigned>& numbers) {
     for (unsigned i = unsigned(numbers.size()); i > 1; i--) std::swap(numbers[i - 1], numbers[random_below(i)]);
 }
 
-bool Engine::launch(const Kernel& launched, dim3 grid, dim3 size, size_t dynamic_shared_bytes, const void* launch_arguments) {
-    kernel = &launched;
-    arguments = launch_arguments;
-    block.grid = grid;
+void Engine::begin(const Launch& begun_launch) {
+    scheduling = scheduling_of_thread;
+    launch = begun_launch;
+    begun = true;
+    dependency_ended = dependency_asked = false;
+    faulted.clear();
+    dynamic.reset(new char[launch.dynamic_shared_bytes]);
+    random_state = scheduling.seed;
+    const dim3 size = launch.block;
+    block.grid = launch.grid;
     block.size = size;
     count = size.x * size.y * size.z;
-    dynamic_bytes = dynamic_shared_bytes;
-    dynamic.reset(new char[dynamic_bytes]);
-    random_state = scheduling.seed;
-    faulted = false;
     while (workers.size() < count) workers.push_back(std::make_unique<Worker>());
+    order.resize(count);
     for (unsigned number = 0; number < count; number++) {
         Worker& worker = *workers[number];
+        worker.engine = this;
         worker.number = number;
         worker.block = &block;
         worker.index = {number % size.x, number / size.x % size.y, number / size.x / size.y};
+        order[number] = reversed() ? count - 1 - number : number;
     }
-    order.resize(count);
-    for (unsigned number = 0; number < count; number++) order[number] = reversed() ? count - 1 - number : number;
-
-    const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
-    std::vector<unsigned> random_blocks;
+    blocks = uint64_t(launch.grid.x) * launch.grid.y * launch.grid.z;
+    block_turn = 0;
+    in_block = false;
+    block_order.clear();
     if (scheduling.schedule == Schedule::random) {
-        random_blocks.resize(blocks);
-        for (uint64_t i = 0; i < blocks; i++) random_blocks[i] = unsigned(i);
-        shuffle(random_blocks);
+        block_order.resize(blocks);
+        for (uint64_t i = 0; i < blocks; i++) block_order[i] = unsigned(i);
+        shuffle(block_order);
     }
-    for (uint64_t turn = 0; turn < blocks && !faulted; turn++) {
-        const uint64_t number = !random_blocks.empty() ? random_blocks[turn] : reversed() ? blocks - 1 - turn : turn;
-        block.index = {unsigned(number % grid.x), unsigned(number / grid.x % grid.y), unsigned(number / grid.x / grid.y)};
-        run_block();
-    }
-    current = nullptr;
-    return !faulted;
 }
 
-bool Engine::run_block() {
+void Engine::run_until_dependency() {
+    begin_block();
+    run_threads();
+}
+
+std::string Engine::finish() {
+    if (!begun) return "";
+    begun = false;
+    dependency_ended = true;
+    for (unsigned number = 0; number < count; number++) {
+        if (workers[number]->state == State::at_dependency) workers[number]->state = State::ready;
+    }
+    while (faulted.empty() && block_turn < blocks) {
+        if (!in_block) begin_block();
+        run_threads();
+        if (faulted.empty() && alive > 0) fault("divergent barrier: " + who_waits());
+        in_block = false;
+        block_turn++;
+    }
+    if (faulted.empty() && launch.overlaps && !dependency_asked) {
+        fault("launched to overlap with the launch before it, for which it never waits");
+    }
+    return faulted;
+}
+
+void Engine::begin_block() {
+    const uint64_t number = !block_order.empty() ? block_order[block_turn] : reversed() ? blocks - 1 - block_turn : block_turn;
+    block.index = {unsigned(number % launch.grid.x), unsigned(number / launch.grid.x % launch.grid.y),
+                   unsigned(number / launch.grid.x / launch.grid.y)};
+    in_block = true;
     block_number++;
     static_bytes = 0;
-    std::memset(dynamic.get(), POISON, dynamic_bytes);
+    std::memset(dynamic.get(), POISON, launch.dynamic_shared_bytes);
     alive = count;
     at_barrier = predicates = 0;
     for (unsigned first = 0; first < count; first += WARP_LANES) {
@@ -192,40 +234,39 @@ bool Engine::run_block() {
         warp = Warp();
         warp.alive = std::min(WARP_LANES, count - first);
     }
-    for (unsigned number = 0; number < count; number++) {
-        Worker& worker = *workers[number];
+    for (unsigned thread = 0; thread < count; thread++) {
+        Worker& worker = *workers[thread];
         worker.state = State::ready;
         worker.copies.clear();
         worker.copy_group = 0;
         worker.fiber.start(thread_main, this);
     }
-    const bool greedy =
-        scheduling.schedule == Schedule::greedy_forward || scheduling.schedule == Schedule::greedy_reverse;
-    while (alive > 0 && !faulted) {
-        const bool progress = greedy ? run_greedily() : run_round();
-        if (!progress) {
-            unsigned in_collectives = 0;
-            const char* name = "";
-            for (unsigned number = 0; number < count; number++) {
-                if (workers[number]->state == State::in_warp_collective) {
-                    in_collectives++;
-                    name = warps[number / WARP_LANES].name;
-                }
-            }
-            current = nullptr;
-            char reason[256];
-            std::snprintf(reason, sizeof reason,
-                          "divergent barrier: of %u threads %u wait for their block, %u for their warp%s%s, %u have ended",
-                          count, at_barrier, in_collectives, in_collectives > 0 ? " in " : "", name, count - alive);
-            fault(reason);
+}
+
+/// Until all threads have ended, or nobody can go on.
+void Engine::run_threads() {
+    bool progress = true;
+    while (progress && faulted.empty()) progress = greedy() ? run_greedily() : run_round();
+    current = nullptr;
+}
+
+std::string Engine::who_waits() const {
+    unsigned in_collectives = 0;
+    const char* name = "";
+    for (unsigned number = 0; number < count; number++) {
+        if (workers[number]->state == State::in_warp_collective) {
+            in_collectives++;
+            name = warps[number / WARP_LANES].name;
         }
     }
-    return !faulted;
+    return "of " + std::to_string(count) + " threads " + std::to_string(at_barrier) + " wait for their block, " +
+           std::to_string(in_collectives) + " for their warp" + (in_collectives > 0 ? " in " : "") + name + ", " +
+           std::to_string(count - alive) + " have ended";
 }
 
 bool Engine::run(unsigned number) {
     Worker& worker = *workers[number];
-    if (worker.state != State::ready || faulted) return false;
+    if (worker.state != State::ready || !faulted.empty()) return false;
     current = &worker;
     worker.fiber.resume();
     return true;
@@ -256,7 +297,7 @@ bool Engine::run_greedily() {
 
 void Engine::thread_main(void* engine) {
     Engine& self = *static_cast<Engine*>(engine);
-    self.kernel->run(self.arguments);
+    self.launch.kernel->run(self.launch.arguments.data());
     self.end_thread();
 }
 
@@ -271,20 +312,17 @@ void Engine::end_thread() {
 }
 
 void Engine::fault(const std::string& reason) {
-    char place[160];
-    const int length = std::snprintf(place, sizeof place, "kernel `%.60s`, block (%u, %u, %u)", kernel->name, block.index.x,
-                                     block.index.y, block.index.z);
-    if (current != nullptr) {
-        std::snprintf(place + length, sizeof place - length, ", thread (%u, %u, %u)", current->index.x, current->index.y,
-                      current->index.z);
-    }
-    last_fault = std::string(place) + ": " + reason;
-    std::fprintf(stderr, "%s\n", last_fault.c_str());
-    faulted = true;
+    const auto numbers = [](uint3 index) {
+        return " (" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " + std::to_string(index.z) + ")";
+    };
+    faulted = "kernel `" + std::string(launch.kernel->name) + "`, block" + numbers(block.index);
+    if (current != nullptr) faulted += ", thread" + numbers(current->index);
+    faulted += ": " + reason;
     for (unsigned number = 0; number < count; number++) workers[number]->fiber.abandon();
 }
 
-void Engine::wait(State state) {
+/// The running thread does not go on before its state is `ready` again.
+void wait(State state) {
     running().state = state;
     Fiber::suspend();
 }
@@ -305,9 +343,12 @@ void* Engine::shared_object(const void* tag, size_t bytes) {
         found->block_number = block_number;
         std::memset(found->memory.get(), POISON, bytes);
         static_bytes += (bytes + 15) / 16 * 16;
-        if (static_bytes > SHARED_BYTES) lathe_host::fault("%zu bytes of static shared memory, of at most %zu", static_bytes, SHARED_BYTES);
-        if (static_bytes + dynamic_bytes > SHARED_BYTES_OPT_IN) {
-            lathe_host::fault("%zu bytes of shared memory, of at most %zu", static_bytes + dynamic_bytes, SHARED_BYTES_OPT_IN);
+        const size_t all_bytes = static_bytes + launch.dynamic_shared_bytes;
+        if (static_bytes > SHARED_BYTES) {
+            lathe_host::fault("%zu bytes of static shared memory, at most %zu", static_bytes, SHARED_BYTES);
+        }
+        if (all_bytes > launch.shared_limit) {
+            lathe_host::fault("%zu bytes of shared memory, at most %zu", all_bytes, launch.shared_limit);
         }
     }
     return found->memory.get();
@@ -366,7 +407,31 @@ void Engine::finish_warp_collective(unsigned number) {
     warp.arrived = 0;
 }
 
-}  // namespace
+void Engine::dependency_wait() {
+    dependency_asked = true;
+    if (!dependency_ended) wait(State::at_dependency);
+}
+
+Runner::Runner() : running(new Engine), next(new Engine) {}
+Runner::~Runner() = default;
+
+void Runner::begin(const Launch& launch) {
+    if (!launch.overlaps) finish();
+    next->begin(launch);
+    if (launch.overlaps) {
+        next->run_until_dependency();
+        finish();
+    }
+    running.swap(next);
+}
+
+void Runner::finish() { faults += running->finish(); }
+
+std::string Runner::take_faults() {
+    std::string all;
+    all.swap(faults);
+    return all;
+}
 
 Kernel::Kernel(const char* name, size_t argument_bytes, unsigned max_threads, void (*run)(const void*))
     : name(name), argument_bytes(argument_bytes), max_threads(max_threads), run(run) {
@@ -384,13 +449,7 @@ const Kernel* Kernel::find(const char* name) {
     return nullptr;
 }
 
-bool set_schedule(const char* text) { return parse_schedule(text, engine().scheduling); }
-
-bool launch(const Kernel& kernel, dim3 grid, dim3 block, size_t dynamic_shared_bytes, const void* arguments) {
-    return engine().launch(kernel, grid, block, dynamic_shared_bytes, arguments);
-}
-
-const char* last_fault() { return engine().last_fault.c_str(); }
+bool set_schedule(const char* text) { return parse_schedule(text, scheduling_of_thread); }
 
 void fault(const char* format, ...) {
     char reason[256];
@@ -398,18 +457,18 @@ void fault(const char* format, ...) {
     va_start(values, format);
     std::vsnprintf(reason, sizeof reason, format, values);
     va_end(values);
-    engine().fault(reason);
+    running().engine->fault(reason);
     Fiber::suspend();
     std::abort();
 }
 
-void* shared_object(const void* tag, size_t bytes) { return engine().shared_object(tag, bytes); }
-char* dynamic_shared() { return engine().dynamic_shared(); }
-unsigned block_barrier(bool predicate) { return engine().block_barrier(predicate); }
+void* shared_object(const void* tag, size_t bytes) { return running().engine->shared_object(tag, bytes); }
+char* dynamic_shared() { return running().engine->dynamic_shared(); }
+unsigned block_barrier(bool predicate) { return running().engine->block_barrier(predicate); }
 
 void warp_collective(const char* name, uint32_t mask, void* arguments, void (*action)(const Lanes&)) {
     if (mask != 0xffffffffu) fault("%s with the mask %#x: collectives are of whole warps", name, mask);
-    engine().warp_collective(name, arguments, action);
+    running().engine->warp_collective(name, arguments, action);
 }
 
 unsigned lane() { return static_cast<Worker*>(current)->number % WARP_LANES; }
@@ -420,14 +479,14 @@ void copy_async(void* shared, const void* global, unsigned bytes, unsigned sourc
     }
     if (source_bytes > bytes) fault("copy_async of %u bytes from %u", bytes, source_bytes);
     std::memset(shared, POISON, bytes);
-    Worker& worker = engine().running();
+    Worker& worker = running();
     worker.copies.push_back({shared, global, bytes, source_bytes, worker.copy_group});
 }
 
-void copy_async_commit() { engine().running().copy_group++; }
+void copy_async_commit() { running().copy_group++; }
 
 void copy_async_wait(unsigned pending_groups) {
-    Worker& worker = engine().running();
+    Worker& worker = running();
     size_t made = 0;
     for (const Copy& copy : worker.copies) {
         if (copy.group + pending_groups >= worker.copy_group) break;

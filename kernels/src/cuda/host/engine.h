@@ -1,10 +1,13 @@
-// Runs kernels on the CPU: a fiber for each thread of a block, blocks one after another on the OS thread that launches. What
-// holds on a GPU only because of timing does not hold here: a thread runs until it waits for others, and in which order threads
-// run is a schedule, so that a missing barrier gives wrong values under one of them.
+// Runs kernels on the CPU: a fiber for each thread of a block, blocks one after another. What holds on a GPU only because of
+// timing does not hold here: a thread runs until it waits for others, and in which order threads run is a schedule, so that a
+// missing barrier gives wrong values under one of them.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
 
 struct uint3 { unsigned x, y, z; };
 struct dim3 {
@@ -18,8 +21,6 @@ constexpr unsigned WARP_LANES = 32;
 constexpr unsigned MAX_THREADS = 1024;
 /// Static shared memory, and dynamic without the attribute that asks for more.
 constexpr size_t SHARED_BYTES = 48 * 1024;
-/// Static and dynamic together, at most.
-constexpr size_t SHARED_BYTES_OPT_IN = 227 * 1024;
 /// What memory holds that nobody has written: NaN as f32, bf16 and f16, -1 as an integer.
 constexpr int POISON = 0xff;
 
@@ -39,25 +40,52 @@ struct Block {
     uint3 index;
 };
 
-/// The running thread of a kernel.
+/// A thread of a kernel.
 struct Thread {
     const Block* block;
     uint3 index;
 };
+/// The one that runs.
 extern __thread Thread* current __attribute__((tls_model("initial-exec")));
 
 /// In which order threads run. Greedy ones let a warp run until all of it waits for other warps: they find barriers that
 /// are missing at the end of a loop, where the others keep warps in step.
 enum class Schedule { forward, reverse, random, greedy_forward, greedy_reverse };
 
-/// Sets the schedule of this OS thread: "forward", "reverse", "random:SEED", "greedy-forward", "greedy-reverse". The first is that
-/// of LATHE_HOST_SCHEDULE, greedy-forward without it. False when the text is none of them.
+/// Sets the schedule of launches from this OS thread: "forward", "reverse", "random:SEED", "greedy-forward", "greedy-reverse". At
+/// first it is that of LATHE_HOST_SCHEDULE, greedy-forward without it. False when the text is none of them.
 bool set_schedule(const char* text);
 
-/// Runs all blocks. On a fault of the kernel the rest of them is left out, `last_fault` says which, and the result is false.
-bool launch(const Kernel& kernel, dim3 grid, dim3 block, size_t dynamic_shared_bytes, const void* arguments);
-/// What the last fault on this OS thread was: kernel, block, thread, reason.
-const char* last_fault();
+struct Launch {
+    const Kernel* kernel;
+    dim3 grid, block;
+    size_t dynamic_shared_bytes;
+    /// Static and dynamic together, at most.
+    size_t shared_limit;
+    /// It may start before the launch before it has ended.
+    bool overlaps;
+    std::vector<char> arguments;
+};
+
+class Engine;
+
+/// Runs one launch after another, a launch in up to two steps: what its first block does before it waits for the launch
+/// before it, and the rest.
+class Runner {
+public:
+    Runner();
+    ~Runner();
+    /// The launch before it, if there is one, is finished first, unless `overlaps`: then after the first step of this one.
+    void begin(const Launch& launch);
+    /// Runs to its end what has begun. On a fault of a kernel its other blocks are left out.
+    void finish();
+    /// The faults so far, which are forgotten then: kernel, block, thread, reason of each; empty without one.
+    std::string take_faults();
+
+private:
+    std::unique_ptr<Engine> running, next;
+    std::string faults;
+};
 
 // ---- for the kernel that runs
 
@@ -85,5 +113,8 @@ unsigned lane();
 void copy_async(void* shared, const void* global, unsigned bytes, unsigned source_bytes);
 void copy_async_commit();
 void copy_async_wait(unsigned pending_groups);
+
+/// griddepcontrol.wait: the first block of a launch that overlaps does not get past it before the launch before has ended.
+void dependency_wait();
 
 }  // namespace lathe_host

@@ -95,7 +95,11 @@ struct Resumer {
     const void* stack_bottom;
     size_t stack_bytes;
 };
-thread_local Resumer resumer;
+/// A fiber may be resumed by another OS thread than the one that it was left on, so this is looked up each time.
+__attribute__((noinline)) Resumer& resumer() {
+    thread_local Resumer instance;
+    return instance;
+}
 
 char* allocate_stack() {
     const size_t guard = size_t(sysconf(_SC_PAGESIZE));
@@ -150,27 +154,27 @@ void Fiber::start(void (*function)(void*), void* value) {
 }
 
 void Fiber::main() {
-    after_switch(nullptr, &resumer.stack_bottom, &resumer.stack_bytes);
-    Fiber* self = resumer.fiber;
+    after_switch(nullptr, &resumer().stack_bottom, &resumer().stack_bytes);
+    Fiber* self = resumer().fiber;
     self->body(self->argument);
     self->leave(true);
     std::abort();
 }
 
 void Fiber::resume() {
-    resumer.fiber = this;
-    before_switch(&resumer.sanitizer_state, stack, STACK_BYTES);
-    lathe_host_switch(&resumer.stack_pointer, stack_pointer);
-    after_switch(resumer.sanitizer_state, nullptr, nullptr);
+    resumer().fiber = this;
+    before_switch(&resumer().sanitizer_state, stack, STACK_BYTES);
+    lathe_host_switch(&resumer().stack_pointer, stack_pointer);
+    after_switch(resumer().sanitizer_state, nullptr, nullptr);
 }
 
 void Fiber::leave(bool for_good) {
-    before_switch(for_good ? nullptr : &sanitizer_state, resumer.stack_bottom, resumer.stack_bytes);
-    lathe_host_switch(&stack_pointer, resumer.stack_pointer);
-    after_switch(sanitizer_state, &resumer.stack_bottom, &resumer.stack_bytes);
+    before_switch(for_good ? nullptr : &sanitizer_state, resumer().stack_bottom, resumer().stack_bytes);
+    lathe_host_switch(&stack_pointer, resumer().stack_pointer);
+    after_switch(sanitizer_state, &resumer().stack_bottom, &resumer().stack_bytes);
 }
 
-void Fiber::suspend() { resumer.fiber->leave(false); }
+void Fiber::suspend() { resumer().fiber->leave(false); }
 
 void Fiber::abandon() { abandoned = true; }
 
