@@ -49,7 +49,8 @@ macro_rules! sources {
 pub(super) static SOURCES: &[Source] = sources!["elementwise"];
 
 /// What sources include.
-pub(super) static HEADERS: &[(&str, &str)] = &[("device.cuh", include_str!("device.cuh"))];
+pub(super) static HEADERS: &[(&str, &str)] =
+    &[("device.cuh", include_str!("device.cuh")), ("matrix.cuh", include_str!("matrix.cuh"))];
 
 /// Code of a source for an architecture.
 #[derive(Debug, Clone, Copy)]

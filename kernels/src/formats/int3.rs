@@ -18,7 +18,7 @@ use super::PlaneDtype;
 use super::integers::Packing;
 
 /// Eight in three bytes.
-pub(super) struct Int3;
+pub(crate) struct Int3;
 
 /// What turns three bits in two's complement to ones that are counted from the lowest integer, and back.
 const OFFSET: u8 = 4;

@@ -18,6 +18,8 @@ mod parameters;
 mod scales;
 mod scaling;
 
+#[cfg(feature = "cuda")]
+pub(crate) use int3::Int3;
 pub(crate) use int4::Int4;
 pub(crate) use int8::Int8;
 pub(crate) use integers::{Packing, by_group, decoded, plane_row, scaling};
