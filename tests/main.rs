@@ -12,6 +12,7 @@ mod filetests;
 mod fmt;
 mod folding;
 mod frames;
+mod gpu;
 mod hostile_specs;
 mod library;
 mod lowering;

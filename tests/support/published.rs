@@ -40,7 +40,8 @@ impl Published {
         Published::read(&super::root().join("published").join(format!("{name}.json")))
     }
 
-    fn read(path: &Path) -> Published {
+    /// The one in a file.
+    pub(crate) fn read(path: &Path) -> Published {
         let description = files::read_json(path);
         let mut tensors = Vec::new();
         for (pattern, shape) in description["tensors"].as_object().expect("names and shapes") {
