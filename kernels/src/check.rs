@@ -18,6 +18,8 @@ mod cases;
 mod elementwise;
 mod forced;
 mod groups;
+#[cfg(feature = "cuda")]
+pub mod host_driver;
 mod products;
 mod rotations;
 mod table;

@@ -82,15 +82,14 @@ inline unsigned __brev(unsigned value) {
     for (int bit = 0; bit < 32; bit++) result |= (value >> bit & 1u) << (31 - bit);
     return result;
 }
-/// Byte i of the result is the byte of b:a that nibble i of the selector names; with bit 3 its sign instead.
+/// Byte i of the result is the byte of b:a that nibble i of the selector names.
 inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
     const uint64_t bytes = uint64_t(b) << 32 | a;
     unsigned result = 0;
     for (int i = 0; i < 4; i++) {
         const unsigned choice = selector >> (4 * i) & 15u;
-        unsigned byte = unsigned(bytes >> (8 * (choice & 7u))) & 0xffu;
-        if (choice & 8u) byte = byte & 0x80u ? 0xffu : 0;
-        result |= byte << (8 * i);
+        if (choice > 7) lathe_host::fault("__byte_perm with the selector %#x", selector);
+        result |= (unsigned(bytes >> (8 * choice)) & 0xffu) << (8 * i);
     }
     return result;
 }

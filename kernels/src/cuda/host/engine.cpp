@@ -497,4 +497,6 @@ void copy_async_wait(unsigned pending_groups) {
     worker.copies.erase(worker.copies.begin(), worker.copies.begin() + long(made));
 }
 
+void dependency_wait() { running().engine->dependency_wait(); }
+
 }  // namespace lathe_host

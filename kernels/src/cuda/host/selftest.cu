@@ -83,7 +83,7 @@ KERNEL(selftest_load_matrix, MatrixArgs, 32) {
 
 struct ConvertArgs {
     const float* input;
-    /// Words: bf16 and f16 of each of two values, pairs with the next value, products of pairs.
+    /// Eight words for each value, as below.
     uint32_t* output;
     uint32_t count;
 };
@@ -121,7 +121,7 @@ KERNEL(selftest_collectives, CopyArgs, 256) {
     output[9 * step] = block_max(value, scratch);
     output[10 * step] = uint32_t(__syncthreads_count(value % 2 == 0));
     output[11 * step] = lop3<(0xf0 & 0xcc) | 0xaa>(value, 0x0f0f0f0fu, 0x43004300u);
-    output[12 * step] = __byte_perm(value, 0x87654321u, 0x5c10u);
+    output[12 * step] = __byte_perm(value, 0x87654321u, 0x5710u);
 }
 
 KERNEL(selftest_atomics, CopyArgs, 1024) {
@@ -140,17 +140,18 @@ KERNEL(selftest_atomics, CopyArgs, 1024) {
 struct StagesArgs {
     const uint32_t* input;
     uint32_t* output;
-    /// 1: `input` is copied; each of these is a mistake. 2: no wait before it is read. 3: no barrier after the wait.
+    /// 0: right. Else the mistake that the kernel makes.
     uint32_t variant;
 };
-/// Three words of a thread through shared memory, written as far as the input has 250 words, by another thread than read.
+/// The first 250 words of 256, zeros behind them, by way of shared memory; another thread reads there than copies. `variant` 1:
+/// no wait before they are read. 2: no barrier after the wait.
 KERNEL(selftest_copy_async, StagesArgs, 64) {
     SHARED(uint4, tile, 64);
     const unsigned i = threadIdx.x, left = 250 - min(250u, 4 * i);
     copy_async<16>(&tile[i], args.input + min(4 * i, 248u), int(min(left, 4u) * 4));
     copy_async_commit();
-    if (args.variant != 2) copy_async_wait<0>();
-    if (args.variant != 3) __syncthreads();
+    if (args.variant != 1) copy_async_wait<0>();
+    if (args.variant != 2) __syncthreads();
     const uint4 value = tile[63 - i];
     uint32_t* output = args.output + 4 * (63 - i);
     output[0] = value.x;
@@ -161,23 +162,28 @@ KERNEL(selftest_copy_async, StagesArgs, 64) {
 
 // ---- mistakes
 
-struct ReverseArgs {
-    const uint32_t* input;
-    uint32_t* output;
-    uint32_t rounds;
-    /// 0: right. 1: without the barrier between writing and reading. 2: without the one at the end of the loop.
-    uint32_t variant;
-};
-/// Words of each round in reverse order, from one warp to another.
-KERNEL(selftest_reverse, ReverseArgs, 128) {
+/// Words of each of four rounds in reverse order, from one warp to another. `variant` 1: without the barrier between writing and
+/// reading. 2: without the one at the end of the loop.
+KERNEL(selftest_reverse, StagesArgs, 128) {
     SHARED(uint32_t, tile, 128);
     const unsigned i = threadIdx.x, count = blockDim.x;
-    for (unsigned round = 0; round < args.rounds; round++) {
+    for (unsigned round = 0; round < 4; round++) {
         tile[i] = args.input[round * count + i];
         if (args.variant != 1) __syncthreads();
         args.output[round * count + i] = tile[count - 1 - i];
         if (args.variant != 2) __syncthreads();
     }
+}
+
+/// The output of the launch before it, doubled. `variant` 0: right. 1: reads before it waits. 2: does not wait.
+KERNEL(selftest_dependent, StagesArgs, 64) {
+    const unsigned i = threadIdx.x;
+    uint32_t value = 0;
+    grid_dependency_launch();
+    if (args.variant == 1) value = args.input[i];
+    if (args.variant != 2) grid_dependency_wait();
+    if (args.variant != 1) value = args.input[i];
+    args.output[i] = 2 * value;
 }
 
 struct MistakeArgs {
