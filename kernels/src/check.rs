@@ -18,6 +18,7 @@ mod cases;
 mod elementwise;
 mod forced;
 mod groups;
+mod int8;
 #[cfg(feature = "cuda")]
 pub mod host_driver;
 mod products;

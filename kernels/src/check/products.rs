@@ -2,7 +2,8 @@
 
 use super::cases::{Packed, Random, SPECIAL, Unaligned, sprinkled};
 use super::{Comparison, both};
-use crate::formats::{Format, Granularity};
+use crate::cpu::Vectors;
+use crate::formats::{Format, Granularity, Matrix};
 use crate::ops;
 
 pub(super) fn embed(comparison: &mut Comparison) {
@@ -34,7 +35,7 @@ pub(super) fn embed(comparison: &mut Comparison) {
 }
 
 /// Rows, outputs, inner: each around the blocks of all versions.
-const PRODUCTS: [(usize, usize, usize); 44] = [
+pub(super) const PRODUCTS: [(usize, usize, usize); 44] = [
     (0, 3, 4),
     (3, 0, 4),
     (3, 4, 0),
@@ -124,30 +125,47 @@ fn product(
 pub(super) fn expert_matmul(comparison: &mut Comparison) {
     let mut random = Random::new(15);
     for format in super::formats() {
-        for (rows, k, experts, outputs, inner) in [
-            (0, 2, 3, 4, 5),
-            (1, 1, 1, 5, 9),
-            (1, 4, 9, 300, 600),
-            (3, 2, 4, 0, 7),
-            (3, 2, 4, 7, 0),
-            (40, 3, 5, 33, 20),
-            (1, 2, 4, 9, 384),
-            (20, 2, 4, 13, 96),
-        ] {
-            if format.constraints(outputs, inner).is_ok() {
-                for each in [false, true] {
-                    expert_product(comparison, &mut random, format, [rows, k, experts, outputs, inner], each);
-                }
+        expert_products(comparison, &mut random, format, ops::Product::Real, |x, weight, bias, out| {
+            ops::matmul_on(None, x, weight, bias, out);
+        });
+    }
+}
+
+/// Products of experts of one format against `single` products of one row with one weight.
+pub(super) fn expert_products(
+    comparison: &mut Comparison,
+    random: &mut Random,
+    format: Format,
+    product: fn(Option<Vectors>) -> ops::Product,
+    single: Single,
+) {
+    for sizes in [
+        [0, 2, 3, 4, 5],
+        [1, 1, 1, 5, 9],
+        [1, 4, 9, 300, 600],
+        [3, 2, 4, 0, 7],
+        [3, 2, 4, 7, 0],
+        [40, 3, 5, 33, 20],
+        [1, 2, 4, 9, 384],
+        [20, 2, 4, 13, 96],
+    ] {
+        if format.constraints(sizes[3], sizes[4]).is_ok() {
+            for each in [false, true] {
+                expert_product(comparison, random, format, (product, single), sizes, each);
             }
         }
     }
 }
+
+/// The reference of a product of one row with one weight.
+type Single = fn(&[f32], &Matrix<'_>, Option<&[f32]>, &mut [f32]);
 
 /// `each`: a row of `x` for each choice.
 fn expert_product(
     comparison: &mut Comparison,
     random: &mut Random,
     format: Format,
+    (product, single): (fn(Option<Vectors>) -> ops::Product, Single),
     [rows, k, experts, outputs, inner]: [usize; 5],
     each: bool,
 ) {
@@ -160,18 +178,18 @@ fn expert_product(
     let biases: Vec<_> = (0..experts).map(|_| random.values(outputs)).collect();
     let (got, expected) = both(comparison, rows * k * outputs, |vectors, out| {
         let expert = |number: usize| (&weights[number], (number > 0).then_some(biases[number].as_slice()));
-        ops::expert_matmul_on(ops::Product::Real(vectors), x.get(), &choice, k, expert, experts, out);
+        ops::expert_matmul_on(product(vectors), x.get(), &choice, k, expert, experts, out);
     });
     let case = format!("{rows} rows, {k} of {experts} experts {:?}, a row for each: {each}", weights.first());
     // |x|, |w| and |bias| are at most 1.
     comparison.compare(&case, &got, &expected, |_| inner as f64 + 1.0);
     // The reference itself, against products of single rows.
     for (pair, (&number, expected)) in choice.iter().zip(expected.chunks_exact(outputs.max(1))).enumerate() {
-        let mut single = vec![f32::NAN; outputs];
+        let mut alone = vec![f32::NAN; outputs];
         let x = &x.get()[pair / sharing * inner..][..inner];
         let bias = (number > 0).then_some(biases[number as usize].as_slice());
-        ops::matmul_on(None, x, &weights[number as usize], bias, &mut single);
-        comparison.compare(&format!("{case}, pair {pair} of the reference"), expected, &single, |_| 0.0);
+        single(x, &weights[number as usize], bias, &mut alone);
+        comparison.compare(&format!("{case}, pair {pair} of the reference"), expected, &alone, |_| 0.0);
     }
 }
 

@@ -4,6 +4,7 @@ use super::Check;
 use super::attention::attention;
 use super::elementwise::{RELUS, SMOOTH, affine, binary, gated, softcap, unary};
 use super::groups::{centre, combine, gain, norm, shift, softmax};
+use super::int8::{expert_matmul_int8, matmul_int8, quantize_rows};
 use super::products::{embed, expert_matmul, matmul};
 use super::rotations::{hadamard, matrix, orthogonal};
 use crate::ops::accuracy;
@@ -13,6 +14,9 @@ pub static CHECKS: &[Check] = &[
     Check { name: "embed", accuracy: accuracy::EMBED, body: embed },
     Check { name: "matmul", accuracy: accuracy::MATMUL, body: matmul },
     Check { name: "expert_matmul", accuracy: accuracy::EXPERT_MATMUL, body: expert_matmul },
+    Check { name: "quantize_rows", accuracy: accuracy::QUANTIZE_ROWS, body: quantize_rows },
+    Check { name: "matmul_int8", accuracy: accuracy::MATMUL_INT8, body: matmul_int8 },
+    Check { name: "expert_matmul_int8", accuracy: accuracy::MATMUL_INT8, body: expert_matmul_int8 },
     Check { name: "norm", accuracy: accuracy::NORM, body: norm },
     Check { name: "centre", accuracy: accuracy::CENTRE, body: centre },
     Check { name: "gain", accuracy: accuracy::GAIN, body: gain },

@@ -16,6 +16,7 @@ pub(crate) mod dense;
 pub(crate) mod dot;
 pub(crate) mod elementwise;
 mod features;
+pub(crate) mod int8;
 mod integers;
 mod math;
 pub(crate) mod norm;

@@ -25,6 +25,12 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// A vector of `LANES` f32.
     type F32: Copy;
 
+    /// A vector of `2 · LANES` i16.
+    type Words: Copy;
+
+    /// A vector of `LANES` i32.
+    type Sums: Copy;
+
     /// What each of the 16 nibbles stands for.
     type Nibbles: Copy;
 
@@ -60,6 +66,21 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
     /// Bytes in two's complement.
     fn load_i8(self, values: &Self::Array<u8>) -> Self::F32;
+
+    /// Integers from −128 to 127, as bytes.
+    fn store_i8(self, vector: Self::F32, values: &mut Self::Array<i8>);
+
+    /// Integers in the order of `values`.
+    fn load_words(self, values: &Self::Array<[i8; 2]>) -> Self::Words;
+
+    /// Lanes of 0.
+    fn no_sums(self) -> Self::Sums;
+
+    /// Lane i is `sums[i] + a[2i] · b[2i] + a[2i + 1] · b[2i + 1]`; elements come from [`Simd::load_words`], and sums fit.
+    fn add_products(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
+
+    /// Sum of the lanes, which fits.
+    fn total(self, sums: Self::Sums) -> i32;
 
     /// Nibble n stands for `(n − zero) · scale`, both operations rounded.
     fn nibbles(self, zero: f32, scale: f32) -> Self::Nibbles;

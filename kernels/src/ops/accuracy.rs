@@ -24,6 +24,12 @@ pub const MATMUL: Accuracy = Accuracy::Rel(1.0 / 32768.0);
 /// As [`MATMUL`], of each expert.
 pub const EXPERT_MATMUL: Accuracy = MATMUL;
 
+/// Codes and scales of rows: a maximum, quotients and roundings, each of which is part of the definition.
+pub const QUANTIZE_ROWS: Accuracy = Accuracy::Bitwise;
+
+/// Sums of integers are exact, and what follows them is part of the definition.
+pub const MATMUL_INT8: Accuracy = Accuracy::Bitwise;
+
 /// Of the result less its shift; of `(|x| + m) · factor · |gain_offset + gain|` with centre, m as for [`CENTRE`]; plus
 /// |shift|. The sums have chains of at most 128 additions for up to 4096 elements, and the root halves the
 /// error of the squares.

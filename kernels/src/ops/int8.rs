@@ -11,9 +11,11 @@
 //! al. 2023, arXiv:2211.10438, §3).
 
 use crate::cpu::Vectors;
+use crate::cpu::int8::{Int8Tile, QuantizeRow};
 use crate::formats::{Granularity, Matrix};
 use crate::scratch::{self, Scratch};
 use crate::tiles::{Tile, for_each_tile};
+use rayon::prelude::*;
 
 use super::matmul::{column_block, is_parallel};
 
@@ -21,7 +23,10 @@ use super::matmul::{column_block, is_parallel};
 pub const MAX_INT8_INNER: usize = 1 << 16;
 
 /// Largest code.
-const LARGEST: f32 = 127.0;
+pub(crate) const LARGEST: f32 = 127.0;
+
+/// Elements of x that a task rounds.
+const BLOCK_ELEMENTS: usize = 1 << 14;
 
 /// Rows of activations of a tile.
 const ROWS: usize = 64;
@@ -49,7 +54,7 @@ pub fn quantize_rows(x: &[f32], width: usize, codes: &mut [i8], scales: &mut [f3
 }
 
 pub(crate) fn quantize_rows_on(
-    _vectors: Option<Vectors>,
+    vectors: Option<Vectors>,
     x: &[f32],
     width: usize,
     codes: &mut [i8],
@@ -61,9 +66,13 @@ pub(crate) fn quantize_rows_on(
         scales.fill(0.0);
         return;
     }
-    for ((x, codes), scale) in x.chunks_exact(width).zip(codes.chunks_exact_mut(width)).zip(scales) {
-        *scale = quantize_row(x, codes);
-    }
+    let rows = x.par_chunks_exact(width).zip(codes.par_chunks_exact_mut(width)).zip(scales);
+    rows.with_min_len(BLOCK_ELEMENTS.div_ceil(width)).for_each(|((x, codes), scale)| {
+        *scale = match vectors {
+            Some(vectors) => vectors.run(QuantizeRow { x, codes }),
+            None => quantize_row(x, codes),
+        };
+    });
 }
 
 /// The specification, of a row. Gives its scale.
@@ -160,14 +169,23 @@ pub(super) fn assert_weight(weight: &Matrix<'_>) {
 
 /// A tile of a product; `codes` and `scales` are those of the tile's rows.
 pub(super) fn write_tile(
-    _vectors: Option<Vectors>,
+    vectors: Option<Vectors>,
     codes: &[i8],
     scales: &[f32],
     weight: &Matrix<'_>,
     bias: Option<&[f32]>,
     tile: &mut Tile<'_>,
 ) {
-    reference(codes, scales, weight, bias, tile);
+    match vectors {
+        Some(vectors) => vectors.run(Int8Tile { codes, scales, weight, bias, tile }),
+        None => reference(codes, scales, weight, bias, tile),
+    }
+}
+
+/// What a sum of products of codes stands for: the scale of the row first, then that of the channel, then the bias.
+pub(crate) fn scaled(sum: i32, scale: f32, channel: f32, bias: Option<f32>) -> f32 {
+    let product = sum as f32 * scale * channel;
+    bias.map_or(product, |bias| product + bias)
 }
 
 /// The specification, of a tile with these rows.
@@ -180,8 +198,74 @@ fn reference(codes: &[i8], scales: &[f32], weight: &Matrix<'_>, bias: Option<&[f
         for (t, row) in tile.rows().enumerate() {
             let pairs = codes[t * inner..][..inner].iter().zip(weight_row);
             let sum: i32 = pairs.map(|(&code, &weight)| i32::from(code) * i32::from(weight as i8)).sum();
-            let product = sum as f32 * scales[t] * channel;
-            tile.row(row)[i] = bias.map_or(product, |bias| product + bias[output]);
+            tile.row(row)[i] = scaled(sum, scales[t], channel, bias.map(|bias| bias[output]));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::{Fit, Format};
+
+    /// The codes of `row`, and its scale.
+    fn quantized<const N: usize>(row: [f32; N]) -> ([i8; N], f32) {
+        let (mut codes, mut scales) = ([99; N], [f32::INFINITY]);
+        quantize_rows(&row, N, &mut codes, &mut scales);
+        (codes, scales[0])
+    }
+
+    #[test]
+    fn rows_are_rounded_to_the_nearest_ties_to_even() {
+        assert_eq!(quantized([127.0, 0.5, 1.5, -2.5, 2.6, -0.4]), ([127, 0, 2, -2, 3, 0], 1.0));
+        assert_eq!(quantized([-0.0, 0.0]), ([0, 0], 0.0));
+        assert_eq!(quantized([f32::MAX, f32::MIN]).0, [127, -127]);
+        // A subnormal scale is too small by up to a half of itself.
+        assert_eq!(quantized([f32::from_bits(180), f32::from_bits(60)]), ([127, 60], f32::from_bits(1)));
+        assert_eq!(quantized([f32::from_bits(63), 0.0]), ([0, 0], 0.0));
+        for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let (codes, scale) = quantized([1.0, special, 2.0]);
+            assert!(codes == [0; 3] && scale.is_nan(), "{special}");
+        }
+    }
+
+    #[test]
+    fn products_are_scaled_in_the_stated_order() {
+        let format: Format = "int8(per: channel, scales: f32)".parse().unwrap();
+        let (mut codes, mut scales) = ([0; 4], [0; 8]);
+        format.encode(Fit::Absmax, &[1.0, -0.5, 3.0, 3.0], 2, &mut [&mut codes, &mut scales]);
+        let weight = Matrix::new(format, 2, 2, &[&codes, &scales]).unwrap();
+        let mut out = [f32::NAN; 4];
+        matmul_int8(&[127, -3, 0, 1], &[0.1, f32::NAN], &weight, Some(&[0.25, 1e9]), &mut out);
+        let channel = |row: usize| f32::from_le_bytes(scales.as_chunks().0[row]);
+        let sum = |row: usize| 127 * i32::from(codes[2 * row] as i8) - 3 * i32::from(codes[2 * row + 1] as i8);
+        assert_eq!(out[0], ((sum(0) as f32) * 0.1) * channel(0) + 0.25);
+        assert_eq!(out[1], ((sum(1) as f32) * 0.1) * channel(1) + 1e9);
+        assert!(out[2].is_nan() && out[3].is_nan());
+
+        let mut of_rows = [f32::NAN; 2];
+        let x = [0.3, -0.7];
+        quantized_matmul(&x, &weight, None, &mut of_rows);
+        let (codes, scale) = quantized(x);
+        let mut out = [f32::NAN; 2];
+        matmul_int8(&codes, &[scale], &weight, None, &mut out);
+        assert_eq!(out, of_rows);
+    }
+
+    #[test]
+    #[should_panic(expected = "int8(per: channel, symmetric: false)[1, 2] is no int8(per: channel)")]
+    fn other_formats_are_refused() {
+        let format: Format = "int8(per: channel, symmetric: false)".parse().unwrap();
+        let weight = Matrix::new(format, 1, 2, &[&[0; 2], &[0; 2], &[0; 1]]).unwrap();
+        matmul_int8(&[1, 2], &[1.0], &weight, None, &mut [0.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "are at most 65536")]
+    fn rows_whose_sums_may_not_fit_are_refused() {
+        let plane = vec![0; MAX_INT8_INNER + 1];
+        let format: Format = "int8(per: channel)".parse().unwrap();
+        let weight = Matrix::new(format, 1, plane.len(), &[&plane, &[0; 2]]).unwrap();
+        quantized_matmul(&vec![1.0; plane.len()], &weight, None, &mut [0.0]);
     }
 }

@@ -12,7 +12,7 @@ mod cache;
 mod elementwise;
 mod embed;
 mod experts;
-mod int8;
+pub(crate) mod int8;
 mod matmul;
 mod norm;
 mod rope;

@@ -34,6 +34,10 @@ impl Simd for Avx2 {
 
     type F32 = __m256;
 
+    type Words = __m256i;
+
+    type Sums = __m256i;
+
     /// Zero and scale.
     type Nibbles = [__m256; 2];
 
@@ -73,6 +77,39 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn load_i8(self, values: &[u8; 8]) -> __m256 {
         intrinsics!(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(values.as_ptr().cast()))))
+    }
+
+    #[inline(always)]
+    fn store_i8(self, vector: __m256, values: &mut [i8; 8]) {
+        intrinsics!({
+            let integers = _mm256_cvtps_epi32(vector);
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256::<1>(integers));
+            _mm_storel_epi64(values.as_mut_ptr().cast(), _mm_packs_epi16(words, words));
+        });
+    }
+
+    #[inline(always)]
+    fn load_words(self, values: &[[i8; 2]; 8]) -> __m256i {
+        intrinsics!(_mm256_cvtepi8_epi16(_mm_loadu_si128(values.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    fn no_sums(self) -> __m256i {
+        intrinsics!(_mm256_setzero_si256())
+    }
+
+    #[inline(always)]
+    fn add_products(self, a: __m256i, b: __m256i, sums: __m256i) -> __m256i {
+        intrinsics!(_mm256_add_epi32(sums, _mm256_madd_epi16(a, b)))
+    }
+
+    #[inline(always)]
+    fn total(self, sums: __m256i) -> i32 {
+        intrinsics!({
+            let four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+            let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
+        })
     }
 
     #[inline(always)]

@@ -34,6 +34,10 @@ impl Simd for Avx512 {
 
     type F32 = __m512;
 
+    type Words = __m512i;
+
+    type Sums = __m512i;
+
     /// A table, for a permutation looks only at the low four bits of an index.
     type Nibbles = __m512;
 
@@ -73,6 +77,31 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn load_i8(self, values: &[u8; 16]) -> __m512 {
         intrinsics!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(values.as_ptr().cast()))))
+    }
+
+    #[inline(always)]
+    fn store_i8(self, vector: __m512, values: &mut [i8; 16]) {
+        intrinsics!(_mm_storeu_si128(values.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(vector))));
+    }
+
+    #[inline(always)]
+    fn load_words(self, values: &[[i8; 2]; 16]) -> __m512i {
+        intrinsics!(_mm512_cvtepi8_epi16(_mm256_loadu_si256(values.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    fn no_sums(self) -> __m512i {
+        intrinsics!(_mm512_setzero_si512())
+    }
+
+    #[inline(always)]
+    fn add_products(self, a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
+        intrinsics!(_mm512_add_epi32(sums, _mm512_madd_epi16(a, b)))
+    }
+
+    #[inline(always)]
+    fn total(self, sums: __m512i) -> i32 {
+        intrinsics!(_mm512_reduce_add_epi32(sums))
     }
 
     #[inline(always)]
