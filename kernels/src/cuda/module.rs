@@ -46,7 +46,7 @@ macro_rules! sources {
 }
 
 /// Every source, by name.
-pub(super) static SOURCES: &[Source] = sources!["elementwise"];
+pub(super) static SOURCES: &[Source] = sources!["elementwise", "limits"];
 
 /// What sources include.
 pub(super) static HEADERS: &[(&str, &str)] =

@@ -10,6 +10,8 @@ mod elementwise;
 mod embed;
 mod experts;
 mod heads;
+#[cfg(feature = "check")]
+mod limits;
 mod product;
 mod rotate;
 mod routing;
