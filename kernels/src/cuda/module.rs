@@ -59,7 +59,7 @@ pub struct Image {
     pub source: &'static str,
     /// `sm_80` and `sm_90a` for code of these devices, `compute_80` for text that drivers compile.
     pub target: &'static str,
-    /// The image, ended by a byte 0.
+    /// The image.
     pub bytes: &'static [u8],
 }
 
@@ -146,16 +146,13 @@ impl Modules {
     fn load(&self, name: &'static str) -> Result<sys::CUmodule, CudaError> {
         let source = SOURCES.iter().find(|source| source.name == name);
         let source = source.unwrap_or_else(|| panic!("{name}.cu is not in the table of sources"));
-        let compiled;
-        let image = match &self.origin {
-            Origin::Shipped(target) => image(name, target),
-            Origin::Compiled(target) => {
-                compiled = self.compile(source, target)?;
-                &compiled
-            }
+        let mut image = match &self.origin {
+            Origin::Shipped(target) => image(name, target).to_vec(),
+            Origin::Compiled(target) => self.compile(source, target)?,
         };
+        image.push(0);
         let mut module = std::ptr::null_mut();
-        // SAFETY: an image that is ended by a byte 0, whole or text; the driver checks what it is.
+        // SAFETY: a whole image, or text that is ended by 0, aligned as allocations are; the driver checks what it is.
         check("loading kernels", unsafe { sys::cuModuleLoadData(&raw mut module, image.as_ptr().cast()) })?;
         Ok(module)
     }
@@ -214,7 +211,7 @@ fn origin(info: &GpuInfo, has_compiler: bool) -> Result<Origin, CudaError> {
 fn image(name: &str, target: &str) -> &'static [u8] {
     match IMAGES.iter().find(|image| image.source == name && image.target == target) {
         Some(image) => image.bytes,
-        None => &[0],
+        None => &[],
     }
 }
 

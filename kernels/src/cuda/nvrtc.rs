@@ -59,13 +59,7 @@ pub(super) fn compile(source: &Source, target: &str) -> Result<Vec<u8>, CudaErro
         let log = String::from_utf8_lossy(&log);
         return Err(failed(format!("{}\n{}", describe(status), log.trim_end_matches('\0'))));
     }
-    program
-        .bytes(sys::nvrtcGetCUBINSize, sys::nvrtcGetCUBIN)
-        .map(|mut image| {
-            image.push(0);
-            image
-        })
-        .map_err(|status| failed(describe(status)))
+    program.bytes(sys::nvrtcGetCUBINSize, sys::nvrtcGetCUBIN).map_err(|status| failed(describe(status)))
 }
 
 fn describe(status: sys::nvrtcResult) -> String {
