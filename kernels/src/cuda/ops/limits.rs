@@ -31,7 +31,7 @@ impl Gpu {
     /// When `from` is no multiple of 4 words, or `to` has another length.
     pub fn read_stream(&self, from: Slice<u32>, to: Slice<u32>) -> Result<(), CudaError> {
         assert_eq!(to.len(), self.read_stream_words(), "a word for each thread");
-        self.stream(&READ, from, to)
+        stream(self, &READ, from, to)
     }
 
     /// Copies `from` to `to`, as fast as kernels can copy.
@@ -40,16 +40,16 @@ impl Gpu {
     /// When the lengths differ, or are no multiple of 4 words.
     pub fn copy_stream(&self, from: Slice<u32>, to: Slice<u32>) -> Result<(), CudaError> {
         assert_eq!(from.len(), to.len(), "as many words as are copied");
-        self.stream(&COPY, from, to)
-    }
-
-    fn stream(&self, kernel: &'static Kernel<StreamArgs>, from: Slice<u32>, to: Slice<u32>) -> Result<(), CudaError> {
-        assert!(from.len().is_multiple_of(4), "{} words are no whole vectors", from.len());
-        let arguments = StreamArgs { from: from.address(), to: to.address(), count: from.len() as u64 / 4 };
-        self.launch(kernel, Grid { overlaps: true, ..Grid::new(self.stream_blocks(), THREADS) }, &arguments)
+        stream(self, &COPY, from, to)
     }
 
     fn stream_blocks(&self) -> u32 {
         BLOCKS * self.info().multiprocessors
     }
+}
+
+fn stream(gpu: &Gpu, kernel: &Kernel<StreamArgs>, from: Slice<u32>, to: Slice<u32>) -> Result<(), CudaError> {
+    assert!(from.len().is_multiple_of(4), "{} words are no whole vectors", from.len());
+    let arguments = StreamArgs { from: from.address(), to: to.address(), count: from.len() as u64 / 4 };
+    gpu.launch(kernel, Grid { overlaps: true, ..Grid::new(gpu.stream_blocks(), THREADS) }, &arguments)
 }
