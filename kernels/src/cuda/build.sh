@@ -8,8 +8,9 @@
 # a multiprocessor) and images.rs. With --check nothing is written: it fails when anything would differ.
 #
 # Either way it fails when a kernel spills registers, keeps a stack, or cannot have as many threads as it says. TOOLCHAIN is the
-# folder of the compiler, by default target/cuda-toolchain; where there is none, pip installs it there. Needs python3 with
-# pip, a C++ compiler, no GPU and no driver. The same sources give the same bytes on every machine.
+# folder of the compiler, by default target/cuda-toolchain; where there is none, pip installs it there, and the exit status
+# is 3 when it cannot. Needs python3 with pip and a C++ compiler, no GPU and no driver. The same sources give the same bytes
+# on every machine.
 set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -23,7 +24,10 @@ fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 packages=(nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85)
 nvcc=$toolchain/nvidia/cu13/bin/nvcc
 if [[ ! -e $nvcc ]]; then
-    python3 -m pip install --quiet --no-deps --target "$toolchain" "${packages[@]}" || fail "the CUDA toolchain cannot be installed"
+    if ! python3 -m pip install --quiet --no-deps --target "$toolchain" "${packages[@]}"; then
+        echo "error: the CUDA toolchain cannot be installed" >&2
+        exit 3
+    fi
 fi
 chmod +x "$toolchain"/nvidia/cu13/bin/* "$toolchain"/nvidia/cu13/nvvm/bin/*
 "$nvcc" --version | grep -q 'V13\.0\.88$' || fail "$nvcc is not of CUDA 13.0.88"
