@@ -18,18 +18,24 @@ mod cases;
 mod elementwise;
 mod forced;
 mod groups;
-mod int8;
 #[cfg(feature = "cuda")]
 pub mod host_driver;
+mod implementation;
+mod int8;
+#[cfg(feature = "cuda")]
+mod on_device;
 mod products;
 mod rotations;
 mod table;
 
 pub use cases::Random;
 pub use forced::Forced;
+pub use implementation::{Experts, Implementation};
+#[cfg(feature = "cuda")]
+pub use on_device::OnDevice;
 pub use table::CHECKS;
 
-use crate::cpu::{Isa, Vectors};
+use crate::cpu::Isa;
 use crate::formats::Format;
 use crate::ops::Accuracy;
 use cases::Unaligned;
@@ -70,7 +76,7 @@ pub struct Check {
     pub name: &'static str,
     /// How close a fast version must be.
     pub accuracy: Accuracy,
-    body: fn(&mut Comparison),
+    body: fn(&mut Comparison<'_>),
 }
 
 /// What a check found.
@@ -92,30 +98,32 @@ pub enum Outcome {
 impl Check {
     /// Runs the op on `isa` and compares it with the scalar reference.
     pub fn run(&self, isa: Isa) -> Outcome {
-        if !isa.is_supported() {
-            return Outcome::Skipped;
-        }
+        Forced::on(isa).map_or(Outcome::Skipped, |forced| self.run_on(&isa.to_string(), &forced))
+    }
+
+    /// Runs the op of an implementation that is called `name` and compares it with the scalar reference.
+    pub fn run_on(&self, name: &str, implementation: &dyn Implementation) -> Outcome {
         let mut comparison =
-            Comparison { vectors: Vectors::of(isa), accuracy: self.accuracy, elements: 0, worst: 0.0, failure: None };
+            Comparison { implementation, accuracy: self.accuracy, elements: 0, worst: 0.0, failure: None };
         (self.body)(&mut comparison);
         match comparison.failure {
-            Some(report) => Outcome::Failed(format!("{} on {isa}: {report}", self.name)),
+            Some(report) => Outcome::Failed(format!("{} on {name}: {report}", self.name)),
             None => Outcome::Passed { elements: comparison.elements, worst: comparison.worst },
         }
     }
 }
 
 /// A check under way.
-struct Comparison {
-    /// What the fast version runs on.
-    vectors: Option<Vectors>,
+struct Comparison<'a> {
+    /// What is compared with the reference.
+    implementation: &'a dyn Implementation,
     accuracy: Accuracy,
     elements: usize,
     worst: f64,
     failure: Option<String>,
 }
 
-impl Comparison {
+impl Comparison<'_> {
     /// Compares outputs; `magnitude` gives that of element `i`. Keeps the first failure.
     fn compare(&mut self, case: &str, got: &[f32], expected: &[f32], magnitude: impl Fn(usize) -> f64) {
         if self.failure.is_some() {
@@ -156,14 +164,14 @@ impl Comparison {
     }
 }
 
-/// Runs `op` on the vectors in question and on none, into outputs of `len` elements.
-fn both(comparison: &Comparison, len: usize, op: impl Fn(Option<Vectors>, &mut [f32])) -> (Vec<f32>, Vec<f32>) {
-    let run = |vectors| {
+/// Runs `op` on the implementation in question and on the reference, into outputs of `len` elements.
+fn both(comparison: &Comparison<'_>, len: usize, op: impl Fn(&dyn Implementation, &mut [f32])) -> (Vec<f32>, Vec<f32>) {
+    let run = |implementation: &dyn Implementation| {
         let mut out = Unaligned::new(&vec![f32::NAN; len]);
-        op(vectors, out.get_mut());
+        op(implementation, out.get_mut());
         out.get().to_vec()
     };
-    (run(comparison.vectors), run(None))
+    (run(comparison.implementation), run(&Forced::REFERENCE))
 }
 
 /// Position among all f32 in order; neighbours differ by 1, both zeros are 0.
@@ -202,8 +210,13 @@ mod tests {
 
     #[test]
     fn differences_are_found() {
-        let mut comparison =
-            Comparison { vectors: None, accuracy: Accuracy::Ulp(2), elements: 0, worst: 0.0, failure: None };
+        let mut comparison = Comparison {
+            implementation: &Forced::REFERENCE,
+            accuracy: Accuracy::Ulp(2),
+            elements: 0,
+            worst: 0.0,
+            failure: None,
+        };
         comparison.compare("near", &[1.0_f32.next_up(), f32::NAN], &[1.0, f32::NAN], |_| 1.0);
         assert_eq!((comparison.failure.as_deref(), comparison.worst), (None, 0.5));
         comparison.compare("nan", &[f32::NAN], &[1.0], |_| 1.0);

@@ -1,6 +1,6 @@
 //! Properties over random shapes and values.
 
-use lathe_kernels::check::{Forced, Random, formats};
+use lathe_kernels::check::{Forced, Implementation, Random, formats};
 use lathe_kernels::cpu::Isa;
 use lathe_kernels::formats::{Fit, Format, Matrix};
 use lathe_kernels::ops::Norm;
@@ -132,7 +132,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
 
             let choice: Vec<_> = (0..rows * k).map(|_| (random.bits() % experts) as u32).collect();
             let [one, five] = on_one_and_five_threads(rows * k * outputs, |out| {
-                ops.expert_matmul(&x, &choice, k, |number| (&weights[number], None), experts as usize, out);
+                ops.expert_matmul(&x, &choice, k, &|number| (&weights[number], None), experts as usize, out);
             });
             assert_eq!(one, five, "{rows} rows and experts on {isa}");
 

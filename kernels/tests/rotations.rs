@@ -2,7 +2,7 @@
 //!
 //! `LATHE_BLESS=1` writes the list anew.
 
-use lathe_kernels::check::{Forced, Random};
+use lathe_kernels::check::{Forced, Implementation, Random};
 use lathe_kernels::cpu::Isa;
 use lathe_kernels::rotations::orders::{block_sizes, constructible};
 use lathe_kernels::rotations::{Construction, Kind, Rotation, RotationError, SplitMix64};

@@ -11,7 +11,7 @@
 
 mod limits;
 
-use lathe_kernels::check::{Forced, Random};
+use lathe_kernels::check::{Forced, Implementation, Random};
 use lathe_kernels::cpu::Isa;
 use lathe_kernels::formats::{Fit, Format, Matrix};
 use lathe_kernels::ops::{AttentionShape, Binary, Norm, Unary};
@@ -288,7 +288,7 @@ fn experts(arena: &[u8], ops: Forced, isa: Isa, rows: usize) -> Bench<'_> {
         for number in &mut choice {
             *number = (*number + k as u32) % experts as u32;
         }
-        ops.expert_matmul(&x, &choice, k, |number| (&weights[number], None), experts, &mut out);
+        ops.expert_matmul(&x, &choice, k, &|number| (&weights[number], None), experts, &mut out);
         black_box(&out);
     };
     Bench {

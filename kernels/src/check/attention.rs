@@ -2,7 +2,7 @@
 
 use super::cases::{Random, Unaligned};
 use super::{Comparison, both};
-use crate::ops::{self, AttentionShape};
+use crate::ops::AttentionShape;
 
 /// What a case of attention is made of.
 #[derive(Clone, Copy)]
@@ -45,7 +45,7 @@ fn attention_cases() -> Vec<AttentionCase> {
     variants.collect()
 }
 
-pub(super) fn attention(comparison: &mut Comparison) {
+pub(super) fn attention(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(7);
     for case in attention_cases() {
         let AttentionCase { shape, sinks, tokens, past, capacity } = case;
@@ -60,9 +60,9 @@ pub(super) fn attention(comparison: &mut Comparison) {
         }
         let (keys, values) = (Unaligned::new(&keys), Unaligned::new(&values));
         let sinks = sinks.then(|| random.values(shape.heads).iter().map(|sink| sink * 5.0).collect::<Vec<_>>());
-        let (got, expected) = both(comparison, q.get().len(), |vectors, out| {
+        let (got, expected) = both(comparison, q.get().len(), |ops, out| {
             let (keys, values, sinks) = (keys.get(), values.get(), sinks.as_deref());
-            ops::attention_on(vectors, &shape, q.get(), keys, values, sinks, capacity, past, out);
+            ops.attention(&shape, q.get(), keys, values, sinks, capacity, past, out);
         });
         // |q|, |k|, |v| ≤ 1: a score is at most the root of the width.
         let magnitude = 1.0 + f64::from(shape.head_dim as u32).sqrt();
@@ -73,7 +73,7 @@ pub(super) fn attention(comparison: &mut Comparison) {
 }
 
 /// A NaN value is seen by later tokens of its heads only; large scores and sinks do not overflow.
-fn attention_special(comparison: &mut Comparison, random: &mut Random) {
+fn attention_special(comparison: &mut Comparison<'_>, random: &mut Random) {
     let (tokens, capacity) = (30, 30);
     let q: Vec<_> = random.values(tokens * 64).iter().map(|q| q * 1000.0).collect();
     let keys = random.values(2 * capacity * 16);
@@ -82,8 +82,8 @@ fn attention_special(comparison: &mut Comparison, random: &mut Random) {
     let sinks = [1.0e4, -1.0e4, f32::MIN, 0.0];
     for (softcap, sinks) in [(None, None), (None, Some(sinks.as_slice())), (Some(50.0), Some(sinks.as_slice()))] {
         let shape = AttentionShape { heads: 4, kv_heads: 2, head_dim: 16, scale: 1.0, window: Some(10), softcap };
-        let (got, expected) = both(comparison, q.len(), |vectors, out| {
-            ops::attention_on(vectors, &shape, &q, &keys, &values, sinks, capacity, 0, out);
+        let (got, expected) = both(comparison, q.len(), |ops, out| {
+            ops.attention(&shape, &q, &keys, &values, sinks, capacity, 0, out);
         });
         let case = format!("a NaN value, softcap {softcap:?}, sinks {sinks:?}");
         comparison.compare(&case, &got, &expected, |_| 16_000.0);

@@ -2,31 +2,31 @@
 
 use super::cases::{Random, Unaligned, sprinkled};
 use super::{Comparison, both};
-use crate::ops::{self, Norm};
+use crate::ops::Norm;
 
 /// Groups and their width, around the blocks of every instruction set.
 const GROUPS: [(usize, usize); 9] =
     [(0, 4), (1, 1), (3, 7), (2, 16), (5, 33), (300, 128), (9, 4096), (2, 151), (40, 63)];
 
-pub(super) fn gain(comparison: &mut Comparison) {
+pub(super) fn gain(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(4);
     for (groups, width) in GROUPS {
         for offset in [0.0, 1.0] {
             let (x, gain) = (sprinkled(&mut random, groups * width), sprinkled(&mut random, width));
-            let (got, expected) = both(comparison, groups * width, |vectors, out| {
-                ops::gain_on(vectors, x.get(), gain.get(), offset, out);
+            let (got, expected) = both(comparison, groups * width, |ops, out| {
+                ops.gain(x.get(), gain.get(), offset, out);
             });
             comparison.compare(&format!("[{groups}, {width}], offset {offset}"), &got, &expected, |_| 0.0);
         }
     }
 }
 
-pub(super) fn shift(comparison: &mut Comparison) {
+pub(super) fn shift(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(10);
     for (groups, width) in GROUPS {
         let (x, shift) = (sprinkled(&mut random, groups * width), sprinkled(&mut random, width));
-        let (got, expected) = both(comparison, groups * width, |vectors, out| {
-            ops::shift_on(vectors, x.get(), shift.get(), out);
+        let (got, expected) = both(comparison, groups * width, |ops, out| {
+            ops.shift(x.get(), shift.get(), out);
         });
         comparison.compare(&format!("[{groups}, {width}]"), &got, &expected, |_| 0.0);
     }
@@ -78,15 +78,15 @@ fn unit_vector(random: &mut Random, width: usize) -> Unaligned {
     Unaligned::new(&values)
 }
 
-pub(super) fn centre(comparison: &mut Comparison) {
+pub(super) fn centre(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(11);
     for (groups, width) in GROUPS {
         let vector = unit_vector(&mut random, width);
         for (scale, offset) in FIRST {
             let x = groups_with_first(&mut random, groups * width, width, scale, offset);
             for along in [None, Some(vector.get())] {
-                let (got, expected) = both(comparison, groups * width, |vectors, out| {
-                    ops::centre_on(vectors, x.get(), width, along, out);
+                let (got, expected) = both(comparison, groups * width, |ops, out| {
+                    ops.centre(x.get(), width, along, out);
                 });
                 let vector = if along.is_some() { ", along a vector" } else { "" };
                 let case = format!("[{groups}, {width}]{vector}, first group by {scale:e} and {offset}");
@@ -99,7 +99,7 @@ pub(super) fn centre(comparison: &mut Comparison) {
     }
 }
 
-pub(super) fn norm(comparison: &mut Comparison) {
+pub(super) fn norm(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(12);
     for (groups, width) in GROUPS {
         let vector = unit_vector(&mut random, width);
@@ -118,9 +118,9 @@ pub(super) fn norm(comparison: &mut Comparison) {
     }
 }
 
-fn norm_case(comparison: &mut Comparison, x: &[f32], norm: &Norm<'_>, first: (f32, f32)) {
+fn norm_case(comparison: &mut Comparison<'_>, x: &[f32], norm: &Norm<'_>, first: (f32, f32)) {
     let width = norm.width;
-    let (got, expected) = both(comparison, x.len(), |vectors, out| ops::norm_on(vectors, x, norm, out));
+    let (got, expected) = both(comparison, x.len(), |ops, out| ops.norm(x, norm, out));
     let case = format!("{} groups, first by {first:?}, {norm:?}", x.len() / width);
     let (parts, magnitudes) =
         (parts(x.iter().map(|&x| f64::from(x)), width, norm.along), magnitudes(x, width, norm.along));
@@ -141,15 +141,15 @@ fn norm_case(comparison: &mut Comparison, x: &[f32], norm: &Norm<'_>, first: (f3
     });
 }
 
-pub(super) fn softmax(comparison: &mut Comparison) {
+pub(super) fn softmax(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(13);
     for (groups, width) in GROUPS {
         for scale in [0.0, 1.0, 100.0, f32::MAX] {
             for special in [0.0, f32::NEG_INFINITY, f32::INFINITY, f32::NAN] {
                 let mut x = groups_with_first(&mut random, groups * width, width, scale, 0.0);
                 x.get_mut().iter_mut().step_by(5).take(3).for_each(|x| *x = special);
-                let (got, expected) = both(comparison, groups * width, |vectors, out| {
-                    ops::softmax_on(vectors, x.get(), width, out);
+                let (got, expected) = both(comparison, groups * width, |ops, out| {
+                    ops.softmax(x.get(), width, out);
                 });
                 let case = format!("[{groups}, {width}], first group by {scale:e} with {special}");
                 comparison.compare(&case, &got, &expected, |i| {
@@ -162,12 +162,12 @@ pub(super) fn softmax(comparison: &mut Comparison) {
     }
 }
 
-pub(super) fn combine(comparison: &mut Comparison) {
+pub(super) fn combine(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(14);
     for (rows, k, width) in [(0, 2, 4), (3, 0, 5), (2, 3, 0), (1, 1, 1), (4, 2, 7), (3, 8, 33), (60, 4, 1000)] {
         let (x, weights) = (Unaligned::new(&random.values(rows * k * width)), random.values(rows * k));
-        let (got, expected) = both(comparison, rows * width, |vectors, out| {
-            ops::combine_on(vectors, x.get(), &weights, k, out);
+        let (got, expected) = both(comparison, rows * width, |ops, out| {
+            ops.combine(x.get(), &weights, k, out);
         });
         comparison.compare(&format!("[{rows}, {k}, {width}]"), &got, &expected, |i| {
             let parts = weights[i / width * k..][..k].iter().enumerate();

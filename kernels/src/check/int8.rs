@@ -12,7 +12,7 @@ fn formats() -> impl Iterator<Item = Format> {
     FORMATS.into_iter().map(|text| text.parse().expect("the text of a format"))
 }
 
-pub(super) fn quantize_rows(comparison: &mut Comparison) {
+pub(super) fn quantize_rows(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(21);
     for width in LENGTHS {
         let finite: Vec<f32> = SPECIAL.into_iter().filter(|x| x.is_finite()).collect();
@@ -43,14 +43,14 @@ pub(super) fn quantize_rows(comparison: &mut Comparison) {
     }
 }
 
-fn compare_rows(comparison: &mut Comparison, x: &[f32], width: usize) {
+fn compare_rows(comparison: &mut Comparison<'_>, x: &[f32], width: usize) {
     let rows = x.len().checked_div(width).unwrap_or(0);
     let x = Unaligned::new(x);
     // Codes first, then scales.
-    let (got, expected) = both(comparison, x.get().len() + rows, |vectors, out| {
+    let (got, expected) = both(comparison, x.get().len() + rows, |ops, out| {
         let (codes, scales) = out.split_at_mut(x.get().len());
         let mut integers = vec![99; codes.len() + 1];
-        ops::quantize_rows_on(vectors, x.get(), width, &mut integers[1..], scales);
+        ops.quantize_rows(x.get(), width, &mut integers[1..], scales);
         for (code, integer) in codes.iter_mut().zip(&integers[1..]) {
             *code = f32::from(*integer);
         }
@@ -58,7 +58,7 @@ fn compare_rows(comparison: &mut Comparison, x: &[f32], width: usize) {
     comparison.compare(&format!("{rows} rows of {width}"), &got, &expected, |_| 0.0);
 }
 
-pub(super) fn matmul_int8(comparison: &mut Comparison) {
+pub(super) fn matmul_int8(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(22);
     for format in formats() {
         for (rows, outputs, inner) in PRODUCTS {
@@ -70,8 +70,8 @@ pub(super) fn matmul_int8(comparison: &mut Comparison) {
             let weight = Packed::new(format, outputs, inner, &random.values(outputs * inner));
             let bias = random.values(outputs);
             let bias = random.bits().is_multiple_of(2).then_some(bias.as_slice());
-            let (got, expected) = both(comparison, rows * outputs, |vectors, out| {
-                ops::matmul_int8_on(vectors, &codes, &scales, &weight.matrix(), bias, out);
+            let (got, expected) = both(comparison, rows * outputs, |ops, out| {
+                ops.matmul_int8(&codes, &scales, &weight.matrix(), bias, out);
             });
             let case = format!("{rows} rows times {:?}, bias: {}", weight.matrix(), bias.is_some());
             comparison.compare(&case, &got, &expected, |_| 0.0);
@@ -81,14 +81,14 @@ pub(super) fn matmul_int8(comparison: &mut Comparison) {
 }
 
 /// The longest rows of the largest codes.
-fn largest_sums(comparison: &mut Comparison) {
+fn largest_sums(comparison: &mut Comparison<'_>) {
     let inner = MAX_INT8_INNER;
     let format = formats().last().expect("a format");
     for sign in [1, -1] {
         let codes = vec![127 * sign; 5 * inner];
         let weight = Packed::new(format, 2, inner, &vec![-1.0; 2 * inner]);
-        let (got, expected) = both(comparison, 10, |vectors, out| {
-            ops::matmul_int8_on(vectors, &codes, &[1.0; 5], &weight.matrix(), None, out);
+        let (got, expected) = both(comparison, 10, |ops, out| {
+            ops.matmul_int8(&codes, &[1.0; 5], &weight.matrix(), None, out);
         });
         comparison.compare("largest sums", &got, &expected, |_| 0.0);
         let (weights, scales) = (weight.matrix().plane(0), weight.matrix().plane(1));
@@ -98,10 +98,10 @@ fn largest_sums(comparison: &mut Comparison) {
     }
 }
 
-pub(super) fn expert_matmul_int8(comparison: &mut Comparison) {
+pub(super) fn expert_matmul_int8(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(23);
     for format in formats() {
-        expert_products(comparison, &mut random, format, ops::Product::Int8, |x, weight, bias, out| {
+        expert_products(comparison, &mut random, format, true, |x, weight, bias, out| {
             let (mut codes, mut scales) = (vec![0; x.len()], [0.0]);
             ops::quantize_rows_on(None, x, x.len(), &mut codes, &mut scales);
             ops::matmul_int8_on(None, &codes, &scales, weight, bias, out);

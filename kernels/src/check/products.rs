@@ -2,11 +2,10 @@
 
 use super::cases::{Packed, Random, SPECIAL, Unaligned, sprinkled};
 use super::{Comparison, both};
-use crate::cpu::Vectors;
 use crate::formats::{Format, Granularity, Matrix};
 use crate::ops;
 
-pub(super) fn embed(comparison: &mut Comparison) {
+pub(super) fn embed(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(5);
     for format in super::formats() {
         for (rows, cols, tokens) in [
@@ -26,8 +25,8 @@ pub(super) fn embed(comparison: &mut Comparison) {
             let table = Packed::new(format, rows, cols, sprinkled(&mut random, rows * cols).get());
             let first = rows as u32 / 3;
             let index: Vec<_> = (0..tokens).map(|_| (random.bits() % u64::from(rows as u32 - first)) as u32).collect();
-            let (got, expected) = both(comparison, tokens * cols, |vectors, out| {
-                ops::embed_on(vectors, &table.matrix(), &index, first, out);
+            let (got, expected) = both(comparison, tokens * cols, |ops, out| {
+                ops.embed(&table.matrix(), &index, first, out);
             });
             comparison.compare(&format!("{tokens} of {:?}", table.matrix()), &got, &expected, |_| 0.0);
         }
@@ -83,7 +82,7 @@ pub(super) const PRODUCTS: [(usize, usize, usize); 44] = [
     (20, 7, 198),
 ];
 
-pub(super) fn matmul(comparison: &mut Comparison) {
+pub(super) fn matmul(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(6);
     for format in super::formats() {
         for (rows, outputs, inner) in PRODUCTS {
@@ -99,7 +98,7 @@ pub(super) fn matmul(comparison: &mut Comparison) {
 }
 
 fn product(
-    comparison: &mut Comparison,
+    comparison: &mut Comparison<'_>,
     random: &mut Random,
     format: Format,
     [rows, outputs, inner]: [usize; 3],
@@ -109,8 +108,8 @@ fn product(
     let weight = Packed::new(format, outputs, inner, &random.values(outputs * inner));
     let bias = random.values(outputs);
     let bias = with_bias.then_some(bias.as_slice());
-    let (got, expected) = both(comparison, rows * outputs, |vectors, out| {
-        ops::matmul_on(vectors, x.get(), &weight.matrix(), bias, out);
+    let (got, expected) = both(comparison, rows * outputs, |ops, out| {
+        ops.matmul(x.get(), &weight.matrix(), bias, out);
     });
     let decoded = weight.decoded();
     let case = format!("{rows} rows times {:?}, bias: {with_bias}", weight.matrix());
@@ -122,21 +121,21 @@ fn product(
     });
 }
 
-pub(super) fn expert_matmul(comparison: &mut Comparison) {
+pub(super) fn expert_matmul(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(15);
     for format in super::formats() {
-        expert_products(comparison, &mut random, format, ops::Product::Real, |x, weight, bias, out| {
+        expert_products(comparison, &mut random, format, false, |x, weight, bias, out| {
             ops::matmul_on(None, x, weight, bias, out);
         });
     }
 }
 
-/// Products of experts of one format against `single` products of one row with one weight.
+/// Products of experts of one format, in integers or as they are, against `single` products of one row with one weight.
 pub(super) fn expert_products(
-    comparison: &mut Comparison,
+    comparison: &mut Comparison<'_>,
     random: &mut Random,
     format: Format,
-    product: fn(Option<Vectors>) -> ops::Product,
+    int8: bool,
     single: Single,
 ) {
     for sizes in [
@@ -151,7 +150,7 @@ pub(super) fn expert_products(
     ] {
         if format.constraints(sizes[3], sizes[4]).is_ok() {
             for each in [false, true] {
-                expert_product(comparison, random, format, (product, single), sizes, each);
+                expert_product(comparison, random, format, (int8, single), sizes, each);
             }
         }
     }
@@ -162,10 +161,10 @@ type Single = fn(&[f32], &Matrix<'_>, Option<&[f32]>, &mut [f32]);
 
 /// `each`: a row of `x` for each choice.
 fn expert_product(
-    comparison: &mut Comparison,
+    comparison: &mut Comparison<'_>,
     random: &mut Random,
     format: Format,
-    (product, single): (fn(Option<Vectors>) -> ops::Product, Single),
+    (int8, single): (bool, Single),
     [rows, k, experts, outputs, inner]: [usize; 5],
     each: bool,
 ) {
@@ -176,9 +175,13 @@ fn expert_product(
         (0..experts).map(|_| Packed::new(format, outputs, inner, &random.values(outputs * inner))).collect();
     let weights: Vec<_> = packed.iter().map(Packed::matrix).collect();
     let biases: Vec<_> = (0..experts).map(|_| random.values(outputs)).collect();
-    let (got, expected) = both(comparison, rows * k * outputs, |vectors, out| {
+    let (got, expected) = both(comparison, rows * k * outputs, |ops, out| {
         let expert = |number: usize| (&weights[number], (number > 0).then_some(biases[number].as_slice()));
-        ops::expert_matmul_on(product(vectors), x.get(), &choice, k, expert, experts, out);
+        if int8 {
+            ops.expert_matmul_int8(x.get(), &choice, k, &expert, experts, out);
+        } else {
+            ops.expert_matmul(x.get(), &choice, k, &expert, experts, out);
+        }
     });
     let case = format!("{rows} rows, {k} of {experts} experts {:?}, a row for each: {each}", weights.first());
     // |x|, |w| and |bias| are at most 1.
@@ -194,7 +197,7 @@ fn expert_product(
 }
 
 /// NaN and infinities stay in their row of `x` or their row of the weight; subnormals count.
-fn special_product(comparison: &mut Comparison, format: Format, rows: usize) {
+fn special_product(comparison: &mut Comparison<'_>, format: Format, rows: usize) {
     let (outputs, inner) = (14, 48);
     if format.constraints(outputs, inner).is_err() {
         return;
@@ -207,8 +210,8 @@ fn special_product(comparison: &mut Comparison, format: Format, rows: usize) {
         x[(rows - 1) * inner + i] = special;
         weight[(i % outputs) * inner + 40] = if is_kept { special } else { -1.0 };
         let weight = Packed::new(format, outputs, inner, &weight);
-        let (got, expected) = both(comparison, rows * outputs, |vectors, out| {
-            ops::matmul_on(vectors, &x, &weight.matrix(), None, out);
+        let (got, expected) = both(comparison, rows * outputs, |ops, out| {
+            ops.matmul(&x, &weight.matrix(), None, out);
         });
         let case = format!("{rows} rows with {special:e} times {:?}", weight.matrix());
         comparison.compare(&case, &got, &expected, |i| f64::from(expected[i]).abs().max(1.0));

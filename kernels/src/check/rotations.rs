@@ -2,7 +2,6 @@
 
 use super::cases::{Random, Unaligned};
 use super::{Comparison, both};
-use crate::ops;
 use crate::rotations::{Kind, Rotation};
 
 /// Widths of Hadamard matrices: within a vector, with every kind of base, with axes that are shorter and longer than two
@@ -16,7 +15,7 @@ const OTHERS: [usize; 9] = [1, 2, 3, 8, 17, 32, 64, 100, 300];
 /// Numbers of blocks.
 const BLOCKS: [usize; 4] = [0, 1, 5, 37];
 
-pub(super) fn hadamard(comparison: &mut Comparison) {
+pub(super) fn hadamard(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(15);
     for width in HADAMARD {
         let known = "a width with a Hadamard matrix";
@@ -29,7 +28,7 @@ pub(super) fn hadamard(comparison: &mut Comparison) {
     }
 }
 
-pub(super) fn orthogonal(comparison: &mut Comparison) {
+pub(super) fn orthogonal(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(16);
     for width in OTHERS {
         let rotation = Rotation::orthogonal(width, 3).expect("a small width");
@@ -39,7 +38,7 @@ pub(super) fn orthogonal(comparison: &mut Comparison) {
     }
 }
 
-pub(super) fn matrix(comparison: &mut Comparison) {
+pub(super) fn matrix(comparison: &mut Comparison<'_>) {
     let mut random = Random::new(17);
     for width in OTHERS {
         let mut rows: Vec<_> = (0..width * width).map(|i| if i % (width + 1) == 0 { 1.0 } else { 0.0 }).collect();
@@ -56,7 +55,7 @@ pub(super) fn matrix(comparison: &mut Comparison) {
 
 /// Compares both directions; `magnitudes` are those of a block and a direction.
 fn rotate(
-    comparison: &mut Comparison,
+    comparison: &mut Comparison<'_>,
     random: &mut Random,
     rotation: &Rotation,
     magnitudes: impl Fn(&[f32], bool) -> Vec<f64>,
@@ -75,8 +74,8 @@ fn rotate(
         }
         let x = Unaligned::new(&values);
         for inverse in [false, true] {
-            let (got, expected) = both(comparison, values.len(), |vectors, out| {
-                ops::rotate_on(vectors, x.get(), rotation, inverse, out);
+            let (got, expected) = both(comparison, values.len(), |ops, out| {
+                ops.rotate(x.get(), rotation, inverse, out);
             });
             let magnitudes: Vec<_> = x.get().chunks_exact(width).flat_map(|block| magnitudes(block, inverse)).collect();
             let case = format!("{blocks} blocks by {rotation:?}{}", if inverse { ", inverse" } else { "" });

@@ -45,12 +45,17 @@ macro_rules! sources {
     };
 }
 
+macro_rules! headers {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!($name))),*]
+    };
+}
+
 /// Every source, by name.
 pub(super) static SOURCES: &[Source] = sources!["elementwise", "limits"];
 
 /// What sources include.
-pub(super) static HEADERS: &[(&str, &str)] =
-    &[("device.cuh", include_str!("device.cuh")), ("matrix.cuh", include_str!("matrix.cuh"))];
+pub(super) static HEADERS: &[(&str, &str)] = headers!["activation.cuh", "device.cuh", "matrix.cuh", "vectors.cuh"];
 
 /// Code of a source for an architecture.
 #[derive(Debug, Clone, Copy)]

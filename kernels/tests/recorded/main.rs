@@ -2,7 +2,7 @@
 
 mod integers;
 
-use lathe_kernels::check::Forced;
+use lathe_kernels::check::{Forced, Implementation};
 use lathe_kernels::cpu::Isa;
 use lathe_kernels::formats::{Format, Matrix};
 use lathe_kernels::ops::{self, AttentionShape, Binary, Norm, Pairing, RopeTable, Unary};
@@ -170,7 +170,7 @@ fn experts(case: &Case<'_>, ops: Forced, out: &mut [f32]) {
         let weights: Vec<_> = all.chunks_exact(inputs * outputs).map(|values| Weight::new(values, inputs)).collect();
         let matrices: Vec<_> = weights.iter().map(Weight::matrix).collect();
         filled(choice.len() * outputs, |out| {
-            ops.expert_matmul(x, &choice, k, |number| (&matrices[number], None), experts, out);
+            ops.expert_matmul(x, &choice, k, &|number| (&matrices[number], None), experts, out);
         })
     };
     let (gate, up) = (product(&x, "gate", width, inner), product(&x, "up", width, inner));
