@@ -1,0 +1,287 @@
+//! Launches of the kernels of `few.cuh`: products of few rows.
+
+use super::ProductInput;
+use super::product::{FinishArgs, NormArgs, PARTS, PartArgs, XArgs};
+use crate::cuda::{DeviceMatrix, Gpu, Grid, Kernel, Layout};
+use crate::formats::Granularity;
+
+/// Rows that are normalized in a product, at most: each block normalizes all of them.
+pub(super) const NORMALIZED_ROWS: usize = 2;
+
+/// Stages of the ring of a warp, and floats from one row of x to the next in its sums: as in `few.cuh`.
+const STAGES: usize = 6;
+const SUM_STRIDE: usize = 20;
+
+/// Warps of a block at most.
+const WARPS: usize = 8;
+
+/// Columns of a block of a stage.
+const BLOCK: usize = 32;
+
+/// What parts of shared memory are aligned to, in bytes.
+const ALIGNMENT: usize = 16;
+
+/// Bytes of shared memory that a device takes for itself for each block.
+const RESERVED: usize = 1024;
+
+/// `FewArgs`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct FewArgs {
+    parts: [PartArgs; PARTS],
+    x: u64,
+    x_scales: u64,
+    norm: NormArgs,
+    finish: FinishArgs,
+    x_kind: u32,
+    x_vectors: u32,
+    rows: u32,
+    part_count: u32,
+    units: u32,
+    steps: u32,
+    flushes_per_group: u32,
+    stage_bytes: u32,
+    x_stride: u32,
+    sums_at: u32,
+    ring_at: u32,
+    partials_at: u32,
+    gates_at: u32,
+}
+
+/// A kernel, for weights of a layout whose groups are multiples of `group` columns.
+struct Few {
+    kernel: Kernel<FewArgs>,
+    layout: Layout,
+    group: usize,
+    /// Rows at most.
+    rows: usize,
+    /// Blocks of a multiprocessor that its registers allow.
+    blocks: usize,
+}
+
+macro_rules! kernels {
+    ($source:literal, $($layout:ident $group:literal $rows:literal $blocks:literal $name:literal),* $(,)?) => {
+        &[$(Few {
+            kernel: Kernel::new($source, $name),
+            layout: Layout::$layout,
+            group: $group,
+            rows: $rows,
+            blocks: $blocks,
+        }),*]
+    };
+}
+
+/// The first that fits is taken.
+static BF16: &[Few] = kernels!["product",
+    Int4 128 8 3 "few_bf16_int4_128_8",
+    Int4 64 8 3 "few_bf16_int4_64_8",
+    Int4 32 8 3 "few_bf16_int4_32_8",
+    Int8 64 8 3 "few_bf16_int8_64_8",
+    Int8 32 8 3 "few_bf16_int8_32_8",
+    Bf16 32 8 3 "few_bf16_bf16_8",
+    Int4 128 16 2 "few_bf16_int4_128_16",
+    Int4 64 16 2 "few_bf16_int4_64_16",
+    Int4 32 16 2 "few_bf16_int4_32_16",
+    Int8 64 16 2 "few_bf16_int8_64_16",
+    Int8 32 16 2 "few_bf16_int8_32_16",
+    Bf16 32 16 2 "few_bf16_bf16_16",
+];
+
+static INT8: &[Few] = kernels!["product",
+    Int8 64 8 3 "few_int8_8",
+    Int8 64 16 2 "few_int8_16",
+];
+
+static F32: &[Few] = kernels!["product",
+    Int4 32 1 2 "few_f32_int4_1",
+    Int8 32 1 2 "few_f32_int8_1",
+    Bf16 32 1 2 "few_f32_bf16_1",
+    F16 32 1 2 "few_f32_f16_1",
+    F32 32 1 2 "few_f32_f32_1",
+    Int4 32 4 2 "few_f32_int4_4",
+    Int8 32 4 2 "few_f32_int8_4",
+    Bf16 32 4 2 "few_f32_bf16_4",
+    F16 32 4 2 "few_f32_f16_4",
+    F32 32 4 2 "few_f32_f32_4",
+    Int4 32 8 2 "few_f32_int4_8",
+    Int8 32 8 2 "few_f32_int8_8",
+    Bf16 32 8 2 "few_f32_bf16_8",
+    F16 32 8 2 "few_f32_f16_8",
+    F32 32 8 2 "few_f32_f32_8",
+];
+
+/// What an element of x is in shared memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Element {
+    F32,
+    Bf16,
+    Int8,
+}
+
+/// How a product of few rows is launched.
+pub(super) struct Plan {
+    pub(super) kernel: &'static Kernel<FewArgs>,
+    cols: usize,
+    steps: usize,
+    warps: usize,
+    flushes_per_group: u32,
+    stage_bytes: usize,
+    x_stride: usize,
+    /// Sums of x, rings, sums of warps, gates.
+    starts: [usize; 4],
+    shared_bytes: usize,
+    /// Blocks of a multiprocessor.
+    blocks: usize,
+}
+
+/// How so many rows are multiplied with a weight; `None` where another kernel has to.
+pub(super) fn plan(gpu: &Gpu, weight: &DeviceMatrix, x: &ProductInput, rows: usize) -> Option<Plan> {
+    let in_f32 = || Plan::of(gpu, F32, Element::F32, weight, rows);
+    match x {
+        ProductInput::Real(_) => in_f32(),
+        // What bf16 cannot hold is multiplied in f32.
+        ProductInput::Bf16(_) if matches!(weight.layout(), Layout::F16 | Layout::F32) => in_f32(),
+        ProductInput::Bf16(_) | ProductInput::NormalizedBf16(..) => plan_bf16(gpu, weight, rows),
+        ProductInput::Int8 { .. } => Plan::of(gpu, INT8, Element::Int8, weight, rows),
+    }
+}
+
+/// As [`plan`], in bf16 in any case.
+pub(super) fn plan_bf16(gpu: &Gpu, weight: &DeviceMatrix, rows: usize) -> Option<Plan> {
+    Plan::of(gpu, BF16, Element::Bf16, weight, rows)
+}
+
+impl Plan {
+    fn of(gpu: &Gpu, table: &'static [Few], element: Element, weight: &DeviceMatrix, rows: usize) -> Option<Plan> {
+        let (layout, parameters) = (weight.layout(), weight.format().parameters());
+        let group = match parameters.granularity {
+            Granularity::Group(size) => Some(size as usize),
+            Granularity::None | Granularity::Channel => None,
+        };
+        let few = table.iter().find(|few| {
+            few.layout == layout && rows <= few.rows && group.is_none_or(|group| group.is_multiple_of(few.group))
+        })?;
+        let padded_cols = weight.padded_cols();
+        if padded_cols == 0 || rows == 0 {
+            return None;
+        }
+        let (vectors, blocks) = match layout {
+            Layout::Int4 => (2, 4),
+            Layout::Int8 => (2, 2),
+            Layout::F16 | Layout::Bf16 => (2, 1),
+            Layout::F32 => (4, 1),
+        };
+        // As in `StageShape`: kernels in f32 scale each block for itself.
+        let flush = few.group / BLOCK;
+        let flushes = blocks / flush;
+        let scaling_bytes = parameters.scales.bytes() + usize::from(!parameters.symmetric);
+        let has_scales = matches!(layout, Layout::Int4 | Layout::Int8);
+        let stage_bytes = vectors * 512 + if has_scales { flushes * 16 * scaling_bytes } else { 0 };
+        let steps = padded_cols.div_ceil(blocks * BLOCK);
+        let warps = steps.min(WARPS);
+        // Rows of x start in banks of their own: see the loads of `few.cuh`, of 64 bytes a row, or 32 of int8.
+        let x_bytes = steps * blocks * BLOCK;
+        let x_stride = match element {
+            Element::F32 => x_bytes * size_of::<f32>(),
+            Element::Bf16 => skewed(x_bytes * size_of::<u16>(), 64),
+            Element::Int8 => skewed(x_bytes, 32),
+        };
+        // Products of scaled codes in bf16 need the sums of x over what is scaled at once.
+        let has_sums = element == Element::Bf16 && has_scales;
+        let sums = if has_sums { steps * flushes * few.rows * size_of::<f32>() } else { 0 };
+        let sizes = [
+            rows * x_stride,
+            sums,
+            warps * STAGES * stage_bytes,
+            2 * warps * few.rows * SUM_STRIDE * size_of::<f32>(),
+            16 * rows * size_of::<f32>(),
+        ];
+        let mut starts = [0; 5];
+        let mut shared_bytes = 0_usize;
+        for (start, size) in starts.iter_mut().zip(sizes) {
+            *start = shared_bytes;
+            shared_bytes = (shared_bytes + size).next_multiple_of(ALIGNMENT);
+        }
+        let limit = gpu.info().shared_memory_per_block as usize;
+        // What the kernel has in static shared memory.
+        let used = shared_bytes + 128;
+        if used > limit {
+            return None;
+        }
+        let fitting = (limit + RESERVED) / (used + RESERVED);
+        let [_, sums_at, ring_at, partials_at, gates_at] = starts;
+        Some(Plan {
+            kernel: &few.kernel,
+            cols: weight.cols(),
+            steps,
+            warps,
+            flushes_per_group: group.map_or(u32::MAX, |group| (group / few.group) as u32),
+            stage_bytes,
+            x_stride,
+            starts: [sums_at, ring_at, partials_at, gates_at],
+            shared_bytes,
+            blocks: fitting.min(few.blocks * WARPS / warps),
+        })
+    }
+
+    /// `parts`: at most four. `units`: row tiles of all of them, or of one where they are gate and value.
+    pub(super) fn arguments(
+        &self,
+        x: &XArgs,
+        rows: usize,
+        parts: &[PartArgs],
+        finish: FinishArgs,
+        units: usize,
+    ) -> FewArgs {
+        let [sums_at, ring_at, partials_at, gates_at] = self.starts.map(|start| start as u32);
+        let part_count = parts.len() as u32;
+        let parts = std::array::from_fn(|number| parts.get(number).copied().unwrap_or(PartArgs::NONE));
+        FewArgs {
+            parts,
+            x: x.x,
+            x_scales: x.scales,
+            norm: x.norm,
+            finish,
+            x_kind: x.kind,
+            x_vectors: u32::from(x.vectors(self.cols)),
+            rows: rows as u32,
+            part_count,
+            units: units as u32,
+            steps: self.steps as u32,
+            flushes_per_group: self.flushes_per_group,
+            stage_bytes: self.stage_bytes as u32,
+            x_stride: self.x_stride as u32,
+            sums_at,
+            ring_at,
+            partials_at,
+            gates_at,
+        }
+    }
+
+    /// As many blocks as run at once, for each of `copies` of the work.
+    pub(super) fn grid(&self, gpu: &Gpu, units: usize, copies: usize) -> Grid {
+        let at_once = (gpu.info().multiprocessors as usize * self.blocks).div_ceil(copies);
+        Grid {
+            blocks: [units.min(at_once) as u32, copies as u32, 1],
+            threads: 32 * self.warps as u32,
+            shared_bytes: self.shared_bytes as u32,
+            overlaps: true,
+        }
+    }
+}
+
+/// At least `bytes`, and `skew` more than a multiple of 128: rows `skew` bytes wide then lie in banks side by side.
+fn skewed(bytes: usize, skew: usize) -> usize {
+    bytes + (128 + skew - bytes % 128) % 128
+}
+
+#[cfg(test)]
+mod tests {
+    use super::skewed;
+
+    #[test]
+    fn rows_are_skewed() {
+        assert_eq!([0, 64, 100, 128, 192].map(|bytes| skewed(bytes, 64)), [64, 64, 192, 192, 192]);
+        assert_eq!([64, 128].map(|bytes| skewed(bytes, 32)), [160, 160]);
+    }
+}
