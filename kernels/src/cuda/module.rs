@@ -52,10 +52,22 @@ macro_rules! headers {
 }
 
 /// Every source, by name.
-pub(super) static SOURCES: &[Source] = sources!["elementwise", "limits"];
+pub(super) static SOURCES: &[Source] = sources![
+    "attention_decode",
+    "attention_prefill",
+    "elementwise",
+    "limits",
+    "sample"
+];
 
 /// What sources include.
-pub(super) static HEADERS: &[(&str, &str)] = headers!["activation.cuh", "device.cuh", "matrix.cuh", "vectors.cuh"];
+pub(super) static HEADERS: &[(&str, &str)] = headers![
+    "activation.cuh",
+    "attention.cuh",
+    "device.cuh",
+    "matrix.cuh",
+    "vectors.cuh"
+];
 
 /// Code of a source for an architecture.
 #[derive(Debug, Clone, Copy)]

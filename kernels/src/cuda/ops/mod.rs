@@ -18,7 +18,7 @@ mod routing;
 mod rows;
 mod sample;
 
-pub use attention::{AttentionStep, DeviceCache};
+pub use attention::{AttentionStep, DeviceCache, MAX_HEAD_DIM};
 pub use experts::{DeviceExperts, ExpertProduct};
 pub use heads::{Angles, HeadPart, HeadTarget};
 pub use product::{Finish, Product, ProductInput, ProductPart};
