@@ -1,7 +1,7 @@
-//! A CUDA driver without a device: a library that answers for `libcuda.so` and runs the kernels of [`crate::cuda`] on the CPU,
-//! compiled from the same sources by the C++ compiler of the machine (`kernels/src/cuda/host/`).
+//! A CUDA driver without a device: libraries that answer for `libcuda.so` and `libcublasLt.so` and run the kernels of
+//! [`crate::cuda`] on the CPU, compiled from the same sources by the C++ compiler of the machine (`kernels/src/cuda/host/`).
 //!
-//! [`load`] brings it into this process. For a child process, set `LD_LIBRARY_PATH` to the folder that [`HostDriver::build`]
+//! [`load`] brings them into this process. For a child process, set `LD_LIBRARY_PATH` to the folder that [`HostDriver::build`]
 //! gives. It is controlled by the environment:
 //!
 //! | variable | what |
@@ -20,12 +20,12 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-/// Which library.
+/// Which libraries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostDriver {
     /// With the address and undefined-behaviour sanitizers.
     pub sanitized: bool,
-    /// Only the kernels of `host/selftest.cu`, which are in every library.
+    /// With the kernels of `host/selftest.cu` only, which are in every driver.
     pub only_selftest: bool,
 }
 
@@ -65,7 +65,10 @@ pub enum HostDriverError {
 }
 
 /// What cudarc looks for first.
-const LIBRARY: &str = "libcuda.so";
+const DRIVER: &str = "libcuda.so";
+const CUBLASLT: &str = "libcublasLt.so";
+/// The source of that one; all others make the driver.
+const CUBLASLT_SOURCE: &str = "cublaslt.cpp";
 
 /// As for every source; kernels are written for compilers that know no strict aliasing.
 const FLAGS: &[&str] = &[
@@ -97,8 +100,8 @@ impl HostDriver {
         HostDriver { sanitized: std::env::var_os("LATHE_HOST_CUDA_SANITIZE").is_some(), only_selftest: false }
     }
 
-    /// The folder that the library is in, which is built if it is not there yet. It and its parts are kept under `folder`,
-    /// named after what they are made of. Other processes may build there at the same time.
+    /// The folder that the libraries are in, which are built if they are not there yet. They and their parts are kept under
+    /// `folder`, named after what they are made of. Other processes may build there at the same time.
     pub fn build(self, folder: &Path) -> Result<PathBuf, HostDriverError> {
         let folder = folder.join("host-cuda");
         let at = |path: &Path| {
@@ -111,26 +114,24 @@ impl HostDriver {
         lock_file.lock().map_err(at(&lock))?;
 
         let build = Build::new(self, folder)?;
-        let objects = build
-            .sources()?
-            .par_iter()
-            .map(|source| build.object(source))
-            .collect::<Result<Vec<_>, HostDriverError>>()?;
+        let sources = build.sources()?;
+        let objects =
+            sources.par_iter().map(|source| build.object(source)).collect::<Result<Vec<_>, HostDriverError>>()?;
         let mut hasher = blake3::Hasher::new();
         for object in &objects {
             hasher.update(object.as_os_str().as_encoded_bytes());
         }
-        let library = build.folder.join(&hasher.finalize().to_hex()[..32]);
-        if !library.join(LIBRARY).exists() {
-            fs::create_dir_all(&library).map_err(at(&library))?;
-            let mut command = build.command();
-            command
-                .args(["-shared", "-Wl,--no-undefined", &format!("-Wl,-soname,{LIBRARY}")])
-                .args(&objects)
-                .arg("-lpthread");
-            build.run(command, &library.join(LIBRARY))?;
+        let libraries = build.folder.join(&hasher.finalize().to_hex()[..32]);
+        fs::create_dir_all(&libraries).map_err(at(&libraries))?;
+        for (library, of_cublaslt) in [(DRIVER, false), (CUBLASLT, true)] {
+            let library = libraries.join(library);
+            let parts =
+                sources.iter().zip(&objects).filter(|(source, _)| source.ends_with(CUBLASLT_SOURCE) == of_cublaslt);
+            if !library.exists() {
+                build.link(&library, parts.map(|(_, object)| object.as_path()))?;
+            }
         }
-        Ok(library)
+        Ok(libraries)
     }
 }
 
@@ -202,6 +203,13 @@ impl Build {
         Ok(object)
     }
 
+    fn link<'a>(&self, library: &Path, objects: impl Iterator<Item = &'a Path>) -> Result<(), HostDriverError> {
+        let name = library.file_name().unwrap_or_default().to_string_lossy();
+        let mut command = self.command();
+        command.args(["-shared", "-Wl,--no-undefined", &format!("-Wl,-soname,{name}")]).args(objects).arg("-lpthread");
+        self.run(command, library)
+    }
+
     /// Writes `output` whole or not at all.
     fn run(&self, mut command: Command, output: &Path) -> Result<(), HostDriverError> {
         let partial = output.with_extension(format!("partial-{}", std::process::id()));
@@ -244,20 +252,31 @@ pub fn sanitizer_library() -> Result<PathBuf, HostDriverError> {
     }
 }
 
-static LOADED: OnceLock<(HostDriver, libloading::Library)> = OnceLock::new();
+struct Loaded {
+    which: HostDriver,
+    driver: libloading::Library,
+    #[expect(dead_code, reason = "stays loaded")]
+    cublaslt: libloading::Library,
+}
 
-/// Builds it under `folder` and loads it into this process, for good. Before the first call into [`crate::cuda`]: that would
-/// load the driver of the machine where it has one.
+static LOADED: OnceLock<Loaded> = OnceLock::new();
+
+/// Builds the libraries under `folder` and loads them into this process, for good. Before the first call into
+/// [`crate::cuda`]: that would load the driver of the machine where it has one.
 pub fn load(driver: HostDriver, folder: &Path) -> Result<(), HostDriverError> {
     if LOADED.get().is_none() {
-        let path = driver.build(folder)?.join(LIBRARY);
-        // SAFETY: the initializers of the library register kernels, nothing else.
-        #[expect(unsafe_code, reason = "loading a library is")]
-        let library = unsafe { libloading::Library::new(path)? };
-        let _ = LOADED.set((driver, library));
+        let libraries = driver.build(folder)?;
+        let library = |name| {
+            // SAFETY: the initializers of the libraries register kernels, nothing else.
+            #[expect(unsafe_code, reason = "loading a library is")]
+            unsafe {
+                libloading::Library::new(libraries.join(name))
+            }
+        };
+        let _ = LOADED.set(Loaded { which: driver, driver: library(DRIVER)?, cublaslt: library(CUBLASLT)? });
     }
     match LOADED.get() {
-        Some((loaded, _)) if *loaded == driver => Ok(()),
+        Some(loaded) if loaded.which == driver => Ok(()),
         _ => Err(HostDriverError::Another),
     }
 }
@@ -283,12 +302,12 @@ pub fn is_loaded(folder: &Path) -> bool {
 /// # Panics
 /// When no driver is loaded, or `schedule` is none.
 pub fn set_schedule(schedule: &std::ffi::CStr) {
-    let (_, library) = LOADED.get().expect("a host driver is loaded");
+    let loaded = LOADED.get().expect("a host driver is loaded");
     // SAFETY: the function has this type, and reads a text that is ended by 0.
     #[expect(unsafe_code, reason = "a function of a loaded library")]
     let known = unsafe {
         let set: libloading::Symbol<'_, unsafe extern "C" fn(*const std::ffi::c_char) -> std::ffi::c_int> =
-            library.get(c"lathe_host_set_schedule").expect("the host driver has this function");
+            loaded.driver.get(c"lathe_host_set_schedule").expect("the host driver has this function");
         set(schedule.as_ptr())
     };
     assert!(known != 0, "{schedule:?} is no schedule");
