@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 
+use super::cublaslt::Libraries;
 use super::error::{CudaError, check};
 use super::module::Modules;
 use super::stream::Stream;
@@ -19,6 +20,7 @@ const LOWEST: (u32, u32) = (8, 0);
 /// Its calls come one after another: a `Gpu` may be sent to another thread, and be used by one at a time.
 pub struct Gpu {
     // Fields are dropped in this order: the context last.
+    libraries: Libraries,
     modules: Modules,
     stream: Stream,
     context: Arc<Context>,
@@ -126,7 +128,8 @@ impl Gpu {
         check("opening the device", unsafe { sys::cuDevicePrimaryCtxRetain(&raw mut handle, device) })?;
         let context = Arc::new(Context { device, handle });
         context.make_current()?;
-        Ok(Gpu { modules, stream: Stream::new(Arc::clone(&context))?, context, info })
+        let libraries = Libraries::default();
+        Ok(Gpu { libraries, modules, stream: Stream::new(Arc::clone(&context))?, context, info })
     }
 
     /// What it is.
@@ -154,6 +157,10 @@ impl Gpu {
 
     pub(super) fn stream(&self) -> &Stream {
         &self.stream
+    }
+
+    pub(super) fn libraries(&self) -> &Libraries {
+        &self.libraries
     }
 
     pub(super) fn modules(&self) -> &Modules {

@@ -129,6 +129,21 @@ impl MatrixArgs {
         scale_dtype: 0,
         zero_point: 0,
     };
+
+    /// Address of the codes.
+    pub(super) fn codes(&self) -> u64 {
+        self.codes
+    }
+
+    /// Columns that share a scale; at least 1.
+    pub(super) fn group(&self) -> usize {
+        self.group as usize
+    }
+
+    /// Scales of a row.
+    pub(super) fn groups(&self) -> usize {
+        self.groups as usize
+    }
 }
 
 /// Where the parts of a matrix lie.

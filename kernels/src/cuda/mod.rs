@@ -8,6 +8,7 @@
 //! Launches go to the one stream of a [`Gpu`], in order. A sequence of them can be recorded as a [`Graph`] and replayed;
 //! what differs from one replay to the next (tokens, positions) lies in device memory.
 
+mod cublaslt;
 mod device;
 mod error;
 mod images;

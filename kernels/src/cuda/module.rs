@@ -56,7 +56,11 @@ pub(super) static SOURCES: &[Source] = sources![
     "attention_decode",
     "attention_prefill",
     "elementwise",
+    "embed",
     "limits",
+    "product",
+    "product_int8",
+    "product_many",
     "sample"
 ];
 
@@ -65,7 +69,12 @@ pub(super) static HEADERS: &[(&str, &str)] = headers![
     "activation.cuh",
     "attention.cuh",
     "device.cuh",
+    "few.cuh",
+    "finish.cuh",
     "matrix.cuh",
+    "product_many.cuh",
+    "rows_of_x.cuh",
+    "tiles.cuh",
     "vectors.cuh"
 ];
 

@@ -1,6 +1,8 @@
 //! Kernels of NVIDIA devices against the scalar references: on the host driver, or with `LATHE_TEST_CUDA=1` on the device of
 //! the machine.
 
+mod products;
+mod product_many;
 mod suite;
 
 use std::path::Path;

@@ -9,10 +9,12 @@ mod attention;
 mod elementwise;
 mod embed;
 mod experts;
+mod few;
 mod heads;
 #[cfg(feature = "check")]
 mod limits;
 mod product;
+mod product_many;
 mod rotate;
 mod routing;
 mod rows;
