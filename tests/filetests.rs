@@ -30,6 +30,7 @@ use lathe_compiler::plan::{Finding, Plan, Tie};
 use lathe_compiler::reference::TOPICS;
 use lathe_compiler::spec::{Entry, NoFiles, Place, Site, TableBasis, Turn};
 use lathe_grammar::span::{SourceId, Sources, Span};
+use lathe_runtime::program::InputFormat;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -143,6 +144,16 @@ fn rotation(text: &str) -> (Vec<NodeId>, Turn) {
     (nodes.split_whitespace().map(node).collect(), turn)
 }
 
+/// Parameters whose products round their x to int8, as `p1 p2`.
+fn inputs(count: usize, rounded: &[&str]) -> Vec<Option<InputFormat>> {
+    let mut inputs = vec![None; count];
+    for param in rounded {
+        let index: usize = param.strip_prefix('p').and_then(|index| index.parse().ok()).expect("a parameter");
+        inputs[index] = Some(InputFormat::Int8PerToken);
+    }
+    inputs
+}
+
 /// The frames that these requests come to.
 fn frames_of(graph: &ir::Graph, rotations: &[(Vec<NodeId>, Turn)]) -> Frames {
     let span = Span::new(SourceId(0), 0..0);
@@ -166,9 +177,11 @@ fn passes() {
         let ties = head(text, "tie").map(tie).collect();
         let mut plan = Plan { ties, ..Plan::keep("test", 0) };
         let rotations: Vec<(Vec<NodeId>, Turn)> = head(text, "rotate").map(rotation).collect();
+        let rounded: Vec<&str> = head(text, "input").flat_map(str::split_whitespace).collect();
         let (mut head, body) = split_head(text, "edit");
         let input = text_of(body.iter().take_while(|line| **line != SEPARATOR));
         let mut graph = ir::read(&input).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        plan.inputs = inputs(graph.params().len(), &rounded);
         plan.frames = frames_of(&graph, &rotations);
         let mut run = || {
             let log = run_passes(pass, &mut graph, &plan, &Options::default());

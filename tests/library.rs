@@ -43,7 +43,7 @@ fn refusal(name: &str, published: &str, model: &Elaborated) -> Option<&'static s
         // They have inputs of 4544 and of 1600.
         "w4g128" | "w4g128-ends16" if ["falcon-7b", "gpt2-xl"].contains(&published) => Some("S0209"),
         // Inside its feed-forwards it is 13696 wide, and no Hadamard matrix of 428 is built.
-        "f32-rotated" | "w4g32-quarot" if published == "glm-4-9b-0414" => Some("S0406"),
+        "f32-rotated" | "w4g32-quarot" | "w8a8-hadamard" if published == "glm-4-9b-0414" => Some("S0406"),
         _ => None,
     }
 }

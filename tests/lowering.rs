@@ -151,11 +151,11 @@ fn a_bias_taken_out_is_missing() {
     };
     assert_eq!(biases(&prepared.lowered.program), 4);
     let (id, node) = graph.nodes().find(|(id, _)| graph.operands(*id).len() == 3).unwrap();
-    assert_eq!(node.op, Op::Linear);
+    assert_eq!(node.op, Op::Linear { input: None });
     let operands = graph.operands(id)[..2].iter().map(|&operand| Operand::Node(operand)).collect();
     let mut edit = Edit::new("without bias");
     let (frame, label) = (node.frame.clone(), node.label.clone());
-    let plain = edit.add(NewNode { op: Op::Linear, operands, frame, label, origin: None });
+    let plain = edit.add(NewNode { op: Op::Linear { input: None }, operands, frame, label, origin: None });
     edit.replace(&graph, id, plain);
     graph.apply(&edit);
     graph.infer_facts();

@@ -67,6 +67,45 @@ fn perplexities_stay_near_those_of_the_checkpoints() {
     support::measured(&measured);
 }
 
+/// What linears read in 8 bits costs as little as their weights do, with and without rotations, and is no step that is left out.
+#[test]
+fn inputs_in_8_bits_cost_little() {
+    let model = support::model("tiny-qwen3");
+    let folder = tempfile::tempdir().unwrap();
+    let found = |spec: &str| {
+        let out = folder.path().join(spec);
+        succeed(&mut compile(spec, &model, &out));
+        perplexity(&out, "heldout.txt", 8)
+    };
+    let weights_alone = found("w8");
+    for spec in ["w8a8", "w8a8-hadamard"] {
+        let change = found(spec) / weights_alone - 1.0;
+        assert!(change != 0.0 && change.abs() < 0.003, "{spec}: {:+.3} %", 100.0 * change);
+        let report = files::read_json(&folder.path().join(spec).join("report.json"));
+        for module in report["modules"].as_array().unwrap() {
+            let expected = if module["kind"] == "linear" { Value::from("int8(per: token)") } else { Value::Null };
+            assert_eq!(module["input"], expected, "{module}");
+        }
+    }
+}
+
+/// `compute => bf16` lets devices round; the processor computes what it does without.
+#[test]
+fn the_processor_computes_in_f32_whatever_may_be_rounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = support::model("micro-llama");
+    let logits = |name: &str, settings: &str| {
+        let out = compiled(folder.path(), name, &model, W8, settings);
+        let program = files::read_json(&out.join("program.json"));
+        let file = folder.path().join(format!("{name}.safetensors"));
+        succeed(lathe_run().arg("logits").arg(&out).args(["--ids", "1,2,3,4,5", "--output"]).arg(&file));
+        (program["compute"].as_str().unwrap().to_owned(), files::read(&file))
+    };
+    let (plain, rounded) = (logits("plain", ""), logits("rounded", "compute => bf16"));
+    assert_eq!((plain.0.as_str(), rounded.0.as_str()), ("f32", "bf16"));
+    assert!(plain.1 == rounded.1);
+}
+
 /// Bytes of the file, the plan's and the report's agree; a tied model has one table, and `split` costs what was said.
 #[test]
 fn artifacts_weigh_what_the_plan_says() {

@@ -62,6 +62,8 @@ const SHOWN: &[(&str, &[&str])] = &[
     ("w8-attention16", &["tiny-qwen3", "llama-3-8b"]),
     ("w8-head16", &["tiny-qwen3", "qwen2.5-0.5b"]),
     ("w8-rotated", &["tiny-qwen3", "llama-3-8b"]),
+    ("w8a8", &["micro-llama", "llama-3-8b", "mixtral-8x7b"]),
+    ("w8a8-hadamard", &["tiny-qwen3", "llama-3-8b"]),
     ("w8g64", &["micro-llama", "phi-3-mini-4k"]),
 ];
 
@@ -108,9 +110,10 @@ fn stages_of_every_spec() {
             snapshot("plan", &input, &plan(spec.name, path));
             snapshot("program", &input, &prepared.lowered.program.listing(Layers::Folded));
 
-            // Formats do not change the graph; rotations and what is tied do.
+            // Formats of weights do not change the graph; those of inputs, rotations and what is tied do.
             let listing = prepared.graph.listing(&|tensor| checkpoint.tensor(tensor).name.clone());
-            if !prepared.plan.rotations.is_empty() {
+            let rounds = prepared.plan.inputs.iter().any(Option::is_some);
+            if rounds || !prepared.plan.rotations.is_empty() {
                 snapshot("ir", &input, &listing);
                 continue;
             }

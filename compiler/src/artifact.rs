@@ -149,6 +149,9 @@ pub struct PackedModule {
     /// What its weight is stored in, in canonical form; absent when it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed: Option<String>,
+    /// What its input is rounded to, in canonical form; absent where it is taken as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
     /// Values of its parameters that the checkpoint stores for it.
     pub stored_parameters: u64,
     /// Values of its parameters as packed, without a table that it reads from another module.

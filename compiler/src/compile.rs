@@ -23,7 +23,7 @@ use crate::passes::{self, PassError};
 use crate::plan::{Finding, Plan, ReportedFrames, Tie};
 use crate::probe::probe;
 use crate::proof::{Proof, ProofError, is_called_for};
-use crate::resolve::{resolve, settle_probed};
+use crate::resolve::{resolve, settle_probed, unbuilt_inputs};
 use crate::source::{ReadTensorError, TensorReader};
 use crate::spec::{self, Entry, Files, Loaded, Spec};
 
@@ -207,7 +207,8 @@ pub fn plan_on(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> (Plan, Vec<Diagnostic>) {
     let plan = resolve(spec, model, checkpoint, sources, diagnostics);
-    let unbuilt = spec.unbuilt_in(&plan);
+    let mut unbuilt = spec.unbuilt_in(&plan);
+    unbuilt.extend(unbuilt_inputs(&plan, model));
     (plan, unbuilt)
 }
 
@@ -253,6 +254,7 @@ impl Planned {
         // Conflicts that were only possible are now settled.
         self.warnings.retain(|warning| warning.code != "S0301");
         settle_probed(&mut self.plan, &findings, &self.model, checkpoint, &mut self.warnings);
+        self.warnings.extend(unbuilt_inputs(&self.plan, &self.model));
         self.warnings.extend(broken_ties(&self.plan, &self.model, checkpoint));
         if let Err(faults) = read_matrices(&mut self.plan.frames) {
             self.warnings.extend(faults);
@@ -411,6 +413,7 @@ fn report(
             shape: weight.map(|(weight, _)| weight.shape.clone()).unwrap_or_default(),
             format: plan.decision(id).format.format.to_string(),
             packed: weight.map(|(_, encoding)| encoding.format.to_string()),
+            input: plan.decision(id).input.format.input().map(|input| input.name().to_owned()),
             stored_parameters: stored.map(|param| param.shape.iter().product::<u64>()).sum(),
             parameters: values.sum(),
             stored_bytes,

@@ -15,6 +15,7 @@ use lathe_runtime::program::{
 
 use crate::ir::{self, Basis, Dim, Dtype, Fact, Graph, Node, NodeId, Op, ParamId, Values, View};
 use crate::plan::{Encoding, Plan};
+use crate::spec;
 
 /// How one weight of the artifact is made from the checkpoint: its source, then, if anything, what [`Folded`] says.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,7 +187,7 @@ pub fn lower(graph: &Graph, plan: &Plan, model: &str, max_positions: Option<u32>
             program: Program {
                 version: PROGRAM_VERSION,
                 model: model.to_string(),
-                compute: Compute::F32,
+                compute: compute(plan.compute)?,
                 max_positions,
                 weights: Vec::new(),
                 buffers: Vec::new(),
@@ -210,6 +211,15 @@ pub fn lower(graph: &Graph, plan: &Plan, model: &str, max_positions: Option<u32>
     lowering.lowered.program.output = lowering.buffer(logits);
     lowering.lowered.buffers = lowering.buffers;
     Ok(lowering.lowered)
+}
+
+/// How exactly products are computed.
+fn compute(asked: spec::Compute) -> Result<Compute, LowerError> {
+    match asked {
+        spec::Compute::F32 => Ok(Compute::F32),
+        spec::Compute::Bf16 => Ok(Compute::Bf16),
+        spec::Compute::F16 => Err(LowerError::Invalid { reason: "expected `compute => f32` or `compute => bf16`" }),
+    }
 }
 
 struct Lowering<'a> {
@@ -242,18 +252,18 @@ impl Lowering<'_> {
                 first: *first,
                 out: self.result(id, node)?,
             },
-            Op::Linear => Kernel::MatMul {
+            Op::Linear { input } => Kernel::MatMul {
                 x: self.buffer(operands[0]),
-                input: None,
+                input: *input,
                 weight: self.weight(operands[1])?,
                 bias: operands.get(2).map(|&bias| self.vector(bias)).transpose()?,
                 out: self.result(id, node)?,
             },
-            Op::ExpertLinear { experts } => {
+            Op::ExpertLinear { experts, input } => {
                 let (weights, biases) = operands[2..].split_at(*experts as usize);
                 Kernel::ExpertMatMul {
                     x: self.buffer(operands[0]),
-                    input: None,
+                    input: *input,
                     choice: self.buffer(operands[1]),
                     weights: weights.iter().map(|&weight| self.weight(weight)).collect::<Result<_, _>>()?,
                     biases: biases.iter().map(|&bias| self.vector(bias)).collect::<Result<_, _>>()?,

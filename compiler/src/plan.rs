@@ -9,6 +9,7 @@ use std::fmt;
 use lathe_grammar::pattern::{Kind, Pattern};
 use lathe_grammar::span::Span;
 use lathe_kernels::formats::{self, Fit};
+use lathe_runtime::program::InputFormat;
 
 use crate::elaborate::{Elaborated, Module, ModuleId, TieCandidate};
 use crate::frames::Frames;
@@ -144,13 +145,15 @@ pub struct Plan {
     pub ruled: Vec<Decision>,
     /// How each parameter is written, by [`ParamId`].
     pub encodings: Vec<Encoding>,
+    /// What products with each parameter round their x to, by [`ParamId`]; nothing past the end.
+    pub inputs: Vec<Option<InputFormat>>,
     /// Heads that may be tied.
     pub ties: Vec<Tie>,
     /// What becomes of shared tables.
     pub tied: Tied,
     /// In which frame they are stored.
     pub table_basis: TableBasis,
-    /// The dtype of activations.
+    /// What operands of products may be rounded to.
     pub compute: Compute,
     /// What cached keys and values become.
     pub kv_cache: Option<Format>,
@@ -170,6 +173,7 @@ impl Plan {
             decisions: vec![nothing; modules],
             ruled: vec![nothing; modules],
             encodings: Vec::new(),
+            inputs: Vec::new(),
             ties: Vec::new(),
             tied: Tied::Share,
             table_basis: TableBasis::Rotated,

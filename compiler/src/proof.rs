@@ -5,7 +5,7 @@
 //!
 //! - the *original*: the graph as the definition states it, with the values that are stored;
 //! - the *compiled* one: the very program that will be written, with the values that its recipes make, before these are
-//!   encoded.
+//!   encoded. Formats of inputs are encodings too: products take x as it is.
 //!
 //! The logits of both may be [`TOLERANCE`] of their range apart. Choices of experts are the original's in both, as one that is
 //! made by a hair's breadth could go either way; and so that no expert is left out, tokens that are no text go to all of them
@@ -200,10 +200,10 @@ fn alone<'a>(program: &'a Program, paired: &BTreeSet<usize>) -> Option<&'a Step>
     steps.find(|(index, step)| has_matrix(&step.op) && !paired.contains(index)).map(|(_, step)| step)
 }
 
-/// What the definition states, without rotations and scales.
+/// What the definition states, without rotations, scales and rounding.
 fn original(prepared: &Prepared) -> Result<Lowered, ProofError> {
     let model = &prepared.model;
-    let plan = Plan { frames: Frames::default(), ..prepared.plan.clone() };
+    let plan = Plan { frames: Frames::default(), inputs: Vec::new(), ..prepared.plan.clone() };
     let mut graph = model.graph.clone();
     passes::run(&mut graph, &plan, &passes::Options::default())?;
     Ok(lower(&graph, &plan, &model.name, model.max_positions)?)

@@ -266,8 +266,8 @@ fn ops() -> Table {
             "[T, n]",
             "the row of each, counted from `first`",
         ),
-        Op::Linear = Op::Linear => ("x […, in], W [out, in], optional b [out]", "[…, out]", "x Wᵀ + b"),
-        Op::ExpertLinear { .. } = Op::ExpertLinear { experts: 1 } => (
+        Op::Linear { .. } = Op::Linear { input: None } => ("x […, in], W [out, in], optional b [out]", "[…, out]", "x Wᵀ + b"),
+        Op::ExpertLinear { .. } = Op::ExpertLinear { experts: 1, input: None } => (
             "x [T, in] or [T, k, in], choice [T, k], W [out, in] of each expert, optional b [out] of each",
             "[T, k, out]",
             "x Wᵀ + b with the experts that a row has chosen",

@@ -2,6 +2,7 @@
 //! match, and should decide, something; what it decides must fit the modules that it decides about.
 
 mod dead;
+mod inputs;
 mod misfits;
 mod places;
 mod rotations;
@@ -19,6 +20,7 @@ use crate::ir::{Param, ParamId, Values, View};
 use crate::model::Checkpoint;
 use crate::plan::{By, Decided, Encoding, Finding, Plan, RuleId, Tie};
 use crate::spec::{Format, Rule, Spec, Stated, Tied};
+pub use inputs::unbuilt as unbuilt_inputs;
 use places::Places;
 
 /// After so many diagnostics, what was meant by a pattern that matches nothing is not looked for.
@@ -54,6 +56,7 @@ pub fn resolve(
     }
     diagnostics.extend(shadowed(spec, &matched, model.modules.len()));
     diagnostics.extend(misfits::misfits(&plan, model));
+    plan.inputs = inputs::inputs(&plan, model);
     plan.rotations = rotations::rotations(spec, model, sources, diagnostics);
     plan.ties =
         model.ties.iter().map(|&candidate| Tie { candidate, finding: Finding::Unprobed, shared: false }).collect();

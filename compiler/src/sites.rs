@@ -77,7 +77,7 @@ pub fn find(model: &Elaborated, site: Site) -> Vec<Edge<'_>> {
 
 /// Every linear, those of experts too, and its input.
 fn linears(graph: &Graph) -> impl Iterator<Item = (NodeId, NodeId)> {
-    let linear = graph.nodes().filter(|(_, node)| matches!(node.op, Op::Linear | Op::ExpertLinear { .. }));
+    let linear = graph.nodes().filter(|(_, node)| matches!(node.op, Op::Linear { .. } | Op::ExpertLinear { .. }));
     linear.map(|(id, _)| (id, graph.operands(id)[0]))
 }
 
@@ -174,7 +174,7 @@ fn through(op: &Op) -> Through {
         | Op::Positions
         | Op::Selection
         | Op::Param(_)
-        | Op::Linear
+        | Op::Linear { .. }
         | Op::ExpertLinear { .. }
         | Op::Rotate { .. }
         | Op::SplitHeads { .. }

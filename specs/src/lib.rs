@@ -73,6 +73,8 @@ pub static SPECS: &[Entry] = entries! {
     "w8-attention16" => "w8-attention16.yaml",
     "w8-head16" => "w8-head16.yaml",
     "w8-rotated" => "w8-rotated.lathe",
+    "w8a8" => "w8a8.lathe",
+    "w8a8-hadamard" => "w8a8-hadamard.lathe",
     "w8g64" => "w8g64.lathe",
 };
 

@@ -107,7 +107,7 @@ impl<'r> Maker<'r> {
         if self.chance(2) {
             operands.push(self.param(&[out]));
         }
-        self.add(Op::Linear, &operands)
+        self.add(Op::Linear { input: None }, &operands)
     }
 
     fn norm(&mut self, mut x: NodeId) -> NodeId {
@@ -196,7 +196,7 @@ impl<'r> Maker<'r> {
             if self.chance(2) {
                 operands.extend((0..EXPERTS).map(|_| self.param(&[out])));
             }
-            self.add(Op::ExpertLinear { experts: EXPERTS }, &operands)
+            self.add(Op::ExpertLinear { experts: EXPERTS, input: None }, &operands)
         };
         let up = of_experts(x, 8);
         let gate = of_experts(x, 8);
@@ -205,7 +205,7 @@ impl<'r> Maker<'r> {
         let input = self.last(hidden);
         let mut operands = vec![hidden, choice];
         operands.extend((0..EXPERTS).map(|_| self.param(&[WIDTH, input])));
-        let out = self.add(Op::ExpertLinear { experts: EXPERTS }, &operands);
+        let out = self.add(Op::ExpertLinear { experts: EXPERTS, input: None }, &operands);
         self.add(Op::Combine, &[out, chosen])
     }
 
@@ -257,7 +257,7 @@ impl<'r> Maker<'r> {
         let shares = !self.tables.is_empty() && !self.chance(3);
         let logits = if shares {
             let table = self.tables[0];
-            self.add(Op::Linear, &[x, table])
+            self.add(Op::Linear { input: None }, &[x, table])
         } else {
             self.linear(x, VOCABULARY)
         };

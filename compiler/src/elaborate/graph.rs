@@ -336,7 +336,7 @@ impl<'a> Elaborator<'a> {
         let node = match apply {
             Apply::Linear => {
                 let operands: Vec<NodeId> = std::iter::once(x).chain(weights).collect();
-                self.node(Op::Linear, &operands, &path, span)?
+                self.node(Op::Linear { input: None }, &operands, &path, span)?
             }
             Apply::Embedding { first } => {
                 self.check_positions(first, weights[0], x, span)?;

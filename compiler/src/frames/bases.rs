@@ -166,7 +166,7 @@ fn readers(graph: &Graph, node: NodeId) -> (Vec<ParamId>, Option<(u64, u64)>) {
         for (user, slot) in graph.users(id) {
             let operands = graph.operands(user);
             match graph.node(user).op {
-                Op::Linear | Op::ExpertLinear { .. } if slot == 0 => {
+                Op::Linear { .. } | Op::ExpertLinear { .. } if slot == 0 => {
                     let weights = operands[1..].iter().filter_map(|&id| match graph.node(id).op {
                         Op::Param(param) => Some(param),
                         _ => None,

@@ -160,7 +160,7 @@ impl<'a> Inference<'a> {
         match &node.op {
             Op::Tokens | Op::Positions | Op::Selection | Op::Param(_) => Some(State::default()),
             Op::Embed { .. } => Some(self.embed(id)),
-            Op::Linear | Op::ExpertLinear { .. } => Some(self.linear(id)),
+            Op::Linear { .. } | Op::ExpertLinear { .. } => Some(self.linear(id)),
             Op::Centre => {
                 let frame = self.orthogonal(id, last);
                 if !frame.is_identity() {
@@ -348,7 +348,7 @@ impl<'a> Inference<'a> {
                 let inverse = frame.inverse().unwrap_or_default();
                 let offset = Some(offset).filter(|offset| offset.get() != 0.0);
                 self.fold(gain, |fold| (fold.offset, fold.rows) = (offset, inverse));
-                self.changes.ops.push((id, Op::Gain { offset: Real::new(0.0) }));
+                self.edit.ops.push((id, Op::Gain { offset: Real::new(0.0) }));
                 Some(State { frame, shift: None })
             }
             None => Some(State::default()),

@@ -37,7 +37,7 @@ impl<'a> Uses<'a> {
             let param = table_of(param);
             for (user, slot) in graph.users(id) {
                 *counts.entry(param).or_insert(0) += 1;
-                if !matches!((&graph.node(user).op, slot), (Op::Embed { .. }, 0) | (Op::Linear, 1)) {
+                if !matches!((&graph.node(user).op, slot), (Op::Embed { .. }, 0) | (Op::Linear { .. }, 1)) {
                     others.insert(param);
                 }
             }
@@ -67,8 +67,8 @@ impl<'a> Uses<'a> {
     pub(super) fn weights(&self, id: NodeId) -> Option<Vec<Weights>> {
         let operands = self.graph.operands(id);
         let (weights, biases) = match self.graph.node(id).op {
-            Op::Linear => operands[1..].split_at(1),
-            Op::ExpertLinear { experts } => operands[2..].split_at(experts as usize),
+            Op::Linear { .. } => operands[1..].split_at(1),
+            Op::ExpertLinear { experts, .. } => operands[2..].split_at(experts as usize),
             _ => return None,
         };
         let found = weights.iter().enumerate().map(|(index, weight)| {
@@ -97,7 +97,7 @@ impl<'a> Uses<'a> {
             _ => true,
         };
         let absorbs = |&(user, slot): &(NodeId, u32)| match self.graph.node(user).op {
-            Op::Linear | Op::ExpertLinear { .. } => slot == 0 && self.absorbs(user),
+            Op::Linear { .. } | Op::ExpertLinear { .. } => slot == 0 && self.absorbs(user),
             Op::Shift => slot == 0 && !shifted && self.folds_behind(user, true),
             Op::Affine { offset, .. } => offset.get() == 0.0 && !shifted && self.folds_behind(user, shifted),
             _ => false,
@@ -112,7 +112,7 @@ impl<'a> Uses<'a> {
             return false;
         }
         match self.graph.node(id).op {
-            Op::Linear | Op::ExpertLinear { .. } => self.absorbs(id),
+            Op::Linear { .. } | Op::ExpertLinear { .. } => self.absorbs(id),
             Op::Gain { .. } => self.param(operands[1]).is_some_and(|gain| self.is_own(gain)),
             Op::Binary(lathe_runtime::program::Binary::Mul) => operands.iter().any(|&id| self.absorbs_scale(id)),
             Op::Unary(lathe_runtime::program::Unary::Relu) | Op::SplitHeads { .. } | Op::MergeHeads => {

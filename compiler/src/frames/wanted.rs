@@ -55,7 +55,7 @@ impl<'a> Wanted<'a> {
         let last = |id: NodeId| self.graph.node(id).fact.last().unwrap_or(0);
         let operands = self.graph.operands(user);
         match &self.graph.node(user).op {
-            Op::Linear | Op::ExpertLinear { .. } if slot == 0 && self.uses.absorbs(user) => None,
+            Op::Linear { .. } | Op::ExpertLinear { .. } if slot == 0 && self.uses.absorbs(user) => None,
             Op::Centre | Op::Normalize { .. } => {
                 through(&|frame| frame.is_orthogonal() && fits(frame, last(user), self.bases))
             }

@@ -42,19 +42,19 @@ pub struct Bases {
     pub params: Vec<Param>,
     /// What becomes of the values of parameters.
     pub folds: Vec<(ParamId, Fold)>,
-    /// Operations that change in place; they take the same operands.
-    pub ops: Vec<(NodeId, Op)>,
     /// Frames of nodes.
     pub frames: Vec<(NodeId, Chain)>,
 }
 
-/// One rewrite: bases to set, nodes to add, operands to replace, nodes to drop; applied in this order.
+/// One rewrite: bases and operations to set, nodes to add, operands to replace, nodes to drop; applied in this order.
 #[derive(Debug, Clone)]
 pub struct Edit {
     /// What it does, for the log: `tie lm_head.weight to model.embed_tokens.weight`.
     pub label: String,
     /// Frames and what they do to parameters.
     pub bases: Option<Box<Bases>>,
+    /// Operations that change in place; they take the same operands.
+    pub ops: Vec<(NodeId, Op)>,
     /// Nodes to add.
     pub add: Vec<NewNode>,
     /// `(user, slot, operand)`: this operand of the user becomes another.
@@ -66,7 +66,14 @@ pub struct Edit {
 impl Edit {
     /// An edit that changes nothing yet.
     pub fn new(label: impl Into<String>) -> Self {
-        Edit { label: label.into(), bases: None, add: Vec::new(), rewire: Vec::new(), remove: Vec::new() }
+        Edit {
+            label: label.into(),
+            bases: None,
+            ops: Vec::new(),
+            add: Vec::new(),
+            rewire: Vec::new(),
+            remove: Vec::new(),
+        }
     }
 
     /// Adds a node and returns how later parts of this edit refer to it.
@@ -99,9 +106,9 @@ impl Graph {
                 self.add_param(param.clone());
             }
             bases.folds.iter().for_each(|(id, fold)| self.set_fold(*id, fold.clone()));
-            bases.ops.iter().for_each(|(id, op)| self.set_op(*id, op.clone()));
             bases.frames.iter().for_each(|(id, frame)| self.set_frame(*id, frame.clone()));
         }
+        edit.ops.iter().for_each(|(id, op)| self.set_op(*id, op.clone()));
         for new in &edit.add {
             let operands: Vec<NodeId> = new.operands.iter().map(|&operand| resolve(&added, operand)).collect();
             // A placeholder that no operation accepts, until facts are inferred anew.

@@ -187,7 +187,7 @@ impl<'a> Listing<'a> {
             Operand::Result(place) => format!(" %{place}"),
         };
         // Of the weights of many experts, and of their biases, the first and the last are shown.
-        let experts = if let Op::ExpertLinear { experts } = op { *experts as usize } else { 0 };
+        let experts = if let Op::ExpertLinear { experts, .. } = op { *experts as usize } else { 0 };
         let (single, of_experts) = operands.split_at(if experts > 0 { 2.min(operands.len()) } else { operands.len() });
         text.extend(single.iter().map(shown));
         for alike in of_experts.chunks(experts.max(1)) {

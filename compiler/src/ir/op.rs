@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lathe_runtime::program::{Binary, Unary};
+use lathe_runtime::program::{Binary, InputFormat, Unary};
 
 use super::fact::{Dim, Dtype, Fact, Misfit};
 use super::frame::RotationId;
@@ -51,12 +51,17 @@ pub enum Op {
         first: u32,
     },
     /// x `[…, in]`, W `[out, in]`, optional bias `[out]` → `[…, out]`: `x Wᵀ + b`.
-    Linear,
+    Linear {
+        /// What x is rounded to first, row by row.
+        input: Option<InputFormat>,
+    },
     /// x `[rows, in]` or `[rows, k, in]`, choice `[rows, k]`, W `[out, in]` of each expert, then, if any, the bias `[out]`
     /// of each → `[rows, k, out]`: [`Op::Linear`] with the experts that a row has chosen (Shazeer et al. 2017, §2).
     ExpertLinear {
         /// How many there are to choose from.
         experts: u32,
+        /// What x is rounded to first, row by row.
+        input: Option<InputFormat>,
     },
     /// x `[…, n]` → the same: `x - mean(x)` over the last dimension. With a second operand, a unit vector u `[n]`, what that
     /// is in a rotated frame: `x - (x·u) u`.
@@ -190,9 +195,9 @@ impl Op {
                 let operands = 1 + usize::from(*along) + usize::from(gain.is_some()) + usize::from(*shift);
                 (operands, operands)
             }
-            Op::Linear => (2, 3),
+            Op::Linear { .. } => (2, 3),
             Op::Attention { .. } => (3, 4),
-            Op::ExpertLinear { experts } => {
+            Op::ExpertLinear { experts, .. } => {
                 let experts = *experts as usize;
                 (experts.saturating_add(2), experts.saturating_mul(2).saturating_add(2))
             }
@@ -207,7 +212,7 @@ impl Op {
             Op::Selection => "selection",
             Op::Param(_) => "param",
             Op::Embed { .. } => "embed",
-            Op::Linear => "linear",
+            Op::Linear { .. } => "linear",
             Op::ExpertLinear { .. } => "expert_linear",
             Op::Centre => "centre",
             Op::Normalize { .. } => "normalize",
@@ -240,7 +245,7 @@ impl Op {
     /// Empty for operations that mix rows, or have none to depend on.
     pub fn rowwise(&self) -> &'static [u32] {
         match self {
-            Op::Linear
+            Op::Linear { .. }
             | Op::Centre
             | Op::Normalize { .. }
             | Op::Gain { .. }
@@ -303,7 +308,7 @@ impl Op {
                 }
                 Ok(Fact::real([index.shape[0], width]))
             }
-            Op::Linear => {
+            Op::Linear { .. } => {
                 let [x, weight] = [activation(operands[0])?, operands[1]];
                 let [Dim::Fixed(out), Dim::Fixed(input)] = weight.shape[..] else {
                     return Err(misfit("a weight [out, in]".into(), weight));
@@ -318,7 +323,7 @@ impl Op {
                 *shape.last_mut().expect("activations have two dimensions or more") = Dim::Fixed(out);
                 Ok(Fact::real(shape))
             }
-            Op::ExpertLinear { experts } => infer_experts(*experts as usize, operands),
+            Op::ExpertLinear { experts, .. } => infer_experts(*experts as usize, operands),
             Op::Centre => {
                 let x = activation(operands[0])?;
                 let width = x.last().unwrap_or(0);

@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use lathe_runtime::program::{RopeGrowth, RopePairing, RopeTable};
+use lathe_runtime::program::{InputFormat, RopeGrowth, RopePairing, RopeTable};
 
 use super::frame::{Basis, Fold, Rotation};
 use super::graph::{Graph, NodeId, Param, Values};
@@ -141,6 +141,11 @@ fn node(f: &mut fmt::Formatter<'_>, graph: &Graph, id: NodeId) -> fmt::Result {
     if node.label.is_empty() { writeln!(f) } else { writeln!(f, "  // {}", node.label) }
 }
 
+/// What x of a product is rounded to, as one word.
+fn rounded(f: &mut impl fmt::Write, input: Option<InputFormat>) -> fmt::Result {
+    input.map_or(Ok(()), |input| write!(f, " input={}", input.name().replace(' ', "")))
+}
+
 /// The name of an operation and its attributes.
 pub(super) fn operation(f: &mut impl fmt::Write, op: &Op) -> fmt::Result {
     f.write_str(op.name())?;
@@ -148,7 +153,11 @@ pub(super) fn operation(f: &mut impl fmt::Write, op: &Op) -> fmt::Result {
         Op::Param(param) => write!(f, " p{}", param.0)?,
         Op::Rope(table) => write!(f, " r{}", table.0)?,
         Op::Embed { first } if *first > 0 => write!(f, " first={first}")?,
-        Op::ExpertLinear { experts } => write!(f, " experts={experts}")?,
+        Op::Linear { input } => rounded(f, *input)?,
+        Op::ExpertLinear { experts, input } => {
+            write!(f, " experts={experts}")?;
+            rounded(f, *input)?;
+        }
         Op::Normalize { eps } => write!(f, " eps={eps}")?,
         Op::Gain { offset } if offset.get() != 0.0 => write!(f, " offset={offset}")?,
         Op::Norm { centre: _, along, eps, gain, shift } => {
@@ -189,7 +198,6 @@ pub(super) fn operation(f: &mut impl fmt::Write, op: &Op) -> fmt::Result {
         | Op::Positions
         | Op::Selection
         | Op::Embed { .. }
-        | Op::Linear
         | Op::Centre
         | Op::Gain { .. }
         | Op::Shift

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lathe_runtime::program::{Binary, RopeGrowth, RopePairing, RopeTable, Unary};
+use lathe_runtime::program::{Binary, InputFormat, RopeGrowth, RopePairing, RopeTable, Unary};
 
 use super::fact::{Dim, Dtype, Fact};
 use super::frame::{Basis, Chain, Factor, Fold, Product, Rotation, RotationId, Scale, ScaleId};
@@ -264,6 +264,11 @@ fn op(name: &str, attributes: &[&str]) -> Result<Op, String> {
     let required = |key: &str| attribute(key).ok_or_else(|| format!("{name} needs `{key}…`"));
     let real = |key: &str| Ok::<_, String>(Real::new(number(required(key)?)?));
     let maybe = |key: &str| attribute(key).map(|text| number(text).map(Real::new)).transpose();
+    let input = || {
+        let known = |text: &str| InputFormat::ALL.into_iter().find(|input| input.name().replace(' ', "") == text);
+        let read = |text: &str| known(text).ok_or_else(|| format!("`{text}` is nothing that x can be rounded to"));
+        attribute("input=").map(read).transpose()
+    };
     let norm = |centre| {
         let shift = attributes.contains(&"shift");
         Ok::<_, String>(Op::Norm {
@@ -280,8 +285,8 @@ fn op(name: &str, attributes: &[&str]) -> Result<Op, String> {
         "selection" => Op::Selection,
         "param" => Op::Param(ParamId(number(required("p")?)?)),
         "embed" => Op::Embed { first: attribute("first=").map_or(Ok(0), number)? },
-        "linear" => Op::Linear,
-        "expert_linear" => Op::ExpertLinear { experts: number(required("experts=")?)? },
+        "linear" => Op::Linear { input: input()? },
+        "expert_linear" => Op::ExpertLinear { experts: number(required("experts=")?)?, input: input()? },
         "centre" => Op::Centre,
         "normalize" => Op::Normalize { eps: real("eps=")? },
         "gain" => Op::Gain { offset: maybe("offset=")?.unwrap_or(Real::new(0.0)) },

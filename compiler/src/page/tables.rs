@@ -161,6 +161,9 @@ fn module_row(html: &mut Html, model: &Model<'_>, group: &Group<'_>) {
         Some(table) => html.put(format_args!("reads <code>{}</code>", Escaped(table))),
         None => html.put(format_args!("{}", Escaped(&model.formats.get(group.first().format).name))),
     }
+    if let Some(input) = &module.input {
+        html.put(format_args!("<br>input {}", Escaped(input)));
+    }
     let shape: Vec<String> = module.shape.iter().map(u64::to_string).collect();
     html.put(format_args!(
         "</td><td data-v=\"{}\">{}</td><td class=\"n\" data-v=\"{}\">{}</td><td class=\"n\" data-v=\"{}\">{}</td><td class=\"n\" data-v=\"{}\">{}</td>",
@@ -230,7 +233,7 @@ fn groups<'a>(entries: impl Iterator<Item = &'a Entry<'a>>) -> Vec<Group<'a>> {
     for entry in entries {
         let module = entry.module;
         let sizes = (module.parameters, module.stored_bytes, module.bytes);
-        let key = (role(&module.path), &module.kind, entry.format, &module.shape, sizes, &module.shares);
+        let key = (role(&module.path), &module.kind, (entry.format, &module.input), &module.shape, sizes, &module.shares);
         match known.get(&key) {
             Some(&group) => groups[group].0.push(entry),
             None => {

@@ -7,6 +7,7 @@
 mod frames;
 mod fuse_kernels;
 mod prune;
+mod round_inputs;
 mod select_rows;
 mod share;
 mod tie;
@@ -30,8 +31,13 @@ pub struct Pass {
 /// The passes in their order.
 pub static PIPELINE: &[Pass] = &[
     Pass {
+        name: "round_inputs",
+        summary: "products round their x as the plan says; first, while each reads the parameter of its own module",
+        run: round_inputs::run,
+    },
+    Pass {
         name: "tie",
-        summary: "heads read the table that they are tied to; first, as it makes equal what share then merges",
+        summary: "heads read the table that they are tied to; in front of frames, and of share, which merges what it makes equal",
         run: tie::run,
     },
     Pass {

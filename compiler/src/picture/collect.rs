@@ -61,7 +61,7 @@ pub(super) fn items<'a>(model: &'a Elaborated, notes: &[ModuleNote]) -> Vec<Item
                 // One, but for a choice of experts.
                 let mut modules: Vec<ModuleId> = operands.iter().filter_map(owner).collect();
                 modules.dedup();
-                modules.truncate(if let Op::ExpertLinear { experts } = node.op { experts as usize } else { 1 });
+                modules.truncate(if let Op::ExpertLinear { experts, .. } = node.op { experts as usize } else { 1 });
                 let module = modules.first().copied();
                 let layer = LayerPath::split(&node.label);
                 let content = match module {
@@ -94,7 +94,7 @@ fn shown(graph: &Graph, id: NodeId) -> Shown {
         },
         Op::Tokens
         | Op::Embed { .. }
-        | Op::Linear
+        | Op::Linear { .. }
         | Op::ExpertLinear { .. }
         | Op::Shift
         | Op::Norm { .. }

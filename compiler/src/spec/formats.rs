@@ -13,6 +13,7 @@ use lathe_kernels::formats::{self as packed, Fit, ScaleDtype};
 
 use super::parameters::{Parameter, Type};
 use crate::plan::Encoding;
+use lathe_runtime::program::InputFormat;
 
 pub(super) use check::format;
 
@@ -131,7 +132,11 @@ const SMALL_FLOAT: &[Parameter] = &[GROUP, PER, BLOCK, FIT, SCALE];
 
 const fn integer(name: &'static str, bits: u32, summary: &'static str) -> FormatKind {
     let element = Element::Integer { bits };
-    let built: &[Role] = if matches!(bits, 8 | 4 | 3) { &[Role::Weight] } else { NOWHERE };
+    let built: &[Role] = match bits {
+        8 => &[Role::Weight, Role::Input],
+        4 | 3 => &[Role::Weight],
+        _ => NOWHERE,
+    };
     FormatKind { name, summary, roles: ANYWHERE, parameters: INTEGER, element, built }
 }
 
@@ -309,14 +314,34 @@ impl Format {
         Some(Encoding { format: packed::Format::new(self.kind.name, parameters)?, fit })
     }
 
-    /// Whether this version can build it in a role.
-    pub fn is_built(&self, role: Role) -> bool {
-        let built = self.kind.built.contains(&role);
-        built && (role != Role::Weight || self.is_keep() || self.encoding().is_some())
+    /// What a product rounds its x to; `None` where it takes it as it is, and where this version cannot build it.
+    pub fn input(&self) -> Option<InputFormat> {
+        InputFormat::ALL.into_iter().find(|input| input.name() == self.to_string())
     }
 
-    /// The format for weights nearest to it that this version can build, for one that it cannot.
-    pub fn nearest_built(&self) -> Option<Format> {
+    /// Whether this version can build it in a role.
+    pub fn is_built(&self, role: Role) -> bool {
+        let is_packed = match role {
+            Role::Weight => self.encoding().is_some(),
+            Role::Input => self.input().is_some(),
+            Role::Cache => false,
+        };
+        self.kind.built.contains(&role) && (self.is_keep() || is_packed)
+    }
+
+    /// The format nearest to it that this version can build in a role, for one that it cannot; not `keep`.
+    pub fn nearest_built(&self, role: Role) -> Option<Format> {
+        let keeps_codes = matches!(self.kind.element, Element::Kept | Element::Float { .. });
+        match role {
+            Role::Weight => self.nearest_weight(),
+            Role::Input if !keeps_codes => {
+                Some(Format { kind: FormatKind::find("int8")?, granularity: Granularity::Token, ..Format::KEEP })
+            }
+            Role::Input | Role::Cache => None,
+        }
+    }
+
+    fn nearest_weight(&self) -> Option<Format> {
         let name = match self.kind.element {
             Element::Kept | Element::Float { .. } => return None,
             Element::Integer { bits } | Element::SmallFloat { bits } | Element::Block { bits, .. } => match bits {

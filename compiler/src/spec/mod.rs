@@ -61,10 +61,10 @@ pub enum TableBasis {
     Original,
 }
 
-/// The dtype of activations between operations.
+/// What operands of products and the KV cache may be rounded to. Activations between operations and sums are binary32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Compute {
-    /// IEEE 754 binary32.
+    /// Nothing: they are IEEE 754 binary32.
     #[default]
     F32,
     /// bfloat16.
@@ -117,11 +117,11 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "compute",
-        summary: "the dtype of activations between operations",
+        summary: "what operands of products and the KV cache may be rounded to",
         values: &[
-            ("f32", "activations between operations are binary32", true),
-            ("bf16", "they are bfloat16", false),
-            ("f16", "they are binary16", false),
+            ("f32", "nothing: they are binary32, as activations and sums always are", true),
+            ("bf16", "bfloat16, on a device that is faster for it", true),
+            ("f16", "binary16, on a device that is faster for it", false),
         ],
     },
 ];
@@ -222,7 +222,7 @@ pub struct Spec {
     pub tied: Tied,
     /// In which frame they are stored.
     pub table_basis: TableBasis,
-    /// The dtype of activations.
+    /// What operands of products may be rounded to.
     pub compute: Compute,
     /// The settings that are stated, with their values and where those stand.
     words: Vec<(&'static str, &'static str, Span)>,

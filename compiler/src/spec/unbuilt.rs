@@ -48,7 +48,7 @@ impl Spec {
                 // A kind of which something is built is shown with the arguments that make the difference.
                 let built = format.kind().built.contains(&role);
                 let name = if built { format.to_string() } else { format.kind().name.to_owned() };
-                let help = match format.nearest_built().filter(|_| role == Role::Weight) {
+                let help = match format.nearest_built(role) {
                     Some(nearest) => format!("the nearest that it can build is `{nearest}`"),
                     None => "write `keep`".to_owned(),
                 };

@@ -134,7 +134,10 @@ fn dots<S: Simd, const R: usize, const W: usize>(simd: S, x: [&[i8]; R], weight:
     let weight_chunks = weight.map(|row| &S::chunks(row.as_chunks::<2>().0).0[..whole]);
     let mut sums = [[simd.no_sums(); W]; R];
     for chunk in 0..whole {
-        let weight = weight_chunks.map(|chunks| simd.load_words(&chunks[chunk]));
+        let mut weight = [simd.load_words(&weight_chunks[0][chunk]); W];
+        for w in 1..W {
+            weight[w] = simd.load_words(&weight_chunks[w][chunk]);
+        }
         for r in 0..R {
             let x = simd.load_words(&x_chunks[r][chunk]);
             for w in 0..W {
