@@ -28,6 +28,7 @@ mod products;
 mod rotations;
 mod table;
 
+pub use attention::{AttentionCase, attention_cases};
 pub use cases::Random;
 pub use forced::Forced;
 pub use implementation::{Experts, Implementation};

@@ -5,16 +5,22 @@ use super::{Comparison, both};
 use crate::ops::AttentionShape;
 
 /// What a case of attention is made of.
-#[derive(Clone, Copy)]
-struct AttentionCase {
-    shape: AttentionShape,
-    sinks: bool,
-    tokens: usize,
-    past: usize,
-    capacity: usize,
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionCase {
+    /// Heads and scores.
+    pub shape: AttentionShape,
+    /// Whether there are sinks.
+    pub sinks: bool,
+    /// Tokens, at least 0.
+    pub tokens: usize,
+    /// Position of the first one.
+    pub past: usize,
+    /// Positions of the cache.
+    pub capacity: usize,
 }
 
-fn attention_cases() -> Vec<AttentionCase> {
+/// Cases of every kind: heads alone and in groups, of widths that vectors divide and others, windows, soft caps and sinks.
+pub fn attention_cases() -> Vec<AttentionCase> {
     let case = |heads, kv_heads, head_dim, window, tokens, past, spare| AttentionCase {
         shape: AttentionShape { heads, kv_heads, head_dim, scale: (head_dim as f32).powf(-0.5), window, softcap: None },
         sinks: false,
@@ -35,6 +41,10 @@ fn attention_cases() -> Vec<AttentionCase> {
         case(14, 2, 64, None, 1, 1000, 0),
         case(6, 3, 128, None, 40, 129, 0),
         case(32, 4, 64, Some(100), 33, 300, 5),
+        case(18, 1, 32, Some(130), 2, 140, 0),
+        case(2, 1, 256, None, 10, 70, 0),
+        case(2, 1, 300, Some(40), 10, 60, 1),
+        case(3, 1, 512, None, 2, 90, 0),
     ];
     let variants =
         plain.into_iter().flat_map(|case| {

@@ -14,7 +14,7 @@
 
 using Wide = unsigned long long;
 
-constexpr unsigned BLOCKS = 128;
+constexpr unsigned MAX_BLOCKS = 128;
 constexpr unsigned THREADS = 256;
 constexpr unsigned BINS = 2048;
 /// A slice has up to 2^13 tokens, so that sums of a block fit in 32 bits.
@@ -52,14 +52,14 @@ struct Histogram {
 
 /// Of the slices: weights above the one that was found, tokens that have more, tokens that have it.
 struct Classes {
-    double above[BLOCKS];
-    uint32_t more[BLOCKS], equal[BLOCKS];
+    double above[MAX_BLOCKS];
+    uint32_t more[MAX_BLOCKS], equal[MAX_BLOCKS];
 };
 
 struct Scratch {
     /// Of each slice: the order of its largest logit and the complement of its token; 0 for none, INVALID for NaN or +inf.
-    Wide best[BLOCKS];
-    double sums[BLOCKS];
+    Wide best[MAX_BLOCKS];
+    double sums[MAX_BLOCKS];
     Classes classes[3];
     Path paths[3][3];
     Cut cuts[3];
@@ -76,6 +76,8 @@ struct SampleArgs {
     Scratch* scratch;
     double temperature, top_p;
     uint32_t count, top_k;
+    /// Slices.
+    uint32_t blocks;
     /// What a launch is about: a search, which level of it, and the search that limits it, or NONE.
     uint32_t search, level, limit;
 };
@@ -91,14 +93,14 @@ struct Slice {
     unsigned begin, end;
 };
 DEVICE Slice slice_of(const SampleArgs& args, unsigned block) {
-    const unsigned length = (args.count + BLOCKS - 1) / BLOCKS;
+    const unsigned length = (args.count + args.blocks - 1) / args.blocks;
     return {min(block * length, args.count), min((block + 1) * length, args.count)};
 }
 
 /// The best of all slices.
 DEVICE Wide best_of_all(const SampleArgs& args) {
     SHARED(Wide, scratch, WARP);
-    return block_max(threadIdx.x < BLOCKS ? __ldcg(args.scratch->best + threadIdx.x) : 0ull, scratch);
+    return block_max(threadIdx.x < args.blocks ? __ldcg(args.scratch->best + threadIdx.x) : 0ull, scratch);
 }
 DEVICE bool is_valid(Wide best) { return best != 0 && best != INVALID; }
 
@@ -150,9 +152,10 @@ KERNEL(sample_best, SampleArgs, 256) {
     }
     best = block_max(best, scratch);
     if (threadIdx.x == 0) args.scratch->best[blockIdx.x] = best;
+    if (args.temperature == 0) return;
     constexpr unsigned WORDS = sizeof(args.scratch->histograms) / sizeof(uint4);
     uint4* const words = reinterpret_cast<uint4*>(args.scratch->histograms);
-    for (unsigned i = blockIdx.x * THREADS + threadIdx.x; i < WORDS; i += BLOCKS * THREADS) words[i] = make_uint4(0, 0, 0, 0);
+    for (unsigned i = blockIdx.x * THREADS + threadIdx.x; i < WORDS; i += args.blocks * THREADS) words[i] = make_uint4(0, 0, 0, 0);
 }
 
 KERNEL(sample_greedy, SampleArgs, 256) {
@@ -180,7 +183,7 @@ KERNEL(sample_sums, SampleArgs, 256) {
 
 KERNEL(sample_draw, SampleArgs, 256) {
     SHARED(double, scratch, WARP);
-    SHARED(double, sums, BLOCKS);
+    SHARED(double, sums, MAX_BLOCKS);
     SHARED(uint32_t, chosen, 2);
     grid_dependency_launch();
     grid_dependency_wait();
@@ -189,18 +192,18 @@ KERNEL(sample_draw, SampleArgs, 256) {
         if (threadIdx.x == 0) args.token[0] = ~0u;
         return;
     }
-    if (threadIdx.x < BLOCKS) sums[threadIdx.x] = __ldcg(args.scratch->sums + threadIdx.x);
+    if (threadIdx.x < args.blocks) sums[threadIdx.x] = __ldcg(args.scratch->sums + threadIdx.x);
     if (threadIdx.x < 2) chosen[threadIdx.x] = threadIdx.x == 0 ? args.count : 0;
     __syncthreads();
     double total = 0;
 #pragma unroll 4
-    for (unsigned block = 0; block < BLOCKS; block++) total += sums[block];
+    for (unsigned block = 0; block < args.blocks; block++) total += sums[block];
     const double target = __longlong_as_double((long long)(__ldcg(args.uniform))) * total;
     // The slice that passes the target, or where rounding leaves none, the last with a weight.
     unsigned block = 0;
     double sum = 0, before = 0;
 #pragma unroll 1
-    for (unsigned i = 0; i < BLOCKS && !(sum > target); i++) {
+    for (unsigned i = 0; i < args.blocks && !(sum > target); i++) {
         if (sums[i] > 0) {
             block = i;
             before = sum;
@@ -289,8 +292,8 @@ DEVICE Cut cut_of(const SampleArgs& args, const Weights& weights, unsigned searc
     SHARED(uint32_t, counts, WARP);
     const Path& path = args.scratch->paths[search][2];
     const Classes& classes = args.scratch->classes[search];
-    const bool has_slice = threadIdx.x < BLOCKS;
-    const unsigned slice = min(threadIdx.x, BLOCKS - 1);
+    const bool has_slice = threadIdx.x < args.blocks;
+    const unsigned slice = min(threadIdx.x, args.blocks - 1);
     const double above = block_sum(has_slice ? __ldcg(classes.above + slice) : 0.0, sums);
     const uint32_t more = block_sum(has_slice ? __ldcg(classes.more + slice) : 0u, counts);
     const uint32_t equal = block_sum(has_slice ? __ldcg(classes.equal + slice) : 0u, counts);
@@ -412,7 +415,7 @@ KERNEL(sample_classes, SampleArgs, 256) {
 
 /// The token at the cut of the last search.
 KERNEL(sample_find, SampleArgs, 256) {
-    SHARED(uint32_t, equal, BLOCKS);
+    SHARED(uint32_t, equal, MAX_BLOCKS);
     SHARED(uint32_t, counts, WARP);
     grid_dependency_launch();
     grid_dependency_wait();
@@ -423,11 +426,11 @@ KERNEL(sample_find, SampleArgs, 256) {
     }
     const Weights weights = weights_of(args, best);
     const Cut cut = cut_of(args, weights, DRAW, args.limit);
-    if (threadIdx.x < BLOCKS) equal[threadIdx.x] = __ldcg(args.scratch->classes[cut.search].equal + threadIdx.x);
+    if (threadIdx.x < args.blocks) equal[threadIdx.x] = __ldcg(args.scratch->classes[cut.search].equal + threadIdx.x);
     __syncthreads();
     uint32_t place = cut.count;
     unsigned block = 0;
-    while (block < BLOCKS - 1 && place > equal[block]) place -= equal[block++];
+    while (block < args.blocks - 1 && place > equal[block]) place -= equal[block++];
     const Slice share = share_of_thread(slice_of(args, block));
     uint32_t own = 0;
     for (unsigned token = share.begin; token < share.end; token++) own += weights.at(token) == cut.weight ? 1 : 0;

@@ -1,8 +1,10 @@
 //! Kernels of NVIDIA devices against the scalar references: on the host driver, or with `LATHE_TEST_CUDA=1` on the device of
 //! the machine.
 
-mod products;
+mod attention;
 mod product_many;
+mod products;
+mod sample;
 mod suite;
 
 use std::path::Path;

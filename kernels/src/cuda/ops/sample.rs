@@ -8,8 +8,11 @@ pub const SAMPLE_SCRATCH_BYTES: usize = 1 << 20;
 /// Tokens of a vocabulary at most.
 const MAX_VOCABULARY: usize = 1 << 20;
 
-/// Blocks of a launch, one for each slice of the vocabulary.
-const BLOCKS: u32 = 128;
+/// Blocks of a launch at most, one for each slice of the vocabulary.
+const MAX_BLOCKS: u32 = 128;
+
+/// Tokens of a slice, where there are not more slices than blocks.
+const SLICE: u32 = 1024;
 
 /// Threads of a block.
 const THREADS: u32 = 256;
@@ -26,6 +29,7 @@ struct Arguments {
     top_p: f64,
     count: u32,
     top_k: u32,
+    blocks: u32,
     search: u32,
     level: u32,
     limit: u32,
@@ -94,6 +98,7 @@ impl Gpu {
         assert!(scratch.len() == SAMPLE_SCRATCH_BYTES, "scratch of {} bytes", scratch.len());
         assert!(scratch.address().is_multiple_of(16), "the scratch begins at a multiple of 16 bytes");
         let count = logits.len() as u32;
+        let blocks = count.div_ceil(SLICE).clamp(1, MAX_BLOCKS);
         let top_k = top_k.filter(|&k| k < count);
         let arguments = Arguments {
             logits: logits.address(),
@@ -104,6 +109,7 @@ impl Gpu {
             top_p: top_p.map_or(1.0, f64::from),
             count,
             top_k: top_k.unwrap_or(0),
+            blocks,
             search: Search::None as u32,
             level: 0,
             limit: Search::None as u32,
@@ -111,22 +117,22 @@ impl Gpu {
         let launch = |kernel, blocks, arguments: Arguments| {
             self.launch(kernel, Grid { overlaps: true, ..Grid::new(blocks, THREADS) }, &arguments)
         };
-        launch(&BEST, BLOCKS, arguments)?;
+        launch(&BEST, blocks, arguments)?;
         if temperature == 0.0 {
             return launch(&GREEDY, 1, arguments);
         }
         if step.top_k.is_none() && top_p.is_none() {
-            launch(&SUMS, BLOCKS, arguments)?;
+            launch(&SUMS, blocks, arguments)?;
             return launch(&DRAW, 1, arguments);
         }
-        launch(&HISTOGRAM, BLOCKS, arguments)?;
+        launch(&HISTOGRAM, blocks, arguments)?;
         let searches = [top_k.map(|_| Search::TopK), top_p.map(|_| Search::TopP), Some(Search::Draw)];
         let mut limit = Search::None;
         for search in searches.into_iter().flatten() {
             let arguments = Arguments { search: search as u32, limit: limit as u32, ..arguments };
-            launch(&HISTOGRAM, BLOCKS, Arguments { level: 1, ..arguments })?;
-            launch(&HISTOGRAM, BLOCKS, Arguments { level: 2, ..arguments })?;
-            launch(&CLASSES, BLOCKS, Arguments { level: 3, ..arguments })?;
+            launch(&HISTOGRAM, blocks, Arguments { level: 1, ..arguments })?;
+            launch(&HISTOGRAM, blocks, Arguments { level: 2, ..arguments })?;
+            launch(&CLASSES, blocks, Arguments { level: 3, ..arguments })?;
             if let Search::Draw = search {
                 launch(&FIND, 1, arguments)?;
             }
