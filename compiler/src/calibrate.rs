@@ -161,7 +161,7 @@ fn activations(
         session.truncate(0);
         for tokens in window.chunks(chunk) {
             let mut steps = session.steps(tokens, Logits::All)?;
-            while let Some(output) = steps.next() {
+            while let Some(output) = steps.next()? {
                 let requests = watched.get(&program.steps[output.step].op.out());
                 let (Some(requests), StepValues::Real(values)) = (requests, output.values) else { continue };
                 for &request in requests {

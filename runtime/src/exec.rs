@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use lathe_kernels::formats::Matrix;
+
 use crate::program::{Program, RotationError, VerifyError};
 
 /// Sizes of a session. All of its memory is allocated when it is made.
@@ -45,6 +47,28 @@ impl Logits {
             Logits::Last(count) => count.min(tokens),
         }
     }
+}
+
+/// How the token after those of a call is chosen, with a random number for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Choice {
+    /// Logits are divided by it; 0 takes the largest logit.
+    pub temperature: f32,
+    /// Only so many of the likeliest tokens can be chosen; at least 1.
+    pub top_k: Option<usize>,
+    /// Only the likeliest tokens whose probabilities first add up to this can be chosen, after `top_k`; above 0 and at most 1.
+    pub top_p: Option<f32>,
+    /// From 0 to below 1.
+    pub uniform: f64,
+}
+
+/// What a call gives for the token after it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Next<'a> {
+    /// The device has chosen it.
+    Token(u32),
+    /// The logits of the last token, from which the caller chooses.
+    Logits(&'a [f32]),
 }
 
 /// Logarithm of `Σ exp(logit)` over the logits of a token, in f64: what to take off a logit for the logarithm of its
@@ -101,6 +125,22 @@ pub enum ExecError {
         /// How much; saturates.
         bytes: u64,
     },
+    /// A model that does not fit into the memory of the device.
+    #[error("the model needs {needed} bytes of device memory for {capacity} positions, and {free} are free; {}", fitting(*.longest))]
+    DeviceMemory {
+        /// Bytes of weights, caches and activations.
+        needed: u64,
+        /// Positions asked for.
+        capacity: usize,
+        /// Bytes that are free.
+        free: u64,
+        /// Positions for which it would fit.
+        longest: usize,
+    },
+    /// The device has refused a call, or a kernel has failed. The session is of no more use.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Device(#[from] lathe_kernels::cuda::CudaError),
     /// A rotation that is none, such as a matrix that is not orthogonal.
     #[error("rotation {rotation}: {source}")]
     Rotation {
@@ -142,6 +182,34 @@ pub enum ExecError {
     },
 }
 
+impl ExecError {
+    /// Whether the model or the tokens are at fault, rather than the machine.
+    pub fn is_input_fault(&self) -> bool {
+        match self {
+            ExecError::Memory { .. } | ExecError::DeviceMemory { .. } => false,
+            #[cfg(feature = "cuda")]
+            ExecError::Device(_) => false,
+            ExecError::Program(_)
+            | ExecError::Weight { .. }
+            | ExecError::WeightCount { .. }
+            | ExecError::Zero { .. }
+            | ExecError::MaxPositions { .. }
+            | ExecError::Rotation { .. }
+            | ExecError::NoTokens
+            | ExecError::Token { .. }
+            | ExecError::Full { .. }
+            | ExecError::LogitsRows { .. } => true,
+        }
+    }
+}
+
+fn fitting(longest: usize) -> String {
+    match longest {
+        0 => "its weights alone do not fit".to_owned(),
+        positions => format!("{positions} positions would fit"),
+    }
+}
+
 /// Checks that a model of `vocabulary` tokens knows all of these.
 ///
 /// # Errors
@@ -151,6 +219,23 @@ pub fn check_tokens(tokens: &[u32], vocabulary: usize) -> Result<(), ExecError> 
         Some(index) => Err(ExecError::Token { token: tokens[index], index, vocabulary }),
         None => Ok(()),
     }
+}
+
+/// Checks that weights are those of a valid program.
+pub(crate) fn check_weights(program: &Program, weights: &[Matrix<'_>]) -> Result<(), ExecError> {
+    if weights.len() != program.weights.len() {
+        return Err(ExecError::WeightCount { found: weights.len(), expected: program.weights.len() });
+    }
+    for (weight, matrix) in program.weights.iter().zip(weights) {
+        let (format, shape) = (&weight.format, weight.matrix_shape());
+        if weight.find_format() != Some(matrix.format())
+            || shape.is_none_or(|s| (s.rows, s.cols) != (matrix.rows(), matrix.cols()))
+        {
+            let expected = format!("{format} {:?}", weight.shape);
+            return Err(ExecError::Weight { weight: weight.name.clone(), found: format!("{matrix:?}"), expected });
+        }
+    }
+    Ok(())
 }
 
 /// Tokens that go through the program together.

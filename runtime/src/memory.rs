@@ -47,21 +47,20 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// Plans the memory of a valid program.
     pub fn new(program: &Program) -> MemoryPlan {
-        let lives = lives(program);
-        let (tokens, tokens_width) = place_region(&lives, Region::Tokens);
-        let (selected, selected_width) = place_region(&lives, Region::Selected);
         let nowhere = Place { region: Region::Output, offset: 0, width: 0 };
         let mut places = vec![nowhere; program.buffers.len()];
-        for (first, step) in program.steps.iter().enumerate() {
-            let Life { region, width, .. } = lives[first];
-            let offset = match region {
-                Region::Tokens => tokens[first],
-                Region::Selected => selected[first],
-                Region::Output => 0,
-            };
-            places[step.op.out().index()] = Place { region, offset, width };
-        }
-        let output_width = u64::from(program.buffers[program.output.index()].width);
+        let lives = lives(program);
+        let mut place_region = |region| {
+            let (buffers, lives): (Vec<BufferId>, Vec<Life>) =
+                lives.iter().filter(|(buffer, _)| region_of(program, *buffer) == region).copied().unzip();
+            let (offsets, region_width) = place_lives(&lives);
+            for ((buffer, life), offset) in buffers.iter().zip(&lives).zip(offsets) {
+                places[buffer.index()] = Place { region, offset, width: life.width };
+            }
+            region_width
+        };
+        let (tokens_width, selected_width) = (place_region(Region::Tokens), place_region(Region::Selected));
+        let output_width = place_region(Region::Output);
         MemoryPlan { places, tokens_width, selected_width, output_width }
     }
 
@@ -79,54 +78,62 @@ impl MemoryPlan {
     }
 }
 
-/// When the output of a step lives.
-#[derive(Debug, Clone, Copy)]
-struct Life {
-    region: Region,
-    width: u64,
-    /// The last step that reads it; the one that writes it if none does.
-    last: usize,
+/// The region of a buffer.
+pub(crate) fn region_of(program: &Program, buffer: BufferId) -> Region {
+    match program.buffers[buffer.index()].rows {
+        Rows::Selected if buffer == program.output => Region::Output,
+        Rows::Selected => Region::Selected,
+        Rows::Tokens => Region::Tokens,
+    }
 }
 
-/// The life of the output of each step.
-fn lives(program: &Program) -> Vec<Life> {
+/// When something lives, and what it takes of a row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Life {
+    pub(crate) width: u64,
+    /// The first step that writes it.
+    pub(crate) first: usize,
+    /// The last step that reads it; the last that writes it if none does.
+    pub(crate) last: usize,
+}
+
+/// The output of each step, and its life.
+fn lives(program: &Program) -> Vec<(BufferId, Life)> {
     let mut last = vec![0; program.buffers.len()];
     for (index, step) in program.steps.iter().enumerate() {
         for buffer in step.op.inputs().chain([step.op.out()]) {
             last[buffer.index()] = index;
         }
     }
-    let life = |out: BufferId| {
-        let buffer = &program.buffers[out.index()];
-        let region = match buffer.rows {
-            Rows::Selected if out == program.output => Region::Output,
-            Rows::Selected => Region::Selected,
-            Rows::Tokens => Region::Tokens,
-        };
-        Life { region, width: buffer.width.into(), last: last[out.index()] }
+    let life = |(first, out): (usize, BufferId)| {
+        let width = program.buffers[out.index()].width.into();
+        (out, Life { width, first, last: last[out.index()] })
     };
-    program.steps.iter().map(|step| life(step.op.out())).collect()
+    program.steps.iter().map(|step| step.op.out()).enumerate().map(life).collect()
 }
 
-/// Places the outputs of a region's steps. Gives their offsets (0 for those of other regions) and the region's width.
-fn place_region(lives: &[Life], region: Region) -> (Vec<u64>, u64) {
-    let mut order: Vec<usize> = (0..lives.len()).filter(|&step| lives[step].region == region).collect();
-    order.sort_by_key(|&step| (std::cmp::Reverse(lives[step].width), step));
-    let longest = order.iter().map(|&step| lives[step].last - step).max().unwrap_or(0);
+/// Places what lives in one region, in the order of their first steps. Gives their offsets and the region's width.
+pub(crate) fn place_lives(lives: &[Life]) -> (Vec<u64>, u64) {
+    debug_assert!(lives.is_sorted_by_key(|life| life.first));
+    let mut order: Vec<usize> = (0..lives.len()).collect();
+    order.sort_by_key(|&index| (std::cmp::Reverse(lives[index].width), index));
+    let longest = lives.iter().map(|life| life.last - life.first).max().unwrap_or(0);
 
     let mut placed: Vec<Option<u64>> = vec![None; lives.len()];
     let mut region_width = 0;
     let mut taken: Vec<(u64, u64)> = Vec::new();
-    for first in order {
-        let Life { width, last, .. } = lives[first];
+    for index in order {
+        let Life { width, first, last } = lives[index];
+        let nearby = lives.partition_point(|other| other.first + longest < first)
+            ..lives.partition_point(|other| other.first <= last);
         taken.clear();
-        taken.extend((first.saturating_sub(longest)..=last).filter_map(|other| {
+        taken.extend(nearby.filter_map(|other| {
             let offset = placed[other]?;
             (lives[other].last >= first).then_some((offset, offset + lives[other].width))
         }));
         taken.sort_unstable();
         let offset = smallest_hole(&taken, width);
-        placed[first] = Some(offset);
+        placed[index] = Some(offset);
         region_width = region_width.max(offset + width);
     }
     (placed.into_iter().map(|offset| offset.unwrap_or(0)).collect(), region_width)

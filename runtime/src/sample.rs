@@ -3,6 +3,8 @@
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::exec::Choice;
+
 /// How tokens are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SamplerOptions {
@@ -73,13 +75,26 @@ impl Sampler {
     /// The next token, from the logits of all tokens. Of equal logits the lowest token comes first. A logit of
     /// negative infinity is a token that cannot be chosen.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SampleError> {
+        let choice = self.draw();
+        self.choose(logits, &choice)
+    }
+
+    /// The next choice, for a device that makes it or for [`Sampler::choose`]: a random number is drawn where one is needed.
+    pub fn draw(&mut self) -> Choice {
+        let SamplerOptions { temperature, top_k, top_p, seed: _ } = self.options;
+        let uniform = if temperature == 0.0 { 0.0 } else { self.uniform() };
+        Choice { temperature, top_k, top_p, uniform }
+    }
+
+    /// As [`Sampler::sample`], with a random number that was drawn.
+    pub fn choose(&mut self, logits: &[f32], choice: &Choice) -> Result<u32, SampleError> {
         let best = greedy(logits)?;
         if self.options.temperature == 0.0 {
             return Ok(best);
         }
         self.gather(logits, logits[best as usize]);
         let total: f64 = self.candidates.iter().map(|candidate| candidate.1).sum();
-        let mut left = self.uniform() * total;
+        let mut left = choice.uniform * total;
         for &(token, weight) in &self.candidates {
             left -= weight;
             if left < 0.0 {

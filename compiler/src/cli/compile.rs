@@ -145,7 +145,7 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
         Some(path) => calibration_tokens(path, arguments.calibrate_tokens, &checkpoint, messages)?,
         None => Vec::new(),
     };
-    let backend = arguments.calibrate.as_ref().map(|_| backend::open(DeviceChoice::Cpu, threads));
+    let backend = arguments.calibrate.as_ref().map(|_| backend::open(DeviceChoice::Cpu, threads, None));
     let backend = backend.transpose().map_err(|error| Failure::Run(error.to_string()))?;
     let input = Input {
         calibration: backend.as_deref().map(|backend| Calibration { tokens: &tokens, backend }),

@@ -4,6 +4,7 @@ mod check;
 mod compile;
 mod completions;
 mod convert;
+mod device;
 mod diff;
 mod explain;
 mod fmt;

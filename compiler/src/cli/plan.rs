@@ -9,6 +9,7 @@ use clap::value_parser;
 use lathe_grammar::span::Sources;
 
 use super::compile::{available, parse_bytes};
+use super::device::{DeviceArgs, OnDevice};
 use super::layout::terminal_columns;
 use super::render::Messages;
 use super::subject::{Subject, open_checkpoint};
@@ -53,9 +54,12 @@ pub(super) struct Arguments {
     /// Plan for this many threads of `lathe compile` [default: one for each processor].
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failure> {
+    let device = arguments.device.open().map_err(Failure::Run)?;
     let mut sources = Sources::new();
     let spec = load_entry(&arguments.spec, &mut sources)?;
     let definition = arguments.subject.definition(&mut sources)?;
@@ -75,11 +79,21 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     let demand = Demand::of_plan(&planned.plan, &planned.model, &checkpoint);
     let memory = peak_memory(demand, packing).map_err(|error| Failure::Run(error.to_string()))?;
     let report = ReportedPlan::new(&planned.plan, &planned.model, &checkpoint, &sources, memory);
+    // What cannot be built has no program to place.
+    let on_device = match device.filter(|_| planned.unbuilt.is_empty()).map(|device| OnDevice::new(&planned, device)) {
+        None => None,
+        Some(Ok(on_device)) => Some(on_device),
+        Some(Err(error)) => return Err(Failure::of(error, sources)),
+    };
     if arguments.json {
+        let report = Report { report: &report, on_device: on_device.as_ref().map(OnDevice::json) };
         let text = serde_json::to_string_pretty(&report);
         print(&(text.expect("invariant: a plan holds strings and numbers only") + "\n"))?;
     } else {
         print(&listing(&report, arguments.all_layers, terminal_columns()))?;
+        if let Some(on_device) = &on_device {
+            print(&on_device.text())?;
+        }
     }
     if let Some(target) = &arguments.graph {
         draw(&planned, &report, target)?;
@@ -91,6 +105,15 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     }
     messages.diagnostics(&sources, &diagnostics);
     Ok(())
+}
+
+/// The plan for programs.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    report: &'a ReportedPlan,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_device: Option<serde_json::Value>,
 }
 
 /// Draws the model as SVG or DOT, as the name of the file says.

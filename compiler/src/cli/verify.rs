@@ -90,7 +90,7 @@ pub(super) fn run(arguments: &Arguments, messages: Messages) -> Result<(), Failu
     let lock: Lock = read(&arguments.artifact.join(LOCK_FILE), DAMAGED, "the lock of a compiled model")?;
     let (source, tokens) = tokens(arguments, &artifact, messages)?;
     let threads = arguments.threads.map_or_else(available, usize::from);
-    let backend = backend::open(DeviceChoice::Cpu, threads).map_err(|error| Failure::Run(error.to_string()))?;
+    let backend = backend::open(DeviceChoice::Cpu, threads, None).map_err(|error| Failure::Run(error.to_string()))?;
 
     let spec = load_keep(&mut sources);
     let input = Input {

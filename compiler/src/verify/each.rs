@@ -46,7 +46,7 @@ fn logits(session: &mut dyn Session, subjects: &Subjects<'_>, tokens: &[u32]) ->
     session.truncate(0);
     let mut steps = session.steps(tokens, Logits::All)?;
     let mut found = Vec::new();
-    while let Some(output) = steps.next() {
+    while let Some(output) = steps.next()? {
         if let (true, StepValues::Real(values)) = (program.steps[output.step].op.out() == program.output, output.values)
         {
             found = values.to_vec();
@@ -71,8 +71,8 @@ fn with_module(
     let mut choices: BTreeMap<BufferId, Vec<u32>> = BTreeMap::new();
     let mut found = Vec::new();
     for (pair, role, basis) in &subjects.pairs {
-        let own = skip(&mut *original, pair.original - next.original);
-        let other = skip(&mut *compiled, pair.compiled - next.compiled);
+        let own = skip(&mut *original, pair.original - next.original)?;
+        let other = skip(&mut *compiled, pair.compiled - next.compiled)?;
         next = Pair { original: pair.original + 1, compiled: pair.compiled + 1 };
         let op = &program.steps[pair.original].op;
         match (own, other) {

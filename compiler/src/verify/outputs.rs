@@ -104,9 +104,9 @@ impl Observer<'_> {
         let mut next = Pair { original: 0, compiled: 0 };
         let subjects = self.subjects;
         for (pair, role, basis) in &subjects.pairs {
-            let expected = skip(&mut *original, pair.original - next.original);
-            let alone = skip(&mut *alone, pair.compiled - next.compiled);
-            let found = skip(&mut *free, pair.compiled - next.compiled);
+            let expected = skip(&mut *original, pair.original - next.original)?;
+            let alone = skip(&mut *alone, pair.compiled - next.compiled)?;
+            let found = skip(&mut *free, pair.compiled - next.compiled)?;
             next = Pair { original: pair.original + 1, compiled: pair.compiled + 1 };
             let ops = [(&subjects.original, pair.original), (&subjects.compiled, pair.compiled)];
             let [of_original, of_compiled] = ops.map(|((program, _), step)| &program.steps[step].op);
@@ -137,7 +137,7 @@ impl Observer<'_> {
             }
         }
         for mut rest in [original, alone, free] {
-            while rest.next().is_some() {}
+            while rest.next()?.is_some() {}
         }
         self.choices.clear();
         Ok(())
@@ -186,9 +186,10 @@ impl Observer<'_> {
 }
 
 /// Runs `skipped` steps, then one more, and gives the values of that.
-pub(super) fn skip(steps: &mut dyn Steps, skipped: usize) -> StepValues<'_> {
+pub(super) fn skip(steps: &mut dyn Steps, skipped: usize) -> Result<StepValues<'_>, ExecError> {
     for _ in 0..skipped {
-        steps.next();
+        steps.next()?;
     }
-    steps.next().expect("invariant: a chunk is one pass with all rows selected, in which every step runs once").values
+    let output = steps.next()?;
+    Ok(output.expect("invariant: a chunk is one pass with all rows selected, in which every step runs once").values)
 }

@@ -17,7 +17,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use self::machine::{Allocator, Machine};
 use self::weights::Resident;
 use super::{Backend, DeviceError, DeviceInfo, Session, Steps};
-use crate::exec::{ExecError, Limits, Logits, SessionOptions, passes};
+use crate::exec::{ExecError, Limits, Logits, SessionOptions, check_weights, passes};
 use crate::frequencies::{Text, can_switch};
 use crate::program::{Program, WeightId, verify};
 
@@ -73,22 +73,6 @@ impl Backend for CpuBackend {
     fn enter(&self, work: &mut (dyn FnMut() + Send)) {
         self.pool.install(work);
     }
-}
-
-fn check_weights(program: &Program, weights: &[Matrix<'_>]) -> Result<(), ExecError> {
-    if weights.len() != program.weights.len() {
-        return Err(ExecError::WeightCount { found: weights.len(), expected: program.weights.len() });
-    }
-    for (weight, matrix) in program.weights.iter().zip(weights) {
-        let (format, shape) = (&weight.format, weight.matrix_shape());
-        if weight.find_format() != Some(matrix.format())
-            || shape.is_none_or(|s| (s.rows, s.cols) != (matrix.rows(), matrix.cols()))
-        {
-            let expected = format!("{format} {:?}", weight.shape);
-            return Err(ExecError::Weight { weight: weight.name.clone(), found: format!("{matrix:?}"), expected });
-        }
-    }
-    Ok(())
 }
 
 /// The rotations of a valid program. `read` gives the values of the weights that hold matrices.

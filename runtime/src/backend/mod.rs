@@ -1,16 +1,22 @@
 //! Devices that run programs.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod kernels;
 
 pub use cpu::{CpuBackend, StreamError, StreamOptions, Streamed, WantedRows, WeightSource};
+#[cfg(feature = "cuda")]
+pub use cuda::{CudaBackend, CudaMemoryPlan, cuda_launches};
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use lathe_kernels::cpu::{Isa, IsaError};
 use lathe_kernels::formats::Matrix;
 
-use crate::exec::{ExecError, Logits, SessionOptions};
+use crate::exec::{Choice, ExecError, Logits, Next, SessionOptions};
 use crate::program::Program;
 
 /// A device.
@@ -26,6 +32,21 @@ pub trait Backend: Send + Sync {
         weights: &[Matrix<'a>],
         options: &SessionOptions,
     ) -> Result<Box<dyn Session + 'a>, ExecError>;
+
+    /// Sizes of a session for generation that suit the device.
+    fn options(&self, capacity: usize) -> SessionOptions {
+        SessionOptions::with_capacity(capacity)
+    }
+
+    /// The largest capacity of a session on a program that the memory of the device has room for, if that bounds it: one for
+    /// generation, see [`Backend::options`]. 0 where the program does not fit at all.
+    ///
+    /// # Errors
+    /// When the device does not answer.
+    fn longest_context(&self, program: &Program) -> Result<Option<usize>, ExecError> {
+        let _ = program;
+        Ok(None)
+    }
 
     /// Runs `work` once, where calls of sessions start fastest. Calls made elsewhere do the same, but hand over to the
     /// device each time.
@@ -49,6 +70,13 @@ pub trait Session: Send {
     /// [`Session::truncate`].
     fn forward(&mut self, tokens: &[u32], logits: Logits) -> Result<&[f32], ExecError>;
 
+    /// Reads `tokens` as [`Session::forward`] does, for the token that comes next: where the device can choose it, nothing but
+    /// that is copied from it. Logits from which no token can be chosen, as one of them is NaN, are given as they are.
+    fn next(&mut self, tokens: &[u32], choice: &Choice) -> Result<Next<'_>, ExecError> {
+        let _ = choice;
+        self.forward(tokens, Logits::Last(1)).map(Next::Logits)
+    }
+
     /// As [`Session::forward`], but one step at a time, so that the caller can look at what each of them gives, and
     /// change it. Slower than `forward`, and it may allocate. Fails as `forward` does.
     fn steps<'s>(&'s mut self, tokens: &'s [u32], logits: Logits) -> Result<Box<dyn Steps + 's>, ExecError>;
@@ -70,7 +98,10 @@ pub trait Steps {
     ///
     /// Steps come in the order of the program, once for each pass: see [`SessionOptions::max_step_tokens`]. Those on
     /// selected rows do not come where no row is selected.
-    fn next(&mut self) -> Option<StepOutput<'_>>;
+    ///
+    /// # Errors
+    /// When the device fails. The processor does not.
+    fn next(&mut self) -> Result<Option<StepOutput<'_>>, ExecError>;
 }
 
 /// What a step has given.
@@ -150,10 +181,20 @@ pub enum DeviceError {
         text: String,
     },
     /// CUDA in a build without it.
+    #[cfg(not(feature = "cuda"))]
     #[error("this build of lathe-run has no CUDA backend, so there is no device {choice}")]
     NoCuda {
         /// What was asked for.
         choice: DeviceChoice,
+    },
+    /// A CUDA device that cannot be had.
+    #[cfg(feature = "cuda")]
+    #[error("there is no device {choice}: {source}")]
+    Cuda {
+        /// What was asked for.
+        choice: DeviceChoice,
+        /// Why.
+        source: lathe_kernels::cuda::CudaError,
     },
     /// An instruction set that cannot be followed.
     #[error(transparent)]
@@ -171,12 +212,79 @@ pub enum DeviceError {
     },
 }
 
-/// Opens a device. `threads` is the number of threads of the processor that kernels run on.
-pub fn open(choice: DeviceChoice, threads: usize) -> Result<Box<dyn Backend>, DeviceError> {
+/// Opens a device. `threads` is the number of threads of the processor that kernels run on, `kernels` the folder for those
+/// that are compiled for a CUDA device.
+///
+/// `auto` is the processor: which device is best depends on the model, see [`open_for`].
+pub fn open(choice: DeviceChoice, threads: usize, kernels: Option<&Path>) -> Result<Box<dyn Backend>, DeviceError> {
     match choice {
         DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Box::new(CpuBackend::new(threads)?)),
-        DeviceChoice::Cuda(_) => Err(DeviceError::NoCuda { choice }),
+        DeviceChoice::Cuda(ordinal) => open_cuda(ordinal, kernels),
     }
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(ordinal: u32, kernels: Option<&Path>) -> Result<Box<dyn Backend>, DeviceError> {
+    let choice = DeviceChoice::Cuda(ordinal);
+    match CudaBackend::open(ordinal, kernels) {
+        Ok(backend) => Ok(Box::new(backend)),
+        Err(source) => Err(DeviceError::Cuda { choice, source }),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(ordinal: u32, _: Option<&Path>) -> Result<Box<dyn Backend>, DeviceError> {
+    Err(DeviceError::NoCuda { choice: DeviceChoice::Cuda(ordinal) })
+}
+
+/// A device, and why it is that.
+pub struct Opened {
+    /// The device.
+    pub backend: Box<dyn Backend>,
+    /// Why it is that and no other, where `auto` has chosen between several.
+    pub why: Option<String>,
+}
+
+/// Opens a device for a program, as [`open`] does. `auto` is the first CUDA device where it can be opened and has room for the
+/// program, else the processor.
+pub fn open_for(
+    program: &Program,
+    choice: DeviceChoice,
+    threads: usize,
+    kernels: Option<&Path>,
+) -> Result<Opened, DeviceError> {
+    let mut why = None;
+    if choice == DeviceChoice::Auto {
+        match best_cuda(program, kernels) {
+            Ok(backend) => {
+                let why = Some(backend.info().isa);
+                return Ok(Opened { backend, why });
+            }
+            Err(reason) => why = reason,
+        }
+    }
+    Ok(Opened { backend: open(choice, threads, kernels)?, why })
+}
+
+/// The first CUDA device, with room for the program. Without one the reason, unless it is that there is none to be expected.
+#[cfg(feature = "cuda")]
+fn best_cuda(program: &Program, kernels: Option<&Path>) -> Result<Box<dyn Backend>, Option<String>> {
+    use lathe_kernels::cuda::CudaError;
+
+    let backend = CudaBackend::open(0, kernels).map_err(|error| match error {
+        CudaError::NoDriver | CudaError::NoDevice => None,
+        error => Some(error.to_string()),
+    })?;
+    match backend.longest_context(program) {
+        Ok(Some(0)) => Err(Some(format!("the model does not fit into the free memory of {}", backend.info().isa))),
+        Ok(_) => Ok(Box::new(backend)),
+        Err(error) => Err(Some(error.to_string())),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn best_cuda(_: &Program, _: Option<&Path>) -> Result<Box<dyn Backend>, Option<String>> {
+    Err(None)
 }
 
 /// The instruction set of the processor that kernels will use, or why `LATHE_ISA` asks for one that cannot be had.
@@ -206,15 +314,16 @@ mod tests {
     }
 
     #[test]
+    #[cfg(not(feature = "cuda"))]
     fn cuda_is_refused() {
-        let error = open(DeviceChoice::Cuda(1), 1).err().unwrap();
+        let error = open(DeviceChoice::Cuda(1), 1, None).err().unwrap();
         assert_eq!(error.to_string(), "this build of lathe-run has no CUDA backend, so there is no device cuda:1");
     }
 
     #[test]
     fn work_runs_within_a_backend() {
-        let backend = open(DeviceChoice::Auto, 2).unwrap();
+        let backend = open(DeviceChoice::Auto, 2, None).unwrap();
         assert_eq!(within(&*backend, rayon::current_num_threads), 2);
-        assert!(open(DeviceChoice::Cpu, 0).is_err());
+        assert!(open(DeviceChoice::Cpu, 0, None).is_err());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::{Args, value_parser};
 use lathe_runtime::backend::Session;
-use lathe_runtime::exec::{Logits, SessionOptions};
+use lathe_runtime::exec::{Choice, Next};
 use serde_json::json;
 
 use super::failure::Failure;
@@ -19,7 +19,8 @@ const WARM_UP_DECODE: usize = 4;
 
 /// Measure speed
 ///
-/// Reads a prompt of pseudo-random tokens, then decodes more of them one by one, after a short warm-up.
+/// Reads a prompt of pseudo-random tokens, then decodes more of them one by one, after a short warm-up. Of several prompts,
+/// medians count.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     /// Folder of the compiled model
@@ -34,7 +35,12 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = value_parser!(u32).range(1..))]
     new_tokens: u32,
 
-    /// Print one JSON object: prefill_tok_s, decode_tok_s, weights_bytes, load_s, peak_rss_bytes, threads, isa, device
+    /// Prompts, one after the other; of two or more, one whole prompt more is the warm-up
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..))]
+    prompts: u16,
+
+    /// Print one JSON object: prefill_tok_s, decode_tok_s, their quartiles, weights_bytes, session_bytes, load_s,
+    /// peak_rss_bytes, threads, isa, device
     #[arg(long)]
     json: bool,
 }
@@ -45,25 +51,37 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineOptions, out: &mut (dyn Wri
     let start = Instant::now();
     let model = Model::open(&args.model, machine)?;
     let vocabulary = model.artifact.program.vocabulary();
-    let options = SessionOptions::with_capacity(prompt_tokens.saturating_add(new_tokens));
-    let (load_seconds, times) = model.with_session(&options, |session| {
+    let options = model.backend.options(prompt_tokens.saturating_add(new_tokens));
+    let (load_seconds, times, session_bytes) = model.with_session(&options, |session| {
         let load_seconds = start.elapsed().as_secs_f64();
-        // Made once the session has taken so many.
-        let ids = pseudo_random_tokens(prompt_tokens + new_tokens, vocabulary);
-        let (prompt, new) = ids.split_at(prompt_tokens);
-        measure(session, &prompt[..prompt_tokens.min(WARM_UP_PREFILL)], &new[..new_tokens.min(WARM_UP_DECODE)])?;
-        Ok((load_seconds, measure(session, prompt, new)?))
+        let mut times = Vec::with_capacity(usize::from(args.prompts));
+        for number in 0..u64::from(args.prompts) {
+            // Made once the session has taken so many.
+            let ids = pseudo_random_tokens(1 + number, prompt_tokens + new_tokens, vocabulary);
+            let (prompt, new) = ids.split_at(prompt_tokens);
+            if number == 0 {
+                let most = if args.prompts == 1 { WARM_UP_PREFILL } else { prompt_tokens };
+                measure(session, &prompt[..prompt_tokens.min(most)], &new[..new_tokens.min(WARM_UP_DECODE)])?;
+            }
+            times.push(measure(session, prompt, new)?);
+        }
+        Ok((load_seconds, times, session.memory_bytes()))
     })?;
-    let prefill = rate(prompt_tokens, times.prefill_seconds);
-    let decode = rate(new_tokens, times.decode_seconds);
+    let rates = |rate_of: &dyn Fn(&Times) -> Option<f64>| Quartiles::of(times.iter().filter_map(rate_of).collect());
+    let prefill = rates(&|times| rate(prompt_tokens, times.prefill_seconds));
+    let decode = rates(&|times| rate(new_tokens, times.decode_seconds));
     let weights_bytes = model.artifact.weights.stored_bytes();
     let peak_bytes = peak_memory_bytes();
     let device = model.backend.info();
     if args.json {
         let result = json!({
-            "prefill_tok_s": prefill,
-            "decode_tok_s": decode,
+            "prefill_tok_s": prefill.map(|quartiles| quartiles.middle),
+            "prefill_tok_s_quartiles": prefill.map(|quartiles| [quartiles.lower, quartiles.upper]),
+            "decode_tok_s": decode.map(|quartiles| quartiles.middle),
+            "decode_tok_s_quartiles": decode.map(|quartiles| [quartiles.lower, quartiles.upper]),
+            "prompts": args.prompts,
             "weights_bytes": weights_bytes,
+            "session_bytes": session_bytes,
             "load_s": load_seconds,
             "peak_rss_bytes": peak_bytes,
             "threads": device.threads,
@@ -76,8 +94,15 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineOptions, out: &mut (dyn Wri
     writeln!(out, "device   {}, {} threads, {}", device.name, device.threads, device.isa)?;
     writeln!(out, "weights  {weights_bytes} bytes")?;
     writeln!(out, "load     {load_seconds:.3} s")?;
-    writeln!(out, "prefill  {} tok/s, {prompt_tokens} tokens", shown_rate(prefill))?;
-    writeln!(out, "decode   {} tok/s, {new_tokens} tokens", shown_rate(decode))?;
+    let shown = |rates: Option<Quartiles>| match rates {
+        Some(Quartiles { lower, middle, upper }) if args.prompts > 1 => {
+            format!("{middle:.1} tok/s (quartiles {lower:.1}, {upper:.1})")
+        }
+        rates => format!("{} tok/s", shown_rate(rates.map(|rates| rates.middle))),
+    };
+    writeln!(out, "prefill  {}, {prompt_tokens} tokens", shown(prefill))?;
+    writeln!(out, "decode   {}, {new_tokens} tokens", shown(decode))?;
+    writeln!(out, "session  {session_bytes} bytes")?;
     if let Some(bytes) = peak_bytes {
         writeln!(out, "memory   {bytes} bytes at most")?;
     }
@@ -89,22 +114,47 @@ struct Times {
     decode_seconds: f64,
 }
 
-/// Reads a prompt at once and other tokens one by one, from an empty cache.
+/// Quartiles of several rates.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Quartiles {
+    lower: f64,
+    middle: f64,
+    upper: f64,
+}
+
+impl Quartiles {
+    /// `None` of no rates.
+    fn of(mut rates: Vec<f64>) -> Option<Quartiles> {
+        rates.sort_by(f64::total_cmp);
+        let at = |quarter: usize| rates.get((rates.len().checked_sub(1)? * quarter + 2) / 4).copied();
+        Some(Quartiles { lower: at(1)?, middle: at(2)?, upper: at(3)? })
+    }
+}
+
+/// Reads a prompt at once and other tokens one by one, from an empty cache. A device that chooses tokens itself reads those
+/// that it has chosen.
 fn measure(session: &mut dyn Session, prompt: &[u32], new: &[u32]) -> Result<Times, Failure> {
     session.truncate(0);
     let start = Instant::now();
-    session.forward(prompt, Logits::Last(1))?;
+    let mut chosen = token_of(session.next(prompt, &GREEDY)?);
     let prefill_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();
-    for token in new {
-        session.forward(std::slice::from_ref(token), Logits::Last(1))?;
+    for &token in new {
+        chosen = token_of(session.next(&[chosen.unwrap_or(token)], &GREEDY)?);
     }
     Ok(Times { prefill_seconds, decode_seconds: start.elapsed().as_secs_f64() })
 }
 
+/// The likeliest token.
+const GREEDY: Choice = Choice { temperature: 0.0, top_k: None, top_p: None, uniform: 0.0 };
+
+fn token_of(next: Next<'_>) -> Option<u32> {
+    if let Next::Token(token) = next { Some(token) } else { None }
+}
+
 /// The same tokens in every run: a linear congruential sequence (Knuth's MMIX).
-fn pseudo_random_tokens(count: usize, vocabulary: usize) -> Vec<u32> {
-    let mut state = 1u64;
+fn pseudo_random_tokens(seed: u64, count: usize, vocabulary: usize) -> Vec<u32> {
+    let mut state = seed;
     let mut token = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((state >> 32) % vocabulary as u64) as u32
@@ -126,9 +176,18 @@ mod tests {
 
     #[test]
     fn tokens_are_known_and_the_same_each_time() {
-        let tokens = pseudo_random_tokens(1000, 37);
+        let tokens = pseudo_random_tokens(1, 1000, 37);
         assert!(tokens.iter().all(|&token| token < 37));
-        assert_eq!(tokens, pseudo_random_tokens(1000, 37));
+        assert_eq!(tokens, pseudo_random_tokens(1, 1000, 37));
+        assert_ne!(tokens, pseudo_random_tokens(2, 1000, 37));
         assert!((0..37).all(|token| tokens.contains(&token)));
+    }
+
+    #[test]
+    fn quartiles_are_rates_that_were_measured() {
+        let of = |rates: &[f64]| Quartiles::of(rates.to_vec()).map(|found| (found.lower, found.middle, found.upper));
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[3.0]), Some((3.0, 3.0, 3.0)));
+        assert_eq!(of(&[5.0, 1.0, 4.0, 2.0, 3.0]), Some((2.0, 3.0, 4.0)));
     }
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use lathe_runtime::backend::Session;
-use lathe_runtime::exec::SessionOptions;
 use lathe_runtime::sample::Sampler;
 use lathe_runtime::template::{
     Bounds, ChatFiles, ChatTemplate, Message, RESERVED, Role, TemplateError, special_tokens,
@@ -22,7 +21,7 @@ use super::failure::Failure;
 use super::model::{MachineOptions, Model};
 use super::note;
 
-/// Positions of a conversation unless told otherwise, where the model takes so many.
+/// Positions of a conversation unless told otherwise, where the model takes so many and the device does not say.
 const DEFAULT_CONTEXT: usize = 4096;
 /// Longest message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 1 << 24;
@@ -57,7 +56,8 @@ pub(crate) struct ChatArgs {
     #[arg(long, value_name = "N")]
     max_new_tokens: Option<usize>,
 
-    /// Tokens that a conversation can have [default: 4096, or what the model was made for if that is less]
+    /// Tokens that a conversation can have [default: 4096, on a CUDA device as many as its memory has room for; no more than
+    /// the model was made for]
     #[arg(long, value_name = "N")]
     context: Option<usize>,
 
@@ -97,7 +97,10 @@ pub(crate) fn run(args: &ChatArgs, machine: &MachineOptions, out: &mut (dyn Writ
     let mut variables = special_tokens(&args.model)?;
     let template = open_template(args)?;
     let end_of_text = end_of_text(args, &model, &tokenizer, &variables)?;
-    let capacity = args.context.unwrap_or_else(|| model.max_positions().min(DEFAULT_CONTEXT));
+    let capacity = match args.context {
+        Some(context) => context,
+        None => model.most_positions()?.at_most(DEFAULT_CONTEXT),
+    };
     variables.extend(args.set.iter().cloned());
     // While it is set, Ctrl-C ends the program.
     let interrupted = Arc::new(AtomicBool::new(true));
@@ -125,7 +128,7 @@ pub(crate) fn run(args: &ChatArgs, machine: &MachineOptions, out: &mut (dyn Writ
         interrupted: &interrupted,
         stuck: false,
     };
-    model.with_session(&SessionOptions::with_capacity(capacity), |session| {
+    model.with_session(&model.backend.options(capacity), |session| {
         chat.run(session, &mut io::stdin().lock(), at_terminal, out)
     })
 }

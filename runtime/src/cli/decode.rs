@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 use lathe_runtime::backend::Session;
-use lathe_runtime::exec::Logits;
+use lathe_runtime::exec::Next;
 use lathe_runtime::sample::{SampleError, Sampler, SamplerOptions};
 
 use super::failure::Failure;
@@ -67,9 +67,9 @@ pub(crate) struct Made {
     pub(crate) end: End,
     /// New tokens.
     pub(crate) tokens: usize,
-    /// To read what was there; the first new token comes out of it.
+    /// To read what was there and choose the first new token.
     pub(crate) prefill_seconds: f64,
-    /// To read the new tokens.
+    /// To read new tokens and choose those after them.
     pub(crate) decode_seconds: f64,
 }
 
@@ -82,12 +82,16 @@ pub(crate) fn extend(
     limits: Limits<'_>,
     mut show: impl FnMut(u32) -> Result<ControlFlow<()>, Failure>,
 ) -> Result<Made, Failure> {
-    let start = Instant::now();
-    let mut logits = session.forward(&ids[session.position()..], Logits::Last(1))?;
-    let prefill_seconds = start.elapsed().as_secs_f64();
-    let mut made = Made { end: End::Enough, tokens: 0, prefill_seconds, decode_seconds: 0.0 };
+    let mut made = Made { end: End::Enough, tokens: 0, prefill_seconds: 0.0, decode_seconds: 0.0 };
     while made.tokens < limits.max_new_tokens {
-        let token = sampler.sample(logits)?;
+        let start = Instant::now();
+        let choice = sampler.draw();
+        let token = match session.next(&ids[session.position()..], &choice)? {
+            Next::Token(token) => token,
+            Next::Logits(logits) => sampler.choose(logits, &choice)?,
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        *(if made.tokens == 0 { &mut made.prefill_seconds } else { &mut made.decode_seconds }) += seconds;
         ids.push(token);
         made.tokens += 1;
         if limits.end_of_text.contains(&token) {
@@ -98,16 +102,10 @@ pub(crate) fn extend(
             made.end = End::Broken;
             break;
         }
-        if made.tokens == limits.max_new_tokens {
-            break;
-        }
-        if ids.len() > limits.capacity {
+        if ids.len() > limits.capacity && made.tokens < limits.max_new_tokens {
             made.end = End::Full;
             break;
         }
-        let start = Instant::now();
-        logits = session.forward(&[token], Logits::Last(1))?;
-        made.decode_seconds += start.elapsed().as_secs_f64();
     }
     Ok(made)
 }

@@ -51,7 +51,7 @@ impl From<WeightsError> for Failure {
 
 impl From<ExecError> for Failure {
     fn from(error: ExecError) -> Self {
-        Failure::new(!matches!(error, ExecError::Memory { .. }), &error)
+        Failure::new(error.is_input_fault(), &error)
     }
 }
 

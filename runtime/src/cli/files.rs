@@ -14,6 +14,14 @@ const STANDARD: &str = "-";
 /// Longest text that is read, in bytes.
 const MAX_TEXT_BYTES: u64 = 1 << 30;
 
+/// The folder of this user for what can be made again.
+pub(crate) fn cache_folder() -> Option<PathBuf> {
+    // A relative one is to be ignored (XDG Base Directory Specification).
+    let named = |variable| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")))?;
+    Some(folder.join("lathe"))
+}
+
 /// Whether a path stands for stdin or stdout.
 pub(crate) fn is_standard(path: &Path) -> bool {
     path.as_os_str() == STANDARD

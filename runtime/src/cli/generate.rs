@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
-use lathe_runtime::exec::SessionOptions;
 use lathe_runtime::sample::Sampler;
 use lathe_runtime::tokenizer::Tokenizer;
 use serde_json::json;
@@ -108,9 +107,10 @@ pub(crate) fn run(args: GenerateArgs, machine: &MachineOptions, out: &mut (dyn W
     let (mut ids, mut sampler, max_new_tokens) = (prompt, options.sampler, options.max_new_tokens);
     // The last token that is made is never read.
     let wanted = ids.len().saturating_add(max_new_tokens.max(1) - 1);
-    let capacity = wanted.min(model.max_positions()).max(ids.len()).max(1);
+    let most = model.most_positions()?;
+    let capacity = wanted.min(most.at_most(usize::MAX)).max(ids.len()).max(1);
     let limits = Limits { max_new_tokens, capacity, end_of_text };
-    let made = model.with_session(&SessionOptions::with_capacity(capacity), |session| {
+    let made = model.with_session(&model.backend.options(capacity), |session| {
         decode::extend(session, &mut ids, &mut sampler, limits, |token| {
             if let Some(stream) = &mut stream {
                 out.write_all(stream.push(token)?.as_bytes())?;
@@ -120,7 +120,7 @@ pub(crate) fn run(args: GenerateArgs, machine: &MachineOptions, out: &mut (dyn W
         })
     })?;
     if made.end == End::Full {
-        note(&format!("stopped after {} tokens: the model was made for {capacity} positions", made.tokens));
+        note(&format!("stopped after {} tokens: {}", made.tokens, most.reason(capacity)));
     }
     if let Some(stream) = stream {
         out.write_all(stream.finish()?.as_bytes())?;

@@ -46,7 +46,8 @@ Exit codes:
   2  could not run: usage, files, device, memory
 
 Environment:
-  LATHE_ISA  lowers the instruction set: scalar, avx2 or avx512";
+  LATHE_ISA       lowers the instruction set: scalar, avx2 or avx512
+  XDG_CACHE_HOME  where kernels are kept that had to be compiled for a CUDA device, in lathe/kernels [default: ~/.cache]";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -75,6 +76,7 @@ pub(crate) fn main() -> ExitCode {
     let machine = model::MachineOptions {
         device: machine.device,
         threads: machine.threads.map_or_else(available_threads, usize::from),
+        kernels: files::cache_folder().map(|folder| folder.join("kernels")),
     };
     let mut out = io::stdout();
     let result = match command {

@@ -1,19 +1,22 @@
 //! A model and the device that it runs on, as every verb opens them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lathe_runtime::artifact::Artifact;
-use lathe_runtime::backend::{self, Backend, DeviceChoice, Session, within};
+use lathe_runtime::backend::{self, Backend, DeviceChoice, Opened, Session, within};
 use lathe_runtime::exec::SessionOptions;
 use lathe_runtime::tokenizer::Tokenizer;
 
 use super::failure::Failure;
+use super::note;
 
 /// Where to run.
 #[derive(Debug)]
 pub(crate) struct MachineOptions {
     pub(crate) device: DeviceChoice,
     pub(crate) threads: usize,
+    /// Folder for kernels that are compiled for a CUDA device.
+    pub(crate) kernels: Option<PathBuf>,
 }
 
 /// An open model.
@@ -23,10 +26,19 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Opens the device, then the model.
+    /// Opens the device, then the model; the model first where it decides about the device.
     pub(crate) fn open(folder: &Path, machine: &MachineOptions) -> Result<Model, Failure> {
-        let backend = backend::open(machine.device, machine.threads)?;
-        Ok(Model { backend, artifact: Artifact::open(folder)? })
+        let MachineOptions { device, threads, ref kernels } = *machine;
+        if device != DeviceChoice::Auto {
+            let backend = backend::open(device, threads, kernels.as_deref())?;
+            return Ok(Model { backend, artifact: Artifact::open(folder)? });
+        }
+        let artifact = Artifact::open(folder)?;
+        let Opened { backend, why } = backend::open_for(&artifact.program, device, threads, kernels.as_deref())?;
+        if let Some(why) = why {
+            note(&format!("running on {}: {why}", backend.info().name));
+        }
+        Ok(Model { backend, artifact })
     }
 
     /// The tokenizer, which `purpose` needs.
@@ -43,6 +55,13 @@ impl Model {
         self.artifact.program.max_positions.map_or(usize::MAX, |positions| positions as usize)
     }
 
+    /// Positions that a session can have: what the model takes, and what the memory of the device has room for where that
+    /// is a bound.
+    pub(crate) fn most_positions(&self) -> Result<MostPositions, Failure> {
+        let longest = self.backend.longest_context(&self.artifact.program)?;
+        Ok(MostPositions { of_model: self.max_positions(), of_device: longest })
+    }
+
     /// Runs `work` on a new session, within the device.
     pub(crate) fn with_session<T: Send>(
         &self,
@@ -52,6 +71,29 @@ impl Model {
         let weights = self.artifact.weights.matrices()?;
         let mut session = self.backend.session(&self.artifact.program, &weights, options)?;
         within(&*self.backend, || work(&mut *session))
+    }
+}
+
+/// What bounds the positions of a session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MostPositions {
+    of_model: usize,
+    of_device: Option<usize>,
+}
+
+impl MostPositions {
+    /// As many as there can be; on a device whose memory does not bound them, no more than `otherwise`.
+    pub(crate) fn at_most(self, otherwise: usize) -> usize {
+        self.of_model.min(self.of_device.unwrap_or(otherwise))
+    }
+
+    /// Why there are no more than `capacity`.
+    pub(crate) fn reason(self, capacity: usize) -> String {
+        if capacity < self.of_model {
+            format!("the device has room for {capacity} positions")
+        } else {
+            format!("the model was made for {capacity} positions")
+        }
     }
 }
 

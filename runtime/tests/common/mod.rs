@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod random;
 #[path = "../../src/testing.rs"]
 pub(crate) mod testing;
 

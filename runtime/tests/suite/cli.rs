@@ -18,7 +18,7 @@ const TEXT: &str = "the quick brown fox jumps over the lazy dog, and runs away. 
 
 fn command(verb: &str, model: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lathe-run"));
-    command.arg(verb).arg(model).args(["--threads", "2"]).env_remove("LATHE_ISA");
+    command.arg(verb).arg(model).args(["--threads", "2"]).env_remove("LATHE_ISA").env("CUDA_VISIBLE_DEVICES", "");
     command
 }
 
@@ -260,6 +260,12 @@ fn bench_measures() {
     );
     assert!(result["isa"].is_string() && result.as_object().unwrap().contains_key("peak_rss_bytes"));
     assert!(stdout("bench", model.path(), &["--prompt-tokens", "20", "--new-tokens", "10"]).contains("prefill"));
+    let several = ["--prompt-tokens", "20", "--new-tokens", "10", "--prompts", "3"];
+    let result = json("bench", model.path(), &several);
+    let quartiles = &result["decode_tok_s_quartiles"];
+    let decode = [&quartiles[0], &result["decode_tok_s"], &quartiles[1]].map(|rate| rate.as_f64().unwrap());
+    assert!(decode.is_sorted() && result["prompts"] == 3 && result["session_bytes"].as_u64().unwrap() > 0, "{result}");
+    assert!(stdout("bench", model.path(), &several).contains("quartiles"));
     let (code, message) = failure("bench", model.path(), &[]);
     assert_eq!((code, message.as_str()), (1, "error: 576 positions, but the model was made for 64\n"));
 }
@@ -281,7 +287,7 @@ fn whose_fault_it_is_shows_in_the_exit_code() {
     check(model.path(), &["--ids", "1", "--temperature=-1"], 2, "temperature is -1, expected at least 0");
     check(model.path(), &["--prompt-file", "/nonexistent"], 2, "cannot read /nonexistent");
     check(model.path(), &["--ids", "1", "--device", "gpu"], 2, "unknown device `gpu`");
-    check(model.path(), &["--ids", "1", "--device", "cuda"], 2, "this build of lathe-run has no CUDA backend");
+    check(model.path(), &["--ids", "1", "--device", "cuda"], 2, "there is no device cuda:0: ");
 
     if cfg!(unix) {
         let (code, message) = failure("logits", model.path(), &["--ids", "1", "-o", "/dev/null"]);

@@ -231,7 +231,7 @@ fn sessions_that_cannot_be_made_are_errors() {
 /// Runs a call step by step and shows every output to `visit`, with the index of its step.
 fn run_steps(session: &mut dyn Session, tokens: &[u32], mut visit: impl FnMut(usize, StepValues<'_>)) {
     let mut steps = session.steps(tokens, Logits::All).unwrap();
-    while let Some(output) = steps.next() {
+    while let Some(output) = steps.next().unwrap() {
         visit(output.step, output.values);
     }
 }
@@ -271,7 +271,7 @@ fn a_call_that_is_not_finished_has_read_nothing() {
     with_session(&model, &options(8), |session| {
         let mut steps = session.steps(&[3; 20], Logits::All).unwrap();
         for _ in 0..50 {
-            assert!(steps.next().is_some());
+            assert!(steps.next().unwrap().is_some());
         }
         drop(steps);
         assert_eq!(session.position(), 0);

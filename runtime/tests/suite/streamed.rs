@@ -102,7 +102,7 @@ fn session_results(model: &SmallModel, tokens: &[u32], logits: Logits) -> Vec<(u
     let mut results = Vec::new();
     with_session(model, &options(tokens.len()), |session| {
         let mut steps = session.steps(tokens, logits).unwrap();
-        while let Some(mut output) = steps.next() {
+        while let Some(mut output) = steps.next().unwrap() {
             results.push(bits(&output));
             change(&mut output);
         }

@@ -4,15 +4,16 @@ use std::ops::Range;
 
 use bytemuck::allocation::try_zeroed_vec;
 use bytemuck::{Zeroable, cast_slice, cast_slice_mut};
-use lathe_kernels::ops::{self, AttentionShape, Pairing};
+use lathe_kernels::ops::{self, AttentionShape};
 use lathe_kernels::rotations::Rotation;
 
 use super::weights::StepWeights;
+use crate::backend::kernels::{binary, pairing, unary};
 use crate::backend::{StepOutput, StepValues};
 use crate::exec::{ExecError, Limits, Pass};
 use crate::frequencies::Frequencies;
 use crate::memory::{MemoryPlan, Region};
-use crate::program::{Binary, BufferId, Elements, Index, Op, Program, RopePairing, RopeTable, Rows, Step, Unary};
+use crate::program::{BufferId, Elements, Index, Op, Program, RopeTable, Rows, Step};
 
 /// Everything that a pass reads and writes.
 pub(super) struct Machine<'a, W> {
@@ -245,30 +246,5 @@ impl Allocator {
 }
 
 fn rope_table<'t>(table: &RopeTable, inverse_frequencies: &'t [f32]) -> ops::RopeTable<'t> {
-    let pairing = match table.pairing {
-        RopePairing::Half => Pairing::Half,
-        RopePairing::Interleaved => Pairing::Interleaved,
-    };
-    ops::RopeTable { inverse_frequencies, amplitude: table.amplitude, pairing }
-}
-
-fn unary(function: Unary) -> ops::Unary {
-    match function {
-        Unary::Silu => ops::Unary::Silu,
-        Unary::Gelu => ops::Unary::Gelu,
-        Unary::GeluTanh => ops::Unary::GeluTanh,
-        Unary::GeluQuick => ops::Unary::GeluQuick,
-        Unary::Relu => ops::Unary::Relu,
-        Unary::ReluSquared => ops::Unary::ReluSquared,
-        Unary::Sigmoid => ops::Unary::Sigmoid,
-        Unary::Tanh => ops::Unary::Tanh,
-    }
-}
-
-fn binary(function: Binary) -> ops::Binary {
-    match function {
-        Binary::Add => ops::Binary::Add,
-        Binary::Sub => ops::Binary::Sub,
-        Binary::Mul => ops::Binary::Mul,
-    }
+    ops::RopeTable { inverse_frequencies, amplitude: table.amplitude, pairing: pairing(table.pairing) }
 }

@@ -2,7 +2,7 @@
 
 use super::CpuSession;
 use crate::backend::{StepOutput, Steps};
-use crate::exec::{Pass, passes};
+use crate::exec::{ExecError, Pass, passes};
 
 /// The rest of a call.
 pub(super) struct CpuSteps<'s, 'a> {
@@ -34,10 +34,10 @@ impl<'s, 'a> CpuSteps<'s, 'a> {
 }
 
 impl Steps for CpuSteps<'_, '_> {
-    fn next(&mut self) -> Option<StepOutput<'_>> {
+    fn next(&mut self) -> Result<Option<StepOutput<'_>>, ExecError> {
         let program = self.session.machine.program;
         loop {
-            let (pass, index) = self.current.as_mut()?;
+            let Some((pass, index)) = self.current.as_mut() else { return Ok(None) };
             let step = *index;
             let Some(called) = program.steps.get(step) else {
                 self.next_pass();
@@ -48,7 +48,7 @@ impl Steps for CpuSteps<'_, '_> {
             let (tokens, position) = (self.tokens, self.session.position);
             let Ok(has_run) = self.session.pool.install(|| machine.step(called, tokens, &pass, position));
             if has_run {
-                return Some(self.session.machine.output(step, &pass));
+                return Ok(Some(self.session.machine.output(step, &pass)));
             }
         }
     }
