@@ -74,7 +74,7 @@ struct Int8Weights {
             words[i] = *reinterpret_cast<const uint4*>(tile + lane_index() * CHUNK);
         }
     }
-    static DEVICE uint32_t negative(int zero_point) { return negative_pair(zero_point); }
+    static DEVICE uint32_t negative(int zero_point) { return negative_pair(int8_t(zero_point)); }
     DEVICE Pairs pairs(int i, unsigned, uint32_t low, uint32_t high) const {
         Pairs pairs;
         decode(pairs.low, words[i].x, words[i].y, low);
@@ -112,10 +112,10 @@ struct Bf16Weights {
     }
 };
 
-/// Scales and zero points of a group: of row g and row g + 8.
+/// Scales and zero points of a group, of row g and row g + 8, as they lie in memory: nothing waits for them until the group begins.
 struct Scaling {
-    float low, high;
-    int low_zero, high_zero;
+    uint32_t scale_words[2];
+    int zero_points[2];
 };
 
 /// `row_tiles` × 16 weight rows times `row_octets` × 8 rows of x. A part is a step of half of these rows: so what is loaded ahead
@@ -160,29 +160,37 @@ struct Bf16Math {
         }
     }
 
-    /// Scales past the last group are of columns that there are not.
+    /// Asks for the scales of `group`; past the last one, where sums are zero, for those of the last.
     DEVICE void take_next() {
+        const bool is_half = args.parts[0].weight.scale_dtype != 0;
 #pragma unroll
         for (int i = 0; i < row_tiles; i++) {
             const Matrix& matrix = args.parts[slots[i].part].weight;
-            next[i] = {0, 0, 0, 0};
-            if (group >= matrix.groups) continue;
-            const size_t index = scaling_index(matrix, slots[i].tile * TILE_ROWS + lane_index() / 4, group);
-            next[i] = {read_scale(matrix.scales, matrix.scale_dtype, index),
-                       read_scale(matrix.scales, matrix.scale_dtype, index + 8), zero_point_at(matrix, index),
-                       zero_point_at(matrix, index + 8)};
+            const size_t index = scaling_index(matrix, slots[i].tile * TILE_ROWS + lane_index() / 4, min(group, matrix.groups - 1));
+#pragma unroll
+            for (int k = 0; k < 2; k++) {
+                const size_t at = index + k * 8, word = is_half ? at / 2 : at;
+                next[i].scale_words[k] = reinterpret_cast<const uint32_t*>(matrix.scales)[word];
+                next[i].zero_points[k] = matrix.zero_point;
+                if (matrix.zero_points != nullptr) next[i].zero_points[k] = matrix.zero_points[at];
+            }
         }
         group++;
     }
 
     /// The group of `next` begins; that after it is under way meanwhile.
     DEVICE void begin_group() {
+        const uint32_t dtype = args.parts[0].weight.scale_dtype;
+        const bool is_odd = lane_index() / 4 % 2 != 0;
 #pragma unroll
         for (int i = 0; i < row_tiles; i++) {
-            scales[i][0] = next[i].low;
-            scales[i][1] = next[i].high;
-            negatives[i][0] = Weights::negative(next[i].low_zero);
-            negatives[i][1] = Weights::negative(next[i].high_zero);
+#pragma unroll
+            for (int k = 0; k < 2; k++) {
+                const uint32_t word = next[i].scale_words[k], half = is_odd ? word >> 16 : word & 0xffffu;
+                const float of_half = dtype == 1 ? to_float(f16{uint16_t(half)}) : to_float(bf16{uint16_t(half)});
+                scales[i][k] = dtype == 0 ? __uint_as_float(word) : of_half;
+                negatives[i][k] = Weights::negative(next[i].zero_points[k]);
+            }
         }
         take_next();
     }

@@ -190,6 +190,11 @@ DEVICE void run_stages(const ManyArgs& args, const Ring& ring, Math& math) {
     constexpr unsigned parts = Math::PARTS;
     const unsigned ahead = args.ring_stages - 1;
     const unsigned first = ring.place.first_stage, end = ring.place.end_stage;
+    if (first == end) {
+        grid_dependency_wait();
+        grid_dependency_launch();
+        return;
+    }
     // Weights do not depend on the launch before.
     for (unsigned i = 0; i < ahead; i++) {
         ring.copy_weights(ring.stage_at(i), first + i, 0, Ring::WEIGHT_COPIES);

@@ -269,6 +269,58 @@ fn products_are_finished_in_each_way() {
 }
 
 #[test]
+fn products_of_the_library_are_finished_in_each_way() {
+    let Some(gpu) = super::gpu() else { return };
+    if gpu.library_name().is_none() {
+        eprintln!("skipped: the machine has no cuBLASLt");
+        return;
+    }
+    finishes(&gpu, "bf16", 130, 40, [136, 20, 8], EXACT_WEIGHTS);
+    finishes(&gpu, "int4(group: 32)", 512, 96, [160, 20, 8], ROUNDED_WEIGHTS);
+    finishes(&gpu, "int8(per: channel, symmetric: false, scales: f32)", 515, 24, [12, 20, 8], ROUNDED_WEIGHTS);
+}
+
+#[test]
+fn the_library_takes_weights_in_panels_that_scratch_holds() {
+    let Some(gpu) = super::gpu() else { return };
+    if gpu.library_name().is_none() {
+        eprintln!("skipped: the machine has no cuBLASLt");
+        return;
+    }
+    let (mut random, rows) = (Random::new(75), 512);
+    let gate = Weight::new(&gpu, &mut random, "int4(group: 128)", [300, 128], true).unwrap();
+    let value = Weight::new(&gpu, &mut random, "int4(group: 128)", [300, 128], false).unwrap();
+    let (x, bits) = bf16_rows(&mut random, rows, gate.cols);
+    let x_device = hold(&gpu, &bits, 0, 0);
+    let real = hold(&gpu, &vec![f32::NAN; rows * gate.rows], 0, 0.0);
+    let run = |panel: usize| {
+        let memory = gpu.allocate("scratch", (2 * panel * (2 * gate.cols + 4 * rows) + 512) as u64).unwrap();
+        gpu.product_of_many(&Product {
+            x: ProductInput::Bf16(x_device.slice),
+            rows,
+            parts: &[gate.part(Slice::NONE), value.part(Slice::NONE)],
+            finish: Finish::Gated(Unary::Relu, Outputs::real(real.slice)),
+            scratch: memory.slice(),
+        })
+        .unwrap();
+        gpu.to_vec(real.slice).unwrap()
+    };
+    let whole = run(384);
+    let references = gate.reference(&x).into_iter().zip(value.reference(&x));
+    let expected: Vec<_> = references
+        .map(|((gate, gate_size), (value, value_size))| {
+            (gate.max(0.0) * value, gate_size * value.abs() + gate.max(0.0) * value_size)
+        })
+        .collect();
+    assert_close("gated by the library", &whole, &expected, 1.1 * ROUNDED_WEIGHTS);
+    assert_eq!(run(128), whole, "in panels");
+    gpu.use_library(false);
+    let exact = run(384);
+    assert_close("gated by kernels", &exact, &expected, EXACT_WEIGHTS);
+    assert_ne!(exact, whole, "the library was asked");
+}
+
+#[test]
 fn rows_in_int8_give_the_bits_of_the_reference() {
     let Some(gpu) = super::gpu() else { return };
     let mut random = Random::new(74);

@@ -334,3 +334,12 @@ API Status cuEventElapsedTime_v2(float* milliseconds, void* start, void* end) {
         std::chrono::duration<float, std::milli>(static_cast<Event*>(end)->time - static_cast<Event*>(start)->time).count();
     return SUCCESS;
 }
+
+/// In its turn among launches: libraries that run beside the driver use it.
+API Status cuLaunchHostFunc(void* stream, void (*function)(void*), void* argument) {
+    if (const Status status = needs_context()) return status;
+    return stream_of(stream).enqueue([=](Stream&) {
+        function(argument);
+        return SUCCESS;
+    });
+}
