@@ -147,7 +147,7 @@ impl Implementation for OnDevice<'_> {
         let (x, int8) = (self.x(x), self.with(&vec![99; codes.len()], 0));
         self.results(scales, |scales| {
             let out = Outputs { int8: int8.slice, scales, ..Outputs::NONE };
-            self.gpu.row_step(&RowStep { out, ..plain_row(x.slice, width) })
+            self.gpu.row_step(&RowStep { out, ..RowStep::of(x.slice, width) })
         });
         done(self.gpu.read(int8.slice, codes));
     }
@@ -171,7 +171,7 @@ impl Implementation for OnDevice<'_> {
         };
         self.results(out, |out| {
             let out = Outputs::real(out);
-            self.gpu.row_step(&RowStep { norm: Some(parameters), out, ..plain_row(x.slice, norm.width) })
+            self.gpu.row_step(&RowStep { norm: Some(parameters), out, ..RowStep::of(x.slice, norm.width) })
         });
     }
 
@@ -262,11 +262,6 @@ impl Implementation for OnDevice<'_> {
             })
         });
     }
-}
-
-/// Rows that stay what they are, and go nowhere.
-fn plain_row<'a>(x: Slice<f32>, width: usize) -> RowStep<'a> {
-    RowStep { x, add: Slice::NONE, sum: Slice::NONE, width, norm: None, rotation: None, out: Outputs::NONE }
 }
 
 fn slice(held: Option<&Held<f32>>) -> Slice<f32> {

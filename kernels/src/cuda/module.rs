@@ -57,10 +57,14 @@ pub(super) static SOURCES: &[Source] = sources![
     "attention_prefill",
     "elementwise",
     "embed",
+    "heads",
     "limits",
     "product",
     "product_int8",
     "product_many",
+    "rotate",
+    "routing",
+    "rows",
     "sample"
 ];
 
@@ -71,9 +75,12 @@ pub(super) static HEADERS: &[(&str, &str)] = headers![
     "device.cuh",
     "few.cuh",
     "finish.cuh",
+    "hadamard.cuh",
     "matrix.cuh",
+    "norm.cuh",
     "product_many.cuh",
     "rows_of_x.cuh",
+    "team.cuh",
     "tiles.cuh",
     "vectors.cuh"
 ];

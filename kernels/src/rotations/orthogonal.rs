@@ -60,6 +60,12 @@ impl Orthogonal {
         self.factors.len()
     }
 
+    /// What all reflections reflect along, one after the other.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn vectors(&self) -> &[f32] {
+        &self.vectors
+    }
+
     /// Reflection `k`.
     #[inline(always)]
     pub(crate) fn reflection(&self, k: usize) -> Reflection<'_> {

@@ -2,8 +2,12 @@
 //! the machine.
 
 mod attention;
+mod heads;
+mod limits;
 mod product_many;
 mod products;
+mod routing;
+mod rows;
 mod sample;
 mod suite;
 
