@@ -49,8 +49,10 @@ DEVICE float attention_score(const AttentionArgs& args, float dot) {
     return args.softcap == 0 ? score : args.softcap * tanhf(score / args.softcap);
 }
 
+constexpr float LOG2_E = 1.4426950408889634f;
+
 /// exp(score - maximum). The difference comes first, so that large scores lose nothing.
-DEVICE float attention_weight(float score, float maximum) { return exp2f((score - maximum) * 1.4426950408889634f); }
+DEVICE float attention_weight(float score, float maximum) { return exp2f((score - maximum) * LOG2_E); }
 
 /// As attention_weight of the greatest score so far; 0 where there was none, also before NaN.
 DEVICE float attention_rescale(float before, float maximum) {

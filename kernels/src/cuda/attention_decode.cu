@@ -154,9 +154,8 @@ DEVICE void multiply(float (&sum)[4], uint4 a, uint32_t b0, uint32_t b1) {
     mma_bf16(sum, words, columns);
 }
 
-DEVICE uint4 load_row(const bf16* rows, unsigned position, unsigned end, unsigned head_dim, unsigned dim) {
-    if (position >= end || dim >= head_dim) return make_uint4(0, 0, 0, 0);
-    return __ldcg(reinterpret_cast<const uint4*>(rows + size_t(position) * head_dim + dim));
+DEVICE uint4 load_part(const bf16* part, bool inside) {
+    return inside ? __ldcg(reinterpret_cast<const uint4*>(part)) : make_uint4(0, 0, 0, 0);
 }
 
 /// Heads of up to 64 · BLOCKS elements.
@@ -189,10 +188,12 @@ DEVICE void decode_on_tensor_cores(const AttentionArgs& args) {
     }
     __syncthreads();
 
-    const size_t first = size_t(unit.kv_head) * args.capacity * head_dim;
-    const bf16* const keys = static_cast<const bf16*>(args.keys) + first;
-    const bf16* const values = static_cast<const bf16*>(args.values) + first;
-    const unsigned end = unit.share.end;
+    const unsigned begin = unit.share.begin + 16 * warp, end = unit.share.end;
+    const size_t first = (size_t(unit.kv_head) * args.capacity + begin) * head_dim, step = size_t(16 * WARPS) * head_dim;
+    // Position g, elements 8c .. 8c + 7 of each 32.
+    const bf16* next_keys = static_cast<const bf16*>(args.keys) + first + size_t(g) * head_dim + 8 * c;
+    // Position 2c, elements 8g .. 8g + 7 of each 64.
+    const bf16* next_values = static_cast<const bf16*>(args.values) + first + size_t(2 * c) * head_dim + 8 * g;
     // acc[b][j]: dimension 64b + 8n + j is column n.
     float acc[BLOCKS][8][4] = {};
     float maximum = -infinity(), total = 0;
@@ -202,19 +203,25 @@ DEVICE void decode_on_tensor_cores(const AttentionArgs& args) {
     uint4 key[2][2 * BLOCKS], value[4][BLOCKS];
     const auto load_keys = [&](unsigned position, unsigned b) {
 #pragma unroll
-        for (unsigned tile = 0; tile < 2; tile++) key[tile][b] = load_row(keys, position + 8 * tile + g, end, head_dim, 32 * b + 8 * c);
+        for (unsigned tile = 0; tile < 2; tile++) {
+            const bool inside = position + 8 * tile + g < end && 32 * b + 8 * c < head_dim;
+            key[tile][b] = load_part(next_keys + size_t(8 * tile) * head_dim + 32 * b, inside);
+        }
     };
-    // Rows 2c, 2c + 1, 2c + 8, 2c + 9 of the positions, elements 8g .. 8g + 7 of each 64.
+    // Positions 2c, 2c + 1, 2c + 8, 2c + 9.
     const auto load_values = [&](unsigned position, unsigned b) {
 #pragma unroll
-        for (unsigned i = 0; i < 4; i++) value[i][b] = load_row(values, position + 2 * c + i % 2 + i / 2 * 8, end, head_dim, 64 * b + 8 * g);
+        for (unsigned i = 0; i < 4; i++) {
+            const unsigned row = i % 2 + i / 2 * 8;
+            const bool inside = position + 2 * c + row < end && 64 * b + 8 * g < head_dim;
+            value[i][b] = load_part(next_values + size_t(row) * head_dim + 64 * b, inside);
+        }
     };
-    unsigned position = unit.share.begin + 16 * warp;
     if constexpr (AHEAD) {
 #pragma unroll
-        for (unsigned b = 0; b < 2 * BLOCKS; b++) load_keys(position, b);
+        for (unsigned b = 0; b < 2 * BLOCKS; b++) load_keys(begin, b);
     }
-    for (; position < end; position += 16 * WARPS) {
+    for (unsigned position = begin; position < end; position += 16 * WARPS) {
         if constexpr (AHEAD) {
 #pragma unroll
             for (unsigned b = 0; b < BLOCKS; b++) load_values(position, b);
@@ -230,6 +237,7 @@ DEVICE void decode_on_tensor_cores(const AttentionArgs& args) {
                 multiply(score[tile], odd, key[tile][b].z, key[tile][b].w);
             }
         }
+        next_keys += step;
         if constexpr (AHEAD) {
 #pragma unroll
             for (unsigned b = 0; b < 2 * BLOCKS; b++) load_keys(position + 16 * WARPS, b);
@@ -268,6 +276,7 @@ DEVICE void decode_on_tensor_cores(const AttentionArgs& args) {
                 multiply(acc[b][j], weights, __byte_perm(words[0], words[1], selector), __byte_perm(words[2], words[3], selector));
             }
         }
+        next_values += step;
     }
     total += __shfl_xor_sync(ALL_LANES, total, 1);
     total += __shfl_xor_sync(ALL_LANES, total, 2);

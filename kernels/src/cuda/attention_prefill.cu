@@ -46,7 +46,8 @@ DEVICE float finite_or_zero(float maximum) { return maximum == -infinity() ? 0.0
 
 // ---- bf16 on tensor cores
 //
-// q and the weights of values are rounded to bf16, a relative error of 2^-9 each; sums, the softmax and its total are f32. Four
+// q and the weights of values are rounded to bf16, a relative error of 2^-9 each; sums, the softmax and its total are f32, with
+// scores in units of log 2. Four
 // warps with 16 rows each; 64 positions at a time, keys and values in a buffer each, one of which is filled while the other is
 // used. Rows of buffers are 16 bytes longer than they have to be: ldmatrix then meets all banks. Two blocks on a multiprocessor:
 // at most 255 registers.
@@ -173,33 +174,36 @@ DEVICE void prefill_on_tensor_cores(const AttentionArgs& args) {
         copy_async_commit();
 
         const bool edge = is_edge(tiles, tile);
-        float greatest[2] = {maximum[0], maximum[1]};
+        if (args.softcap == 0) {
 #pragma unroll
-        for (unsigned n = 0; n < KEYS / 8; n++) {
+            for (unsigned i = 0; i < KEYS / 2; i++) score[i / 4][i % 4] *= args.scale * LOG2_E;
+        } else {
 #pragma unroll
-            for (unsigned i = 0; i < 4; i++) {
-                score[n][i] = attention_score(args, score[n][i]);
-                if (edge && !contains(visible[i / 2], tile + 8 * n + 2 * c + i % 2)) score[n][i] = -infinity();
-                greatest[i / 2] = fmaxf(greatest[i / 2], score[n][i]);
+            for (unsigned i = 0; i < KEYS / 2; i++) score[i / 4][i % 4] = attention_score(args, score[i / 4][i % 4]) * LOG2_E;
+        }
+        if (edge) {
+#pragma unroll
+            for (unsigned i = 0; i < KEYS / 2; i++) {
+                if (!contains(visible[i % 4 / 2], tile + i / 4 * 8 + 2 * c + i % 2)) score[i / 4][i % 4] = -infinity();
             }
         }
-        float correction[2];
+        float greatest[2] = {maximum[0], maximum[1]}, correction[2];
+#pragma unroll
+        for (unsigned i = 0; i < KEYS / 2; i++) greatest[i % 4 / 2] = fmaxf(greatest[i % 4 / 2], score[i / 4][i % 4]);
 #pragma unroll
         for (unsigned half = 0; half < 2; half++) {
             greatest[half] = fmaxf(greatest[half], __shfl_xor_sync(ALL_LANES, greatest[half], 1));
             greatest[half] = fmaxf(greatest[half], __shfl_xor_sync(ALL_LANES, greatest[half], 2));
-            correction[half] = attention_rescale(maximum[half], greatest[half]);
+            correction[half] = maximum[half] == -infinity() ? 0.0f : exp2f(maximum[half] - greatest[half]);
             maximum[half] = greatest[half];
             total[half] *= correction[half];
             greatest[half] = finite_or_zero(greatest[half]);
         }
 #pragma unroll
-        for (unsigned n = 0; n < KEYS / 8; n++) {
-#pragma unroll
-            for (unsigned i = 0; i < 4; i++) {
-                score[n][i] = attention_weight(score[n][i], greatest[i / 2]);
-                total[i / 2] += score[n][i];
-            }
+        for (unsigned i = 0; i < KEYS / 2; i++) {
+            float& weight = score[i / 4][i % 4];
+            weight = exp2f(weight - greatest[i % 4 / 2]);
+            total[i % 4 / 2] += weight;
         }
 #pragma unroll
         for (unsigned n = 0; n < WIDTH / 8; n++) {
@@ -232,7 +236,7 @@ DEVICE void prefill_on_tensor_cores(const AttentionArgs& args) {
     for (unsigned half = 0; half < 2; half++) {
         const unsigned row = tiles.first_row + 16 * warp + g + 8 * half;
         if (row >= tiles.rows) continue;
-        const float factor = attention_factor(args, head_of(args, tiles, row), maximum[half], total[half]);
+        const float factor = attention_factor(args, head_of(args, tiles, row), maximum[half] / LOG2_E, total[half]);
         const size_t start = row_start(args, tiles, row);
 #pragma unroll
         for (unsigned n = 0; n < WIDTH / 8; n++) {
@@ -371,8 +375,6 @@ DEVICE void prefill(const AttentionArgs& args) {
                 }
             }
             if (chunk != CHUNKS - 1) continue;
-            // The 16 lanes of a row write its weights and read them.
-            __syncwarp();
 #pragma unroll
             for (unsigned row = 0; row < ROWS; row++) {
                 float greatest = maximum[row];
@@ -400,7 +402,6 @@ DEVICE void prefill(const AttentionArgs& args) {
                     weights[(block_row + row) * PITCH + column + 16 * j] = unseen ? __uint_as_float(UNSEEN) : weight;
                 }
             }
-            __syncwarp();
         }
     }
 #pragma unroll

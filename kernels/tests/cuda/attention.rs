@@ -191,7 +191,8 @@ fn a_recorded_launch_holds_for_any_position() {
     let Some(gpu) = super::gpu() else { return };
     let mut random = Random::new(14);
     let capacity = 300;
-    for (head_dim, window, is_bf16) in [(64, None, true), (128, Some(70), true), (20, None, false), (12, Some(1), true)] {
+    for (head_dim, window, is_bf16) in [(64, None, true), (128, Some(70), true), (20, None, false), (12, Some(1), true)]
+    {
         let shape = AttentionShape { heads: 6, kv_heads: 2, head_dim, scale: 0.2, window, softcap: None };
         let width = shape.heads * head_dim;
         let cache = DeviceCache::new(&gpu, shape.kv_heads, head_dim, capacity, is_bf16).unwrap();
@@ -233,8 +234,11 @@ fn the_order_of_threads_does_not_count() {
     }
     let Some(gpu) = super::gpu() else { return };
     let mut random = Random::new(15);
-    let shape = |head_dim, window| AttentionShape { heads: 4, kv_heads: 1, head_dim, scale: 0.2, window, softcap: None };
-    for (head_dim, window, tokens) in [(80, None, 2), (64, Some(50), 20), (16, None, 20), (130, None, 18), (20, None, 2)] {
+    let shape =
+        |head_dim, window| AttentionShape { heads: 4, kv_heads: 1, head_dim, scale: 0.2, window, softcap: None };
+    for (head_dim, window, tokens) in
+        [(80, None, 2), (64, Some(50), 20), (16, None, 20), (130, None, 18), (20, None, 2)]
+    {
         let case = AttentionCase { shape: shape(head_dim, window), sinks: false, tokens, past: 150, capacity: 180 };
         let operands = Operands::random(&mut random, &case);
         for is_bf16 in [false, true] {
