@@ -226,7 +226,7 @@ pub(crate) fn with_int8_inputs(mut program: Program) -> Program {
         };
         *input = Some(InputFormat::Int8PerToken);
         for weight in multiplied {
-            program.weights[weight.index()].format = "int8(per: channel, scales: f32)".to_owned();
+            "int8(per: channel, scales: f32)".clone_into(&mut program.weights[weight.index()].format);
         }
     }
     program

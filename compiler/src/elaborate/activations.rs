@@ -195,6 +195,11 @@ impl Elaborator<'_> {
             }
         }
         let operands: Vec<NodeId> = [x, chosen.choice].into_iter().chain(weights).chain(biases).collect();
-        Ok(Value::Node(self.node(Op::ExpertLinear { experts: experts as u32, input: None }, &operands, &label, span)?))
+        Ok(Value::Node(self.node(
+            Op::ExpertLinear { experts: experts as u32, input: None },
+            &operands,
+            &label,
+            span,
+        )?))
     }
 }

@@ -233,7 +233,8 @@ fn groups<'a>(entries: impl Iterator<Item = &'a Entry<'a>>) -> Vec<Group<'a>> {
     for entry in entries {
         let module = entry.module;
         let sizes = (module.parameters, module.stored_bytes, module.bytes);
-        let key = (role(&module.path), &module.kind, (entry.format, &module.input), &module.shape, sizes, &module.shares);
+        let key =
+            (role(&module.path), &module.kind, (entry.format, &module.input), &module.shape, sizes, &module.shares);
         match known.get(&key) {
             Some(&group) => groups[group].0.push(entry),
             None => {
