@@ -18,10 +18,6 @@ constexpr unsigned MAX_SPLITS = 256;
 
 struct Unit {
     unsigned index, token, kv_head, first_head, heads;
-    /// Of this block.
-    Positions share;
-    /// Blocks that have a share.
-    unsigned blocks;
 };
 
 /// The unit of a block of the grid [splits, key/value heads × units of a group, tokens].
@@ -33,13 +29,23 @@ DEVICE Unit unit_of_block(const AttentionArgs& args) {
     unit.kv_head = blockIdx.y / chunks;
     unit.first_head = unit.kv_head * args.group + chunk * ROWS;
     unit.heads = min(ROWS, args.group - chunk * ROWS);
-    const Positions all = visible_positions(args, __ldcg(args.position) + unit.token);
-    const unsigned count = all.end - all.begin;
-    const unsigned share = max(1u, (count + args.splits * SHARE - 1) / (args.splits * SHARE)) * SHARE;
-    unit.blocks = max(1u, (count + share - 1) / share);
-    unit.share.begin = min(all.begin + blockIdx.x * share, all.end);
-    unit.share.end = min(unit.share.begin + share, all.end);
     return unit;
+}
+
+/// The positions of this block, and how many blocks have any.
+struct Share {
+    Positions positions;
+    unsigned blocks;
+};
+DEVICE Share share_of_block(const AttentionArgs& args, unsigned position) {
+    const Positions all = visible_positions(args, position);
+    const unsigned count = all.end - all.begin;
+    const unsigned size = max(1u, (count + args.splits * SHARE - 1) / (args.splits * SHARE)) * SHARE;
+    Share share;
+    share.blocks = max(1u, (count + size - 1) / size);
+    share.positions.begin = min(all.begin + blockIdx.x * size, all.end);
+    share.positions.end = min(share.positions.begin + size, all.end);
+    return share;
 }
 
 /// Floats of what a block leaves to the last one: [ROWS, stride] weighted values, [ROWS] maxima, [ROWS] totals.
@@ -56,7 +62,7 @@ DEVICE void store_quad(const AttentionArgs& args, const Unit& unit, unsigned row
 
 /// Adds up the warps, and where this block is the last of its unit, the blocks. `sums` is [WARPS, ROWS, stride] in shared memory,
 /// written like `maxima` and `totals` by the warps for themselves just before.
-DEVICE void finish_unit(const AttentionArgs& args, const Unit& unit, float* sums, unsigned stride, const float (&maxima)[WARPS * ROWS],
+DEVICE void finish_unit(const AttentionArgs& args, const Unit& unit, unsigned blocks, float* sums, unsigned stride, const float (&maxima)[WARPS * ROWS],
                         const float (&totals)[WARPS * ROWS]) {
     SHARED(float, factors, WARPS * ROWS);
     SHARED(float, row_maxima, ROWS);
@@ -84,13 +90,13 @@ DEVICE void finish_unit(const AttentionArgs& args, const Unit& unit, float* sums
         for (unsigned warp = 0; warp < WARPS; warp++) {
             add_weighted(sum, factors[warp * ROWS + row], *reinterpret_cast<const float4*>(sums + (warp * ROWS + row) * stride + 4 * quad));
         }
-        if (unit.blocks == 1) {
+        if (blocks == 1) {
             store_quad(args, unit, row, quad, sum, attention_factor(args, unit.first_head + row, row_maxima[row], row_totals[row]));
         } else {
             *reinterpret_cast<float4*>(partial + row * partial_stride + 4 * quad) = sum;
         }
     }
-    if (unit.blocks == 1) return;
+    if (blocks == 1) return;
     if (thread < ROWS) {
         partial[ROWS * partial_stride + thread] = row_maxima[thread];
         partial[ROWS * (partial_stride + 1) + thread] = row_totals[thread];
@@ -98,7 +104,7 @@ DEVICE void finish_unit(const AttentionArgs& args, const Unit& unit, float* sums
     __threadfence();
     __syncthreads();
     // The counter is 0 again after the last one.
-    if (thread == 0) is_last[0] = atomicInc(args.counters + unit.index, unit.blocks - 1) == unit.blocks - 1;
+    if (thread == 0) is_last[0] = atomicInc(args.counters + unit.index, blocks - 1) == blocks - 1;
     __syncthreads();
     if (is_last[0] == 0) return;
     __threadfence();
@@ -110,9 +116,9 @@ DEVICE void finish_unit(const AttentionArgs& args, const Unit& unit, float* sums
         const unsigned row = thread / 16;
         const float* const block_maxima = partials + ROWS * partial_stride + row;
         float maximum = -infinity(), total = 0;
-        for (unsigned block = thread % 16; block < unit.blocks; block += 16) maximum = fmaxf(maximum, __ldcg(block_maxima + block * size));
+        for (unsigned block = thread % 16; block < blocks; block += 16) maximum = fmaxf(maximum, __ldcg(block_maxima + block * size));
         for (unsigned distance = 8; distance > 0; distance /= 2) maximum = fmaxf(maximum, __shfl_xor_sync(ALL_LANES, maximum, int(distance)));
-        for (unsigned block = thread % 16; block < unit.blocks; block += 16) {
+        for (unsigned block = thread % 16; block < blocks; block += 16) {
             const float factor = attention_rescale(__ldcg(block_maxima + block * size), maximum);
             block_factors[row * MAX_SPLITS + block] = factor;
             total += factor * __ldcg(block_maxima + block * size + ROWS);
@@ -129,7 +135,7 @@ DEVICE void finish_unit(const AttentionArgs& args, const Unit& unit, float* sums
         const float* const values = partials + row * partial_stride + 4 * quad;
         float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll 8
-        for (unsigned block = 0; block < unit.blocks; block++) {
+        for (unsigned block = 0; block < blocks; block++) {
             add_weighted(sum, block_factors[row * MAX_SPLITS + block], __ldcg(reinterpret_cast<const float4*>(values + block * size)));
         }
         store_quad(args, unit, row, quad, sum, row_totals[row]);
@@ -171,24 +177,29 @@ DEVICE void decode_on_tensor_cores(const AttentionArgs& args) {
     grid_dependency_launch();
     grid_dependency_wait();
     const Unit unit = unit_of_block(args);
-    if (blockIdx.x >= unit.blocks) return;
     const unsigned lane = lane_index(), warp = warp_index(), g = lane / 4, c = lane % 4, head_dim = args.head_dim;
+    const unsigned position_of_token = __ldcg(args.position) + unit.token;
 
     // Lane c has the elements 8c .. 8c + 7 of each 32 of a head: words 0 and 1 of a key for the first product, 2 and 3 for the second.
-    for (unsigned product = warp; product < 4 * BLOCKS; product += WARPS) {
-        const unsigned dim = product / 2 * 32 + 8 * c + product % 2 * 4;
-        float4 q = make_float4(0, 0, 0, 0);
-        if (g < unit.heads && dim < head_dim) {
-            q = load_quad(args.q + (size_t(unit.token) * args.heads + unit.first_head + g) * head_dim, dim, head_dim, args.aligned != 0);
-        }
+    float4 q[BLOCKS];
+#pragma unroll
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        const unsigned product = warp + WARPS * i, dim = product / 2 * 32 + 8 * c + product % 2 * 4;
+        const float* const row = args.q + (size_t(unit.token) * args.heads + unit.first_head + g) * head_dim;
+        q[i] = g < unit.heads && dim < head_dim ? load_quad(row, dim, head_dim, args.aligned != 0) : make_float4(0, 0, 0, 0);
+    }
+    const Share share = share_of_block(args, position_of_token);
+    if (blockIdx.x >= share.blocks) return;
+#pragma unroll
+    for (unsigned i = 0; i < BLOCKS; i++) {
         uint4 words;
-        split_bf16(q.x, q.y, words.x, words.y);
-        split_bf16(q.z, q.w, words.z, words.w);
-        queries[product * WARP + lane] = words;
+        split_bf16(q[i].x, q[i].y, words.x, words.y);
+        split_bf16(q[i].z, q[i].w, words.z, words.w);
+        queries[(warp + WARPS * i) * WARP + lane] = words;
     }
     __syncthreads();
 
-    const unsigned begin = unit.share.begin + 16 * warp, end = unit.share.end;
+    const unsigned begin = share.positions.begin + 16 * warp, end = share.positions.end;
     const size_t first = (size_t(unit.kv_head) * args.capacity + begin) * head_dim, step = size_t(16 * WARPS) * head_dim;
     // Position g, elements 8c .. 8c + 7 of each 32.
     const bf16* next_keys = static_cast<const bf16*>(args.keys) + first + size_t(g) * head_dim + 8 * c;
@@ -294,7 +305,7 @@ DEVICE void decode_on_tensor_cores(const AttentionArgs& args) {
             for (unsigned j = 0; j < 8; j++) to[j] = acc[b][j][column] + acc[b][j][column + 2];
         }
     }
-    finish_unit(args, unit, sums, STRIDE, maxima, totals);
+    finish_unit(args, unit, share.blocks, sums, STRIDE, maxima, totals);
 }
 
 KERNEL(attention_decode_bf16_64, AttentionArgs, 128, 2) { decode_on_tensor_cores<1>(args); }
@@ -321,9 +332,9 @@ DEVICE float sum_transposed(const float (&values)[COUNT]) {
     }
 }
 
-/// Heads of up to 128 · QUADS elements.
-template <typename T, unsigned QUADS>
-DEVICE void decode(const AttentionArgs& args) {
+/// Heads of up to 128 · QUADS elements; a multiple of 4, or not.
+template <typename T, unsigned QUADS, bool ALIGNED>
+DEVICE void decode_heads(const AttentionArgs& args) {
     // Dynamic shared memory: queries, [ROWS, 128 · QUADS]; then sums of warps.
     DYNAMIC_SHARED(bytes);
     SHARED(float, maxima, WARPS * ROWS);
@@ -334,7 +345,8 @@ DEVICE void decode(const AttentionArgs& args) {
     grid_dependency_launch();
     grid_dependency_wait();
     const Unit unit = unit_of_block(args);
-    if (blockIdx.x >= unit.blocks) return;
+    const Share share = share_of_block(args, __ldcg(args.position) + unit.token);
+    if (blockIdx.x >= share.blocks) return;
     const unsigned lane = lane_index(), warp = warp_index(), head_dim = args.head_dim;
     for (unsigned i = threadIdx.x; i < ROWS * WIDTH / 4; i += blockDim.x) {
         const unsigned row = i / (WIDTH / 4), quad = i % (WIDTH / 4);
@@ -346,15 +358,15 @@ DEVICE void decode(const AttentionArgs& args) {
     const size_t first = size_t(unit.kv_head) * args.capacity * head_dim;
     const T* const keys = static_cast<const T*>(args.keys) + first;
     const T* const values = static_cast<const T*>(args.values) + first;
-    const unsigned end = unit.share.end;
+    const unsigned end = share.positions.end;
     float4 acc[ROWS][QUADS] = {};
     // Of row lane % ROWS; the total is of this lane's positions.
     float maximum = -infinity(), total = 0;
     const auto load = [&](const T* rows, unsigned position, unsigned quad) {
         if (position >= end) return make_float4(0, 0, 0, 0);
-        return load_quad(rows + size_t(position) * head_dim, 128 * quad + 4 * lane, head_dim, head_dim % 4 == 0);
+        return load_quad(rows + size_t(position) * head_dim, 128 * quad + 4 * lane, head_dim, ALIGNED);
     };
-    for (unsigned position = unit.share.begin + STEP * warp; position < end; position += STEP * WARPS) {
+    for (unsigned position = share.positions.begin + STEP * warp; position < end; position += STEP * WARPS) {
         float4 value[STEP][QUADS];
         if constexpr (QUADS == 1) {
 #pragma unroll
@@ -425,7 +437,13 @@ DEVICE void decode(const AttentionArgs& args) {
             *reinterpret_cast<float4*>(sums + (warp * ROWS + row) * STRIDE + 128 * quad + 4 * lane) = acc[row][quad];
         }
     }
-    finish_unit(args, unit, sums, STRIDE, maxima, totals);
+    finish_unit(args, unit, share.blocks, sums, STRIDE, maxima, totals);
+}
+
+template <typename T, unsigned QUADS>
+DEVICE void decode(const AttentionArgs& args) {
+    if (args.head_dim % 4 == 0) decode_heads<T, QUADS, true>(args);
+    else decode_heads<T, QUADS, false>(args);
 }
 
 KERNEL(attention_decode_f32_128, AttentionArgs, 128, 2) { decode<float, 1>(args); }
