@@ -88,7 +88,7 @@ fn scripts_are_sound() {
         }
     }
     if let Some(shellcheck) = tool("shellcheck") {
-        succeed(Command::new(shellcheck).arg("-x").args(scripts("sh")));
+        succeed(Command::new(shellcheck).args(["-x", "-P", "SCRIPTDIR"]).args(scripts("sh")));
     }
     if let Some(python) = tool("python3") {
         for script in scripts("py") {
@@ -96,6 +96,34 @@ fn scripts_are_sound() {
             succeed(Command::new(&python).args(["-c", compile]).arg(script));
         }
     }
+}
+
+#[test]
+fn figures_are_joined_to_tables() {
+    let (Some(bash), Some(_)) = (tool("bash"), tool("python3")) else { return };
+    let out = tempfile::tempdir().unwrap();
+    let table = |script: &str| {
+        let mut command = Command::new(&bash);
+        succeed(command.arg(folder().join(script)).arg("--dry-run").env("OUT", out.path()))
+    };
+    let kernels = table("kernels.sh");
+    for line in [
+        "| product | int4(group: 128) | gate_up | 1 | 11.00 | 10.00 (read) | 1.10 |",
+        "torch tinygemm 25.00 (0.44, 0.0e+00)",
+        "failed, ours: sample/greedy/128256/1: made up",
+        "| rotation of 14336: at most 1.5 copies | 1.10 | 1.50 | yes |",
+        "at least 0.6 of the rate in int8 | 0.07 | 0.60 | no |",
+    ] {
+        assert!(kernels.contains(line), "no {line:?} in\n{kernels}");
+    }
+    let joined = files::read_json(&out.path().join("kernels.json"));
+    assert_eq!(joined["ceilings"]["int8"], 1.58e15);
+
+    let models = table("model.sh");
+    for line in ["| w4-head4 | 700.0 |", "failed: torch int4, torch: made up", "at least 600 | 700.0 | yes |"] {
+        assert!(models.contains(line), "no {line:?} in\n{models}");
+    }
+    assert_eq!(files::read_json(&out.path().join("model.json"))["models"]["bf16"]["decode_tok_s"], 540);
 }
 
 /// A program on the path; without it, what needs it is said to be skipped.

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # What the scripts of this folder share; they source it.
 #
 # Where things are, each of which the environment can say:

@@ -22,6 +22,7 @@ export LD_LIBRARY_PATH
 
 # peer LIMIT GROUP: a group of peers.py, with the packages that build.sh has fetched.
 peer() {
+    echo "peers: $2 (after $SECONDS s)"
     PYTHONPATH=$packages part "$1" "peers: $2" "$python" "$here/peers.py" "$2" --json "$peers" --seconds "$1" "${dry[@]}" \
         >"$out/peers-$2.log" 2>&1
     grep -c '"us"' "$out/peers-$2.log" | sed "s/^/$2: measurements: /"

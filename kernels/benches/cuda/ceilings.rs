@@ -62,6 +62,8 @@ fn check(gpu: &Gpu, buffers: &[Memory; 2], words: &Memory) -> Result<(), Box<dyn
     gpu.enter()?;
     gpu.fill(buffers[1].slice::<u32>(), 0)?;
     gpu.copy_stream(buffers[0].slice(), buffers[1].slice())?;
+    // Reading does not wait for the launch before it.
+    gpu.synchronize()?;
     gpu.read_stream(buffers[1].slice(), words.slice())?;
     if all(gpu.to_vec(words.slice())?) != all(gpu.to_vec(buffers[0].slice())?) {
         return Err("reading or copying memory leaves out some of it".into());

@@ -25,7 +25,8 @@ impl Gpu {
     }
 
     /// Reads all of `from`, as fast as it can be read, and writes [`Gpu::read_stream_words`] words whose exclusive or is that
-    /// of the words of `from`. It may begin before the launch before it has ended, as products read their weights.
+    /// of the words of `from`. It begins before the launch before it has ended, which may not write `from`: as products read
+    /// their weights.
     ///
     /// # Panics
     /// When `from` is no multiple of 4 words, or `to` has another length.
