@@ -4,7 +4,7 @@
 //! dimension. So `out = x Wᵀ` is D = op(A) B with A = W, `[inner, outputs]` to be transposed, B = x, `[inner, rows]`, and D = out,
 //! `[outputs, rows]`: the form ("TN") that its bf16 kernels are made for. Sums are f32 (`CUBLAS_COMPUTE_32F`), and so is D.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_void};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +37,7 @@ pub(super) struct Libraries {
 pub(super) struct Library {
     handle: sys::cublasLtHandle_t,
     workspace: Memory,
-    plans: Mutex<HashMap<Shape, Plan>>,
+    plans: Mutex<BTreeMap<Shape, Plan>>,
     version: usize,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct MatrixProduct {
 }
 
 /// What the choice of an algorithm depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Shape {
     outputs: u64,
     inner: u64,
@@ -212,7 +212,7 @@ impl Library {
 impl Drop for Library {
     fn drop(&mut self) {
         let plans = self.plans.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for (_, plan) in plans.drain() {
+        for plan in plans.values() {
             drop(Operation(plan.operation));
             for layout in [plan.a, plan.b, plan.d] {
                 drop(MatrixLayout(layout));

@@ -94,10 +94,12 @@ kernels! {
 static DECODE: Kernel<DecodeArgs> = Kernel::new("product_many", "decode_bf16");
 static PAD: Kernel<PadArgs> = Kernel::new("product_many", "pad_rows");
 
-/// Row tiles of weights of a block, columns of a stage, and bytes that rows of x are padded to: as in `product_many.cuh`.
+/// Row tiles of weights of a block, columns of a stage, bytes that rows of x are padded to, and sums of a row of x: as in
+/// `product_many.cuh`.
 const SLOTS: usize = 8;
 const STAGE: usize = 128;
 const CHUNK: usize = 16;
+const SUMS_STRIDE: usize = SLOTS * TILE_ROWS + 4;
 
 /// Most splits of columns, and least stages of one.
 const MOST_SPLITS: usize = 8;
@@ -204,6 +206,11 @@ impl Family {
     fn stage_bytes(&self, block: &Block) -> usize {
         SLOTS * self.slot_bytes + block.tokens * self.x_bytes * STAGE
     }
+
+    /// Shared memory of a block whose ring has so many stages; sums leave through it when the ring is done.
+    fn shared_bytes(&self, block: &Block, ring_stages: usize) -> usize {
+        (ring_stages * self.stage_bytes(block)).max(block.tokens * SUMS_STRIDE * size_of::<f32>())
+    }
 }
 
 /// How a product is shared out.
@@ -228,7 +235,7 @@ impl Shares {
         sum_bytes: usize,
     ) -> Shares {
         let limit = gpu.info().shared_memory_per_block as usize;
-        let fitting = family.blocks.iter().filter(|block| 2 * family.stage_bytes(block) <= limit);
+        let fitting = family.blocks.iter().filter(|block| family.shared_bytes(block, 2) <= limit);
         // The smallest fits every device that bf16 tensor cores are in.
         let block = fitting
             .min_by_key(|block| rows.div_ceil(block.tokens) * block.tokens * block.percent)
@@ -268,10 +275,12 @@ pub(super) fn product_many(gpu: &Gpu, product: &Product<'_>) -> Result<(), CudaE
     if product.rows == 0 || product.parts.iter().all(|part| part.weight.rows() == 0) {
         return Ok(());
     }
-    match gpu.library().filter(|_| !x_is_int8 && goes_to_library(first, product.rows)) {
-        Some(library) if library_panel(product).is_some() => with_library(gpu, library, product, x),
-        _ => with_kernels(gpu, family, product, x, scales),
+    if let Some(panel) = library_panel(product)
+        && let Some(library) = gpu.library()
+    {
+        return with_library(gpu, library, product, x, panel);
     }
+    with_kernels(gpu, family, product, x, scales)
 }
 
 #[cfg(feature = "check")]
@@ -355,7 +364,7 @@ fn with_kernels(
     let grid = Grid {
         blocks: [arguments.slot_blocks * arguments.token_blocks, splits as u32, 1],
         threads: 32 * shares.block.warps,
-        shared_bytes: (shares.ring_stages * family.stage_bytes(shares.block)) as u32,
+        shared_bytes: family.shared_bytes(shares.block, shares.ring_stages) as u32,
         overlaps: true,
     };
     gpu.launch(shares.block.kernel, grid, &arguments)?;
@@ -438,9 +447,14 @@ fn panel_rows(rows: usize, fitting: usize) -> Option<usize> {
     (fitting > 0).then(|| rows.div_ceil(rows.div_ceil(fitting)).next_multiple_of(PANEL_ROWS))
 }
 
-fn with_library(gpu: &Gpu, library: &Library, product: &Product<'_>, x: Slice<u8>) -> Result<(), CudaError> {
+fn with_library(
+    gpu: &Gpu,
+    library: &Library,
+    product: &Product<'_>,
+    x: Slice<u8>,
+    panel: usize,
+) -> Result<(), CudaError> {
     let rows = product.rows;
-    let panel = library_panel(product).unwrap_or_else(|| unreachable!("asked before"));
     let together = if is_gated(product) { 2 } else { 1 };
     let cols = product.parts[0].weight.cols();
     let [decoded_bytes, _] = panel_row_bytes(product.parts[0].weight, rows, false);
@@ -517,7 +531,7 @@ pub(super) fn many_scratch(gpu: &Gpu, weight: &DeviceMatrix, rows: usize) -> usi
         let most = gpu.info().multiprocessors as usize * block_rows * SLOTS * TILE_ROWS * size_of::<f32>();
         bytes = bytes.max(padded + (MOST_SPLITS * sum_bytes).min(most));
     }
-    if gpu.library().is_some() && goes_to_library(weight, rows) {
+    if goes_to_library(weight, rows) && gpu.library().is_some() {
         // With sums, as a bias or a gate may ask for them.
         let fitting = panel_row_bytes(weight, rows, true).map(|bytes| match bytes {
             0 => usize::MAX / PANEL_ROWS * PANEL_ROWS,
