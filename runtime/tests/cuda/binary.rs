@@ -76,7 +76,7 @@ fn what_is_missing_is_said() {
         (
             "cuda",
             &[("LATHE_HOST_CUDA_MEMORY", "10000")],
-            "bytes of device memory for 8 positions, and 10000 are free; its weights alone do not fit",
+            "bytes of device memory for 3 positions, and 10000 are free; its weights alone do not fit",
         ),
     ] {
         let error = error(&lathe_run(&model, device, Some(variables)));

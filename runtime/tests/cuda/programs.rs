@@ -35,19 +35,20 @@ fn programs_give_the_logits_of_the_reference() {
     interleaved.rope_tables[0].pairing = RopePairing::Interleaved;
     interleaved.rope_tables[0].amplitude = 1.25;
     let read = tokens(TOKENS);
-    let plain = [small_program(), interleaved, expert_program(SMALL), rotated_program(SMALL)];
+    let plain = [small_program(), interleaved, rotated_program(SMALL)];
     let int8 = [small_program(), expert_program(SMALL)].map(with_int8_inputs);
-    let bf16 = plain.clone().map(in_bf16).map(|program| (program, BF16_TOLERANCE));
-    let int8_bf16 = int8.clone().map(in_bf16).map(|program| (program, BF16_TOLERANCE));
-    let exact = plain.map(|program| (program, TOLERANCE)).into_iter().chain(int8.map(|it| (it, INT8_TOLERANCE)));
-    for (program, tolerance) in exact.chain(bf16).chain(int8_bf16) {
+    // Not of experts: rounding chooses others.
+    let bf16 = plain.clone().into_iter().chain([int8[0].clone()]).map(|program| (in_bf16(program), BF16_TOLERANCE));
+    let exact = plain.clone().into_iter().chain([expert_program(SMALL)]).map(|program| (program, TOLERANCE));
+    let programs = exact.chain(int8.map(|program| (program, INT8_TOLERANCE))).chain(bf16);
+    for (index, (program, tolerance)) in programs.enumerate() {
         let model = model(program);
         let expected = expected(&model, &read);
         for max_step_tokens in [512, 5] {
             with_session(&device, &model, &options(max_step_tokens), |session| {
                 let found = session.forward(&read, Logits::All).unwrap();
                 let worst = difference(found, &expected);
-                assert!(worst < tolerance, "{worst} in passes of {max_step_tokens}:\n{:?}", model.program.compute);
+                assert!(worst < tolerance, "program {index}, passes of {max_step_tokens}: {worst}");
                 assert_eq!(session.position(), TOKENS);
                 assert!(session.memory_bytes() > 0);
             });

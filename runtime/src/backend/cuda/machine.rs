@@ -28,6 +28,8 @@ pub(super) struct Machine<'a> {
     max_step_tokens: usize,
     /// f32 `[max_logits, vocabulary]`
     logits: Memory,
+    /// Zeros at first, and used by attention only.
+    attention_scratch: Memory,
     /// By rope table: what is in device memory, and a copy of it.
     frequencies: Vec<(Memory, Vec<f32>)>,
     pub(super) in_effect: Frequencies<'a>,
@@ -60,15 +62,10 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Allocates, for passes of at most as many tokens as the limits say.
-    pub(super) fn new(
-        gpu: &Gpu,
-        machine: &Machine<'_>,
-        arrangement: Arrangement,
-        limits: &Limits,
-    ) -> Result<Stage, ExecError> {
+    /// Allocates, for passes of at most as many tokens as the arrangement is for.
+    pub(super) fn new(gpu: &Gpu, machine: &Machine<'_>, arrangement: Arrangement) -> Result<Stage, ExecError> {
         let arena = gpu.allocate("activations", arrangement.arena_bytes())?;
-        let scratch = gpu.allocate("scratch", machine.scratch(gpu, &arrangement, limits) as u64)?;
+        let scratch = gpu.allocate("scratch", machine.scratch(gpu, &arrangement) as u64)?;
         Ok(Stage { arrangement, arena, scratch })
     }
 
@@ -100,6 +97,10 @@ impl<'a> Machine<'a> {
         let frequencies = program.rope_tables.iter().map(table).collect::<Result<_, CudaError>>()?;
         let bytes = |elements: usize| 4 * elements as u64;
         let logits = limits.max_logits.saturating_mul(program.vocabulary());
+        let shapes = program.steps.iter().filter_map(|step| attention_shape(program, &step.op));
+        let scratch = shapes.map(|shape| gpu.attention_scratch(&shape, limits.capacity, limits.max_step_tokens));
+        let attention_scratch = gpu.allocate("attention", bytes(scratch.max().unwrap_or(0)))?;
+        gpu.fill(attention_scratch.slice::<u8>(), 0)?;
         Ok(Machine {
             program,
             resident,
@@ -108,6 +109,7 @@ impl<'a> Machine<'a> {
             tokens: gpu.allocate("tokens", bytes(2 * limits.max_step_tokens))?,
             max_step_tokens: limits.max_step_tokens,
             logits: gpu.allocate("logits", bytes(logits))?,
+            attention_scratch,
             frequencies,
             in_effect,
         })
@@ -117,7 +119,8 @@ impl<'a> Machine<'a> {
     pub(super) fn memory_bytes(&self) -> u64 {
         let caches = self.caches.iter().map(DeviceCache::memory_bytes).sum::<u64>();
         let frequencies = self.frequencies.iter().map(|(memory, _)| memory.bytes() as u64).sum::<u64>();
-        let small = [&self.control, &self.tokens, &self.logits].map(|memory| memory.bytes() as u64);
+        let small =
+            [&self.control, &self.tokens, &self.logits, &self.attention_scratch].map(|memory| memory.bytes() as u64);
         self.resident.memory_bytes() + caches + frequencies + small.iter().sum::<u64>()
     }
 
@@ -199,7 +202,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Bytes of scratch that the launches of a schedule need.
-    fn scratch(&self, gpu: &Gpu, arrangement: &Arrangement, limits: &Limits) -> usize {
+    fn scratch(&self, gpu: &Gpu, arrangement: &Arrangement) -> usize {
         let rows = arrangement.rows;
         let bytes = |launch: &Launch| match &launch.call {
             Call::Product { parts, .. } => {
@@ -211,15 +214,12 @@ impl<'a> Machine<'a> {
                 let k = choices.map_or(0, |choice| self.width(choice));
                 gpu.expert_scratch(self.resident.experts(*step), rows, k)
             }
-            Call::Attention { step, .. } => {
-                let shape = self.attention_shape(*step);
-                size_of::<f32>() * gpu.attention_scratch(&shape, limits.capacity, rows)
-            }
             Call::Angles(_)
             | Call::Embed { .. }
             | Call::Rows { .. }
             | Call::Round { .. }
             | Call::Heads { .. }
+            | Call::Attention { .. }
             | Call::Step { .. } => 0,
         };
         arrangement.schedule.launches.iter().map(bytes).max().unwrap_or(0)
@@ -227,15 +227,6 @@ impl<'a> Machine<'a> {
 
     fn width(&self, buffer: BufferId) -> usize {
         self.program.buffers[buffer.index()].width as usize
-    }
-
-    fn attention_shape(&self, step: usize) -> AttentionShape {
-        let Op::Attention { cache, heads, scale, window, softcap, .. } = self.program.steps[step].op else {
-            unreachable!("attention is called for attention");
-        };
-        let cache = &self.program.caches[cache.index()];
-        let (kv_heads, head_dim) = (cache.heads as usize, cache.head_dim as usize);
-        AttentionShape { heads: heads as usize, kv_heads, head_dim, scale, window, softcap }
     }
 
     fn norm(&self, norm: &Norm) -> NormParameters {
@@ -250,6 +241,13 @@ impl<'a> Machine<'a> {
             shift: resident.optional(norm.shift),
         }
     }
+}
+
+fn attention_shape(program: &Program, op: &Op) -> Option<AttentionShape> {
+    let Op::Attention { cache, heads, scale, window, softcap, .. } = *op else { return None };
+    let cache = &program.caches[cache.index()];
+    let (kv_heads, head_dim) = (cache.heads as usize, cache.head_dim as usize);
+    Some(AttentionShape { heads: heads as usize, kv_heads, head_dim, scale, window, softcap })
 }
 
 /// Launches for one pass.
@@ -303,17 +301,19 @@ impl<'l> Launcher<'l, '_> {
                 gpu.heads(&parts, self.tokens, *head_dim as usize, machine.position())
             }
             &Call::Attention { step, forms } => {
-                let Op::Attention { q, cache, sinks, out, .. } = program.steps[step].op else {
+                let op = &program.steps[step].op;
+                let (&Op::Attention { q, cache, sinks, out, .. }, Some(shape)) = (op, attention_shape(program, op))
+                else {
                     unreachable!("attention is called for attention");
                 };
                 gpu.attention(&AttentionStep {
-                    shape: machine.attention_shape(step),
+                    shape,
                     q: self.real(q),
                     cache: &machine.caches[cache.index()],
                     sinks: machine.resident.optional(sinks),
                     tokens: self.tokens,
                     position: machine.position(),
-                    scratch: self.scratch().cast(),
+                    scratch: machine.attention_scratch.slice(),
                     out: self.outputs(out, forms),
                 })
             }

@@ -102,7 +102,7 @@ impl<'a> CudaSession<'a> {
                 Arrangement::new(program, Schedule::new(program, &abilities, kind), rows, selected)
             });
         let machine = Machine::new(gpu, program, resident, &limits)?;
-        let (one, many) = (Stage::new(gpu, &machine, one, &limits)?, Stage::new(gpu, &machine, many, &limits)?);
+        let (one, many) = (Stage::new(gpu, &machine, one)?, Stage::new(gpu, &machine, many)?);
         let rows = limits.max_logits.saturating_mul(program.vocabulary());
         let text = can_switch(program).then(|| zeros("tokens", limits.capacity)).transpose()?.map(Text::new);
         Ok(CudaSession {
@@ -202,7 +202,7 @@ impl<'a> CudaSession<'a> {
             let (rows, selected) =
                 (self.limits.max_step_tokens, self.limits.max_logits.min(self.limits.max_step_tokens));
             let arrangement = Arrangement::new(self.machine.program, schedule, rows, selected);
-            self.by_step = Some((Stage::new(gpu, &self.machine, arrangement, &self.limits)?, ends));
+            self.by_step = Some((Stage::new(gpu, &self.machine, arrangement)?, ends));
         }
         self.held = None;
         Ok(())
