@@ -44,12 +44,13 @@ fn missing_barriers() {
 #[test]
 fn copies_that_are_not_waited_for() {
     let Some(device) = device() else { return };
-    let input = random_words(256);
+    let input = random_words(448);
     let mut expected = input.clone();
-    expected[250..].fill(0);
-    let noticed = |variant| noticed(&device, "selftest_copy_async", 64, variant, &input, &expected);
-    assert_eq!(noticed(1).len(), SCHEDULES.len(), "no wait");
-    assert_eq!(noticed(2).len(), SCHEDULES.len(), "no barrier");
+    expected[250..256].fill(0);
+    for (variant, mistake) in [(1, "no wait"), (2, "no barrier"), (3, "a wait for less"), (4, "no group")] {
+        let noticed = noticed(&device, "selftest_copy_async", 64, variant, &input, &expected);
+        assert_eq!(noticed.len(), SCHEDULES.len(), "{mistake}");
+    }
 }
 
 #[test]

@@ -91,6 +91,12 @@ thread_local Scheduling scheduling_of_thread = scheduling_of_environment();
 
 Worker& running() { return static_cast<Worker&>(*current); }
 
+/// The running thread does not go on before its state is `ready` again.
+void wait(State state) {
+    running().state = state;
+    Fiber::suspend();
+}
+
 }  // namespace
 
 class Engine {
@@ -319,12 +325,6 @@ void Engine::fault(const std::string& reason) {
     if (current != nullptr) faulted += ", thread" + numbers(current->index);
     faulted += ": " + reason;
     for (unsigned number = 0; number < count; number++) workers[number]->fiber.abandon();
-}
-
-/// The running thread does not go on before its state is `ready` again.
-void wait(State state) {
-    running().state = state;
-    Fiber::suspend();
 }
 
 void* Engine::shared_object(const void* tag, size_t bytes) {

@@ -90,14 +90,14 @@ struct ConvertArgs {
 KERNEL(selftest_convert, ConvertArgs, 256) {
     const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= args.count) return;
-    const float value = args.input[i], next = args.input[(i + 1) % args.count];
+    const float value = args.input[i], next = args.input[(i + 1) % args.count], third = args.input[(i + 2) % args.count];
     uint32_t* output = args.output + 8 * i;
     output[0] = to_bf16(value).bits;
     output[1] = to_f16(value).bits;
     output[2] = pack_bf16(value, next);
     output[3] = pack_f16(value, next);
-    output[4] = fma_bf16x2(output[2], output[2], output[2]);
-    output[5] = fma_f16x2(output[3], output[3], output[3]);
+    output[4] = fma_bf16x2(output[2], pack_bf16(next, value), pack_bf16(third, value));
+    output[5] = fma_f16x2(output[3], pack_f16(next, value), pack_f16(third, value));
     output[6] = __float_as_uint(to_float(to_f16(value)));
     output[7] = __float_as_uint(unpack_bf16(output[2]).y);
 }
@@ -143,21 +143,26 @@ struct StagesArgs {
     /// 0: right. Else the mistake that the kernel makes.
     uint32_t variant;
 };
-/// The first 250 words of 256, zeros behind them, by way of shared memory; another thread reads there than copies. `variant` 1:
-/// no wait before they are read. 2: no barrier after the wait.
+/// 448 words by way of shared memory, to another thread than copies them: 256 in copies of 16 bytes, of which zeros stand for what
+/// follows the first 250; then, as another group, 128 and 64 in copies of 8 and 4 bytes. `variant` 1: no wait before they are
+/// read. 2: no barrier after the wait. 3: waits for the first group only. 4: the second is no group.
 KERNEL(selftest_copy_async, StagesArgs, 64) {
-    SHARED(uint4, tile, 64);
+    SHARED(uint4, fours, 64);
+    SHARED(uint2, pairs, 64);
+    SHARED(uint32_t, words, 64);
     const unsigned i = threadIdx.x, left = 250 - min(250u, 4 * i);
-    copy_async<16>(&tile[i], args.input + min(4 * i, 248u), int(min(left, 4u) * 4));
+    copy_async<16>(&fours[i], args.input + min(4 * i, 248u), int(min(left, 4u) * 4));
     copy_async_commit();
-    if (args.variant != 1) copy_async_wait<0>();
+    copy_async<8>(&pairs[i], args.input + 256 + 2 * i);
+    copy_async<4>(&words[i], args.input + 384 + i);
+    if (args.variant != 4) copy_async_commit();
+    if (args.variant == 3) copy_async_wait<1>();
+    if (args.variant != 1 && args.variant != 3) copy_async_wait<0>();
     if (args.variant != 2) __syncthreads();
-    const uint4 value = tile[63 - i];
-    uint32_t* output = args.output + 4 * (63 - i);
-    output[0] = value.x;
-    output[1] = value.y;
-    output[2] = value.z;
-    output[3] = value.w;
+    const unsigned other = 63 - i;
+    reinterpret_cast<uint4*>(args.output)[other] = fours[other];
+    reinterpret_cast<uint2*>(args.output + 256)[other] = pairs[other];
+    args.output[384 + other] = words[other];
 }
 
 // ---- mistakes
@@ -170,7 +175,8 @@ KERNEL(selftest_reverse, StagesArgs, 128) {
     for (unsigned round = 0; round < 4; round++) {
         tile[i] = args.input[round * count + i];
         if (args.variant != 1) __syncthreads();
-        args.output[round * count + i] = tile[count - 1 - i];
+        // The collective keeps warps in step where all of them run in turn.
+        args.output[round * count + i] = __shfl_sync(ALL_LANES, tile[count - 1 - i], int(lane_index()));
         if (args.variant != 2) __syncthreads();
     }
 }
