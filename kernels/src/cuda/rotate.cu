@@ -17,7 +17,7 @@ struct ColumnArgs {
 
 /// Multiplies the leading factors of a Hadamard matrix: a tile of whole columns goes through shared memory. The others are those
 /// of rows of `inner` elements, which rows.cu multiplies; x is so read and written twice.
-KERNEL(rotate_columns, ColumnArgs, 448, 2) {
+KERNEL(rotate_columns, ColumnArgs, 448) {
     DYNAMIC_SHARED(bytes);
     SHARED(float, scratch, 32);
     const Team<false> team(scratch);

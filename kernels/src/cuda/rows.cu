@@ -241,8 +241,8 @@ DEVICE void row_in_memory(const RowArgs& args) {
 
 KERNEL(rows_of_warps, RowArgs, 128) { row_in_shared_memory<true, 1, false>(args); }
 KERNEL(rows_of_warps_by_four, RowArgs, 128) { row_in_shared_memory<true, 4, false>(args); }
-KERNEL(rows_of_warps_with_bases, RowArgs, 128) { row_in_shared_memory<true, 1, true>(args); }
-KERNEL(rows_of_warps_by_four_with_bases, RowArgs, 128) { row_in_shared_memory<true, 4, true>(args); }
+KERNEL(rows_of_warps_with_bases, RowArgs, 128, 6) { row_in_shared_memory<true, 1, true>(args); }
+KERNEL(rows_of_warps_by_four_with_bases, RowArgs, 128, 6) { row_in_shared_memory<true, 4, true>(args); }
 KERNEL(rows_of_blocks, RowArgs, 1024) { row_in_shared_memory<false, 1, false>(args); }
 KERNEL(rows_of_blocks_by_four, RowArgs, 1024) { row_in_shared_memory<false, 4, false>(args); }
 KERNEL(rows_of_blocks_with_bases, RowArgs, 448, 2) { row_in_shared_memory<false, 1, true>(args); }

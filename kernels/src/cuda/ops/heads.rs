@@ -191,7 +191,7 @@ impl Gpu {
     ///
     /// # Panics
     /// When lengths do not fit together, heads have more than 2048 elements, or a rotation is no Hadamard matrix whose bases
-    /// have orders up to 256.
+    /// have orders up to 64.
     pub fn heads(
         &self,
         parts: &[HeadPart<'_>],

@@ -47,7 +47,10 @@ struct DeviceBase {
 /// Bases of a Hadamard matrix at most: of order 12 or more, and together below the widest rotation.
 const MOST_BASES: usize = 5;
 
-/// Outputs of a base are padded to a multiple of this.
+/// The largest order of a base that is multiplied on tensor cores.
+pub(super) const TILED_BASE: usize = 256;
+
+/// Outputs of a larger base are padded to a multiple of this.
 pub(super) const BASE_OUTPUTS: usize = 8;
 
 /// `HadamardFactors`
@@ -124,12 +127,11 @@ impl DeviceHadamard {
     fn upload(gpu: &Gpu, hadamard: &Hadamard) -> Result<DeviceHadamard, CudaError> {
         let bases = hadamard.bases.iter().map(|base| {
             let factors = |transposed| {
-                let width = base.order().next_multiple_of(BASE_OUTPUTS);
-                let mut padded = vec![0.0; base.order() * width];
-                for (to, from) in padded.chunks_exact_mut(width).zip(base.factors(transposed).chunks(base.order())) {
-                    to[..from.len()].copy_from_slice(from);
+                if base.order() <= TILED_BASE {
+                    gpu.upload("a rotation", &tiles(base.order(), base.factors(transposed)))
+                } else {
+                    gpu.upload("a rotation", &padded_rows(base.order(), base.factors(transposed)))
                 }
-                gpu.upload("a rotation", &padded)
             };
             Ok(DeviceBase { order: base.order(), forward: factors(false)?, inverse: factors(true)? })
         });
@@ -180,6 +182,37 @@ impl DeviceHadamard {
         let bases: usize = self.bases.iter().map(|base| base.forward.bytes() + base.inverse.bytes()).sum();
         bases + self.signs.as_ref().map_or(0, Memory::bytes)
     }
+}
+
+/// Rows of the factors of each input, padded with zeros.
+fn padded_rows(order: usize, factors: &[f32]) -> Vec<f32> {
+    let width = order.next_multiple_of(BASE_OUTPUTS);
+    let mut padded = vec![0.0; order * width];
+    for (to, from) in padded.chunks_exact_mut(width).zip(factors.chunks(order)) {
+        to[..order].copy_from_slice(from);
+    }
+    padded
+}
+
+/// Tiles of 16 outputs and 16 inputs, as `mma_bf16` takes them for a: lane 4g + c has outputs g and g + 8 of inputs 2c and
+/// 2c + 1, then of 2c + 8 and 2c + 9.
+fn tiles(order: usize, factors: &[f32]) -> Vec<u32> {
+    let count = order.div_ceil(16);
+    let bits = |output: usize, input: usize| match output.max(input) < order {
+        true => factors[input * order + output].to_bits() >> 16,
+        false => 0,
+    };
+    let mut words = Vec::with_capacity(count * count * 128);
+    for tile in 0..count * count {
+        for lane in 0..32 {
+            for word in 0..4 {
+                let output = tile / count * 16 + lane / 4 + word % 2 * 8;
+                let input = tile % count * 16 + lane % 4 * 2 + word / 2 * 8;
+                words.push(bits(output, input) | bits(output, input + 1) << 16);
+            }
+        }
+    }
+    words
 }
 
 /// How a matrix that is wider than shared memory is split: as many of the last factors as fit.

@@ -1,6 +1,6 @@
 //! Launcher of `rows.cu`: whole rows, in one kernel: addition, norm, rotation, rounding to operands of products.
 
-use super::rotate::{BASE_OUTPUTS, HadamardFactors};
+use super::rotate::{BASE_OUTPUTS, HadamardFactors, TILED_BASE};
 use super::{DeviceRotation, Outputs};
 use crate::cuda::{CudaError, Gpu, Grid, Kernel, Slice};
 
@@ -183,8 +183,8 @@ kernels! {
 /// The widest row that a warp takes.
 const WARP_WIDTH: usize = 512;
 
-/// The largest base that a warp takes: it has a thread for each [`BASE_OUTPUTS`].
-pub(super) const WARP_BASE: usize = 32 * BASE_OUTPUTS;
+/// The largest base that a warp takes: it holds sums of so many outputs.
+pub(super) const WARP_BASE: usize = 64;
 
 /// Warps of a block where each has a row.
 const WARPS_OF_BLOCK: usize = 4;
@@ -213,10 +213,15 @@ pub(super) fn padded_floats(width: usize) -> usize {
 /// thread for each [`BASE_OUTPUTS`] of each base.
 pub(super) fn base_threads(factors: &HadamardFactors, count: usize) -> u32 {
     let threads = |order: usize| {
-        let (parts, chunks) = (order.div_ceil(BASE_OUTPUTS), (count / order).div_ceil(BASE_COLUMNS));
+        // Threads for all outputs of a few columns, and how many such columns there are.
+        let (parts, chunks) = if order <= TILED_BASE {
+            (order.div_ceil(WARP_BASE) * 32, (count / order).div_ceil(8))
+        } else {
+            (order.div_ceil(BASE_OUTPUTS), (count / order).div_ceil(BASE_COLUMNS))
+        };
         let at_once = (BASE_THREADS / parts).max(1);
         let rounds = chunks.div_ceil(at_once).max(1);
-        (chunks.div_ceil(rounds) * parts).max(parts)
+        chunks.div_ceil(rounds) * parts
     };
     let threads = factors.orders().map(threads).max().unwrap_or(256);
     threads.next_multiple_of(32).clamp(64, BASE_THREADS) as u32
