@@ -9,6 +9,7 @@
 //
 // The limit is reading the cache. It goes from global memory to registers without a barrier in between; a multiprocessor has 8
 // warps with 4 KB or more of loads under way each, 32 KB, where 4.3 TB/s over 132 of them at about 1 µs need 33 KB.
+// Two blocks of 128 threads on each: up to 255 registers, and 9 to 67 KB of shared memory.
 #include "attention.cuh"
 
 constexpr unsigned ROWS = 8;
@@ -62,7 +63,8 @@ DEVICE void store_quad(const AttentionArgs& args, const Unit& unit, unsigned row
 
 /// Adds up the warps, and where this block is the last of its unit, the blocks. `sums` is [WARPS, ROWS, stride] in shared memory,
 /// written like `maxima` and `totals` by the warps for themselves just before.
-DEVICE void finish_unit(const AttentionArgs& args, const Unit& unit, unsigned blocks, float* sums, unsigned stride, const float (&maxima)[WARPS * ROWS],
+DEVICE void finish_unit(const AttentionArgs& args, const Unit& unit, unsigned blocks, float* sums, unsigned stride,
+    const float (&maxima)[WARPS * ROWS],
                         const float (&totals)[WARPS * ROWS]) {
     SHARED(float, factors, WARPS * ROWS);
     SHARED(float, row_maxima, ROWS);
@@ -88,7 +90,8 @@ DEVICE void finish_unit(const AttentionArgs& args, const Unit& unit, unsigned bl
         const unsigned row = i / quads, quad = i % quads;
         float4 sum = make_float4(0, 0, 0, 0);
         for (unsigned warp = 0; warp < WARPS; warp++) {
-            add_weighted(sum, factors[warp * ROWS + row], *reinterpret_cast<const float4*>(sums + (warp * ROWS + row) * stride + 4 * quad));
+            add_weighted(sum, factors[warp * ROWS + row],
+                *reinterpret_cast<const float4*>(sums + (warp * ROWS + row) * stride + 4 * quad));
         }
         if (blocks == 1) {
             store_quad(args, unit, row, quad, sum, attention_factor(args, unit.first_head + row, row_maxima[row], row_totals[row]));
@@ -116,8 +119,12 @@ DEVICE void finish_unit(const AttentionArgs& args, const Unit& unit, unsigned bl
         const unsigned row = thread / 16;
         const float* const block_maxima = partials + ROWS * partial_stride + row;
         float maximum = -infinity(), total = 0;
-        for (unsigned block = thread % 16; block < blocks; block += 16) maximum = fmaxf(maximum, __ldcg(block_maxima + block * size));
-        for (unsigned distance = 8; distance > 0; distance /= 2) maximum = fmaxf(maximum, __shfl_xor_sync(ALL_LANES, maximum, int(distance)));
+        for (unsigned block = thread % 16; block < blocks; block += 16) {
+            maximum = fmaxf(maximum, __ldcg(block_maxima + block * size));
+        }
+        for (unsigned distance = 8; distance > 0; distance /= 2) {
+            maximum = fmaxf(maximum, __shfl_xor_sync(ALL_LANES, maximum, int(distance)));
+        }
         for (unsigned block = thread % 16; block < blocks; block += 16) {
             const float factor = attention_rescale(__ldcg(block_maxima + block * size), maximum);
             block_factors[row * MAX_SPLITS + block] = factor;
@@ -136,7 +143,8 @@ DEVICE void finish_unit(const AttentionArgs& args, const Unit& unit, unsigned bl
         float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll 8
         for (unsigned block = 0; block < blocks; block++) {
-            add_weighted(sum, block_factors[row * MAX_SPLITS + block], __ldcg(reinterpret_cast<const float4*>(values + block * size)));
+            add_weighted(sum, block_factors[row * MAX_SPLITS + block],
+                __ldcg(reinterpret_cast<const float4*>(values + block * size)));
         }
         store_quad(args, unit, row, quad, sum, row_totals[row]);
     }

@@ -16,7 +16,9 @@ struct Tiles {
     Positions some, all;
 };
 
-DEVICE unsigned token_of(const AttentionArgs& args, const Tiles& tiles, unsigned row) { return min(row, tiles.rows - 1) / args.group; }
+DEVICE unsigned token_of(const AttentionArgs& args, const Tiles& tiles, unsigned row) {
+    return min(row, tiles.rows - 1) / args.group;
+}
 
 DEVICE Tiles tiles_of_block(const AttentionArgs& args, unsigned block_rows) {
     Tiles tiles;
@@ -36,7 +38,9 @@ DEVICE Positions visible_to_row(const AttentionArgs& args, const Tiles& tiles, u
 DEVICE bool is_edge(const Tiles& tiles, unsigned tile) { return tile < tiles.all.begin || tile + KEYS > tiles.all.end; }
 DEVICE bool contains(Positions positions, unsigned position) { return position >= positions.begin && position < positions.end; }
 /// Query head of a row.
-DEVICE unsigned head_of(const AttentionArgs& args, const Tiles& tiles, unsigned row) { return tiles.kv_head * args.group + row % args.group; }
+DEVICE unsigned head_of(const AttentionArgs& args, const Tiles& tiles, unsigned row) {
+    return tiles.kv_head * args.group + row % args.group;
+}
 /// First element of a row in q and out.
 DEVICE size_t row_start(const AttentionArgs& args, const Tiles& tiles, unsigned row) {
     return (size_t(row / args.group) * args.heads + head_of(args, tiles, row)) * args.head_dim;
@@ -61,7 +65,8 @@ DEVICE void copy_tile(uint16_t* shared, const uint16_t* rows, unsigned tile, uns
     for (unsigned i = 0; i < KEYS * CHUNKS / THREADS; i++) {
         const unsigned index = threadIdx.x + i * THREADS, row = index / CHUNKS, dim = index % CHUNKS * 8;
         const bool inside = tile + row < end && dim < head_dim;
-        copy_async<16>(shared + row * (WIDTH + 8) + dim, rows + (inside ? size_t(tile + row) * head_dim + dim : 0), inside ? 16 : 0);
+        const uint16_t* const from = inside ? rows + size_t(tile + row) * head_dim + dim : rows;
+        copy_async<16>(shared + row * (WIDTH + 8) + dim, from, inside ? 16 : 0);
     }
 }
 
@@ -122,7 +127,9 @@ DEVICE void prefill_on_tensor_cores(const AttentionArgs& args) {
     for (unsigned i = threadIdx.x; i < QUERIES * WIDTH / 4; i += THREADS) {
         const unsigned row = i / (WIDTH / 4), dim = i % (WIDTH / 4) * 4;
         float4 q = make_float4(0, 0, 0, 0);
-        if (tiles.first_row + row < tiles.rows) q = load_quad(args.q + row_start(args, tiles, tiles.first_row + row), dim, head_dim, args.aligned != 0);
+        if (tiles.first_row + row < tiles.rows) {
+            q = load_quad(args.q + row_start(args, tiles, tiles.first_row + row), dim, head_dim, args.aligned != 0);
+        }
         *reinterpret_cast<uint2*>(queries + row * STRIDE + dim) = make_uint2(pack_bf16(q.x, q.y), pack_bf16(q.z, q.w));
     }
     __syncthreads();
@@ -216,7 +223,8 @@ DEVICE void prefill_on_tensor_cores(const AttentionArgs& args) {
 #pragma unroll
         for (unsigned step = 0; step < KEYS / 16; step++) {
             const float(&low)[4] = score[2 * step], (&high)[4] = score[2 * step + 1];
-            const uint32_t weights[4] = {pack_bf16(low[0], low[1]), pack_bf16(low[2], low[3]), pack_bf16(high[0], high[1]), pack_bf16(high[2], high[3])};
+            const uint32_t weights[4] = {pack_bf16(low[0], low[1]), pack_bf16(low[2], low[3]), pack_bf16(high[0], high[1]),
+                pack_bf16(high[2], high[3])};
 #pragma unroll
             for (unsigned n = 0; n < WIDTH / 8; n += 2) {
                 uint32_t v[4];
@@ -285,7 +293,8 @@ DEVICE void copy_chunk(float* shared, const bf16* rows, unsigned tile, unsigned 
         const unsigned row = i / (CHUNK / 4), column = i % (CHUNK / 4) * 4;
         const bool inside = tile + row < end;
         *reinterpret_cast<float4*>(shared + row * PITCH + column) =
-            inside ? load_quad(rows + size_t(tile + row) * head_dim, dim + column, head_dim, head_dim % 4 == 0) : make_float4(0, 0, 0, 0);
+            inside ? load_quad(rows + size_t(tile + row) * head_dim, dim + column, head_dim, head_dim % 4 == 0)
+                : make_float4(0, 0, 0, 0);
     }
 }
 
@@ -312,7 +321,9 @@ DEVICE void prefill(const AttentionArgs& args) {
     for (unsigned i = threadIdx.x; i < BLOCK_ROWS * WIDTH / 4; i += THREADS) {
         const unsigned row = i / (WIDTH / 4), dim = i % (WIDTH / 4) * 4;
         float4 q = make_float4(0, 0, 0, 0);
-        if (tiles.first_row + row < tiles.rows) q = load_quad(args.q + row_start(args, tiles, tiles.first_row + row), dim, head_dim, args.aligned != 0);
+        if (tiles.first_row + row < tiles.rows) {
+            q = load_quad(args.q + row_start(args, tiles, tiles.first_row + row), dim, head_dim, args.aligned != 0);
+        }
         *reinterpret_cast<float4*>(queries + row * STRIDE + dim) = q;
     }
 
@@ -344,10 +355,13 @@ DEVICE void prefill(const AttentionArgs& args) {
                 for (unsigned dim = 0; dim < CHUNK; dim += 4) {
                     float4 key[4];
 #pragma unroll
-                    for (unsigned j = 0; j < 4; j++) key[j] = *reinterpret_cast<const float4*>(buffer + (column + 16 * j) * PITCH + dim);
+                    for (unsigned j = 0; j < 4; j++) {
+                        key[j] = *reinterpret_cast<const float4*>(buffer + (column + 16 * j) * PITCH + dim);
+                    }
 #pragma unroll
                     for (unsigned row = 0; row < ROWS; row++) {
-                        const float4 q = *reinterpret_cast<const float4*>(queries + (block_row + row) * STRIDE + chunk * CHUNK + dim);
+                        const float4 q =
+                            *reinterpret_cast<const float4*>(queries + (block_row + row) * STRIDE + chunk * CHUNK + dim);
 #pragma unroll
                         for (unsigned j = 0; j < 4; j++) {
                             score[row][j] += q.x * key[j].x;
@@ -363,13 +377,17 @@ DEVICE void prefill(const AttentionArgs& args) {
                 for (unsigned key = 0; key < KEYS; key += 4) {
                     float4 value[4];
 #pragma unroll
-                    for (unsigned j = 0; j < 4; j++) value[j] = *reinterpret_cast<const float4*>(buffer + (key + j) * PITCH + 4 * column);
+                    for (unsigned j = 0; j < 4; j++) {
+                        value[j] = *reinterpret_cast<const float4*>(buffer + (key + j) * PITCH + 4 * column);
+                    }
 #pragma unroll
                     for (unsigned row = 0; row < ROWS; row++) {
                         const float4 weight = *reinterpret_cast<const float4*>(weights + (block_row + row) * PITCH + key);
 #pragma unroll
                         for (unsigned j = 0; j < 4; j++) {
-                            if (!edge || __float_as_uint(part(weight, j)) != UNSEEN) add_weighted(sum[row], part(weight, j), value[j]);
+                            if (!edge || __float_as_uint(part(weight, j)) != UNSEEN) {
+                                add_weighted(sum[row], part(weight, j), value[j]);
+                            }
                         }
                     }
                 }
@@ -385,7 +403,9 @@ DEVICE void prefill(const AttentionArgs& args) {
                     greatest = fmaxf(greatest, score[row][j]);
                 }
 #pragma unroll
-                for (unsigned distance = 8; distance > 0; distance /= 2) greatest = fmaxf(greatest, __shfl_xor_sync(ALL_LANES, greatest, int(distance)));
+                for (unsigned distance = 8; distance > 0; distance /= 2) {
+                    greatest = fmaxf(greatest, __shfl_xor_sync(ALL_LANES, greatest, int(distance)));
+                }
                 const float correction = attention_rescale(maximum[row], greatest);
                 maximum[row] = greatest;
                 total[row] *= correction;
@@ -406,7 +426,9 @@ DEVICE void prefill(const AttentionArgs& args) {
     }
 #pragma unroll
     for (unsigned row = 0; row < ROWS; row++) {
-        for (unsigned distance = 8; distance > 0; distance /= 2) total[row] += __shfl_xor_sync(ALL_LANES, total[row], int(distance));
+        for (unsigned distance = 8; distance > 0; distance /= 2) {
+            total[row] += __shfl_xor_sync(ALL_LANES, total[row], int(distance));
+        }
     }
 #pragma unroll
     for (unsigned row = 0; row < ROWS; row++) {

@@ -10,6 +10,7 @@
 // A launch is a step of that, spread over the device; each block finds for itself what the step before has come to. The vocabulary
 // is cut into slices, one for each block. Sums of histograms are whole numbers, so that results do not depend on the order of
 // atomics: 18 bits of a weight at a time, four times.
+// What limits it is the number of launches, of a few µs each: none reads more than the logits, half a megabyte, and a histogram.
 #include "device.cuh"
 
 using Wide = unsigned long long;
@@ -333,7 +334,8 @@ DEVICE Path path_of(const SampleArgs& args, const Weights& weights) {
         path.target = target_of(args, weights);
     } else {
         const Path& last = args.scratch->paths[args.search][args.level - 2];
-        path = {__ldcg(&last.target), {__ldcg(&last.before.high), __ldcg(&last.before.low), __ldcg(&last.before.count)}, __ldcg(&last.prefix)};
+        path = {__ldcg(&last.target), {__ldcg(&last.before.high), __ldcg(&last.before.low), __ldcg(&last.before.count)},
+            __ldcg(&last.prefix)};
     }
     const unsigned histogram = args.level == 1 ? 0 : 2 * args.search + args.level - 1;
     path = descend(args, args.scratch->histograms[histogram], path, args.level == 3 ? 10 : 11);
