@@ -316,31 +316,65 @@ struct DecodeArgs {
     uint32_t count;
 };
 
-/// Rows of a matrix in bf16, rounded: a warp for 16 rows × 64 columns. What pads rows and columns is 0.
-KERNEL(decode_bf16, DecodeArgs, 256) {
-    grid_dependency_launch();
+/// Eight elements, rounded to bf16.
+DEVICE uint4 scaled(const uint32_t (&pairs)[4], float scale) {
+    uint32_t words[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float2 pair = unpack_bf16(pairs[i]);
+        words[i] = pack_bf16(pair.x * scale, pair.y * scale);
+    }
+    return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+/// Rows of a matrix in bf16, rounded, whose columns are a multiple of 8; what pads columns is 0. A warp takes a tile of 512 bytes of
+/// codes, of `steps` · 32 columns, and writes 64 neighbouring bytes of a row at a time.
+template <typename Weights, unsigned steps>
+DEVICE void decode(const DecodeArgs& args) {
     const Matrix& matrix = args.weight;
-    const unsigned column_tiles = (matrix.padded_cols + 63) / 64;
-    const unsigned tile = blockIdx.x * (blockDim.x / WARP) + warp_index();
-    const unsigned first = tile / column_tiles * TILE_ROWS, column = tile % column_tiles * 64;
-    // Others may read the panel before this one still.
-    grid_dependency_wait();
-    if (first >= args.count) return;
+    const unsigned column_tiles = matrix.padded_cols / (steps * STEP);
+    const unsigned number = blockIdx.x * (blockDim.x / WARP) + warp_index();
+    const unsigned first = number / column_tiles * TILE_ROWS, column = number % column_tiles * (steps * STEP);
     const unsigned g = lane_index() / 4, c = lane_index() % 4;
+    const bool is_there = first < args.count;
+    Weights weights;
+    float scales[steps][2];
+    uint32_t negatives[steps][2];
+    if (is_there) {
+        const size_t tile = size_t((args.first + first) / TILE_ROWS) * column_tiles + number % column_tiles;
+        weights.words[0] = load_streaming(reinterpret_cast<const uint4*>(matrix.codes + tile * (WARP * CHUNK)) + lane_index());
 #pragma unroll
-    for (unsigned i = 0; i < 4; i++) {
-        const unsigned row = first + g + i % 2 * 8, at = column + i / 2 * 32 + c * 8;
-        if (row >= args.count || at >= matrix.padded_cols) continue;
-        float values[8] = {};
-        if (at < matrix.cols) decode_octet(values, matrix, args.first + row, at);
-        uint32_t words[4];
+        for (unsigned step = 0; step < steps; step++) {
+            const unsigned group = matrix.groups == 1 ? 0 : min((column + step * STEP) / matrix.group, matrix.groups - 1);
+            const size_t index = scaling_index(matrix, args.first + first + g, group);
 #pragma unroll
-        for (unsigned k = 0; k < 4; k++) {
-            words[k] = pack_bf16(at + 2 * k < matrix.cols ? values[2 * k] : 0, at + 2 * k + 1 < matrix.cols ? values[2 * k + 1] : 0);
+            for (unsigned k = 0; k < 2; k++) {
+                scales[step][k] = read_scale(matrix.scales, matrix.scale_dtype, index + 8 * k);
+                negatives[step][k] = Weights::negative(zero_point_at(matrix, index + 8 * k));
+            }
         }
-        *reinterpret_cast<uint4*>(args.out + size_t(row) * matrix.padded_cols + at) = make_uint4(words[0], words[1], words[2], words[3]);
+    }
+    // The launches before may read still what was written here last.
+    grid_dependency_wait();
+    grid_dependency_launch();
+    if (!is_there) return;
+#pragma unroll
+    for (unsigned step = 0; step < steps; step++) {
+        const unsigned at = column + step * STEP + c * 8;
+        const Pairs pairs = weights.pairs(0, step, negatives[step][0], negatives[step][1]);
+#pragma unroll
+        for (unsigned k = 0; k < 2; k++) {
+            const unsigned row = first + g + 8 * k;
+            if (row >= args.count) continue;
+            const uint4 octet = scaled(k == 0 ? pairs.low : pairs.high, scales[step][k]);
+            uint4* const target = reinterpret_cast<uint4*>(args.out + size_t(row) * matrix.padded_cols + at);
+            *target = at < matrix.cols ? octet : make_uint4(0, 0, 0, 0);
+        }
     }
 }
+
+KERNEL(decode_int4, DecodeArgs, 256) { decode<Int4Weights<1>, 2>(args); }
+KERNEL(decode_int8, DecodeArgs, 256) { decode<Int8Weights<1>, 1>(args); }
 
 struct PadArgs {
     const uint8_t* x;

@@ -183,6 +183,16 @@ fn rows_in_bf16_meet_the_edges_of_blocks() {
 }
 
 #[test]
+fn many_blocks_take_every_row_once() {
+    let Some(gpu) = super::gpu() else { return };
+    gpu.use_library(false);
+    let (mut random, rows) = (Random::new(76), 2200);
+    let weight = Weight::new(&gpu, &mut random, "int4(group: 32)", [270, 32], true).unwrap();
+    let (x, bits) = bf16_rows(&mut random, rows, weight.cols);
+    assert_close("2200 rows", &stored(&gpu, &bits, 0, &weight, rows), &weight.reference(&x), EXACT_WEIGHTS);
+}
+
+#[test]
 fn columns_are_split_where_blocks_are_few() {
     let Some(gpu) = super::gpu() else { return };
     gpu.use_library(false);

@@ -91,7 +91,8 @@ kernels! {
     INT8_FINISH = "product_int8_finish",
 }
 
-static DECODE: Kernel<DecodeArgs> = Kernel::new("product_many", "decode_bf16");
+static DECODE_INT4: Kernel<DecodeArgs> = Kernel::new("product_many", "decode_int4");
+static DECODE_INT8: Kernel<DecodeArgs> = Kernel::new("product_many", "decode_int8");
 static PAD: Kernel<PadArgs> = Kernel::new("product_many", "pad_rows");
 
 /// Row tiles of weights of a block, columns of a stage, bytes that rows of x are padded to, and sums of a row of x: as in
@@ -513,11 +514,12 @@ fn with_library(
     Ok(())
 }
 
-/// Rows of a weight in bf16, `[count, padded columns]`. `first` is a multiple of 16.
+/// Rows of a weight of integers in bf16, `[count, padded columns]`. `first` is a multiple of 16.
 fn decode(gpu: &Gpu, weight: &DeviceMatrix, first: usize, count: usize, out: u64) -> Result<(), CudaError> {
-    let tiles = count.div_ceil(TILE_ROWS) * weight.padded_cols().div_ceil(64);
+    let (kernel, tile_cols) = if weight.layout() == Layout::Int4 { (&DECODE_INT4, 64) } else { (&DECODE_INT8, 32) };
+    let tiles = count.div_ceil(TILE_ROWS) * (weight.padded_cols() / tile_cols);
     let arguments = DecodeArgs { weight: weight.arguments(), out, first: first as u32, count: count as u32 };
-    gpu.launch(&DECODE, Grid { overlaps: true, ..Grid::new(tiles.div_ceil(8) as u32, 256) }, &arguments)
+    gpu.launch(kernel, Grid { overlaps: true, ..Grid::new(tiles.div_ceil(8) as u32, 256) }, &arguments)
 }
 
 /// Bytes of scratch that up to `rows` rows need with a weight. A product of several needs the sum.
