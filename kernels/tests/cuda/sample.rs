@@ -183,6 +183,15 @@ fn the_likeliest_are_drawn_in_descending_order() {
 }
 
 #[test]
+fn a_large_vocabulary_has_long_slices() {
+    let Some(gpu) = super::gpu() else { return };
+    let logits = logits(&mut Random::new(25), 140_000);
+    check(&gpu, &logits, GREEDY, &[0.0]);
+    check(&gpu, &logits, Options { temperature: 4.0, ..ALL }, &[0.61]);
+    check(&gpu, &logits, Options { temperature: 4.0, top_k: None, top_p: Some(0.8) }, &[0.97]);
+}
+
+#[test]
 fn equal_weights_are_in_the_order_of_tokens() {
     let Some(gpu) = super::gpu() else { return };
     let likeliest = |top_k, top_p| Options { temperature: 1.0, top_k, top_p };
