@@ -1,7 +1,7 @@
 // Products of few rows with packed weights: a stream of weights through tensor cores, or through FFMA in f32.
 //
 // A block takes tiles of 16 rows of the weights, one after another. Its warps share the columns: in each pass, each of them takes
-// one *stage*, VECTORS · 512 bytes of codes and their scales, which lies in one piece for integers. Stages come through a ring of
+// one *stage*, 2 KiB of codes and their scales, which lies in one piece for integers. Stages come through a ring of
 // copies in shared memory, a ring for each warp, FEW_STAGES − 1 of them under way; a copy is read by the warp that asked for it,
 // so the ring needs no barrier of the block. It runs on across tiles, and the first copies are asked for before the kernel waits
 // for the one before it. The rows of x lie in shared memory, in the precision of the product. At the end of a tile the sums of the
@@ -12,7 +12,10 @@
 #include "matrix.cuh"
 #include "rows_of_x.cuh"
 
-constexpr unsigned FEW_STAGES = 6;
+constexpr unsigned FEW_STAGES = 4;
+/// Vectors of 16 bytes that a lane has of a stage.
+constexpr unsigned VECTORS = 4;
+constexpr unsigned STAGE_CODES = VECTORS * WARP * 16;
 constexpr unsigned FEW_PARTS = 4;
 /// Elements from one row of x to the next in the sums of a warp: the rows 2c and 2c + 1 of four lanes are 8 banks apart.
 constexpr unsigned SUM_STRIDE = 20;
@@ -34,14 +37,14 @@ struct FewArgs {
     RowNorm norm;
     Finish finish;
     uint32_t x_kind;
-    /// Whether rows of x are aligned to 16 bytes.
+    /// Whether rows of x, and the vectors of the norm, are aligned to 16 bytes.
     uint32_t x_vectors;
-    uint32_t rows;
     uint32_t part_count;
     /// Row tiles of all parts; of gated products those of one.
     uint32_t units;
-    /// Stages of a row tile.
+    /// Stages of a row tile, and the vectors of the last one.
     uint32_t steps;
+    uint32_t tail_vectors;
     /// Flushes of sums for each group of columns that share a scale.
     uint32_t flushes_per_group;
     uint32_t stage_bytes;
@@ -53,23 +56,25 @@ struct FewArgs {
 
 // ---- formats: what a stage is. A stage has BLOCKS blocks of 32 columns; the sums of FLUSH of them are scaled at once.
 
-template <unsigned vectors, unsigned blocks, unsigned flush, unsigned column_bytes>
+template <unsigned blocks, unsigned flush, unsigned column_bytes>
 struct StageShape {
-    static constexpr unsigned VECTORS = vectors, BLOCKS = blocks, FLUSH = flush, FLUSHES = blocks / flush;
+    static constexpr unsigned BLOCKS = blocks, FLUSH = flush, FLUSHES = blocks / flush;
     /// Bytes of a column of a row tile.
     static constexpr unsigned COLUMN_BYTES = column_bytes;
 };
 
-template <unsigned flush>
-struct Int4Weights : StageShape<2, 4, flush, 8> {
+/// Tiles of 512 bytes: a lane's vectors are that far apart.
+template <unsigned blocks, unsigned flush, unsigned column_bytes>
+struct Tiled : StageShape<blocks, flush, column_bytes> {
     static constexpr bool SCALED = true;
+    static constexpr unsigned STEP_BYTES = STAGE_CODES;
+    static DEVICE size_t place(unsigned lane, unsigned) { return lane * 16; }
+    static DEVICE size_t vector_place(unsigned vector, unsigned) { return vector * 512; }
+};
+
+template <unsigned flush>
+struct Int4Weights : Tiled<8, flush, 8> {
     static constexpr float OFFSET = 128.0f;
-    static DEVICE size_t place(unsigned step, unsigned vector, unsigned, unsigned lane) {
-        return (size_t(step) * 2 + vector) * 512 + lane * 16;
-    }
-    static DEVICE bool exists(unsigned step, unsigned vector, unsigned padded_cols) {
-        return (step * 2 + vector) * 64 < padded_cols;
-    }
     static DEVICE void pairs(uint32_t (&pairs)[4], const uint4* vectors, unsigned block, unsigned half) {
         const uint4 vector = vectors[block / 2];
         int4_pairs(pairs, block % 2 == 0 ? (half == 0 ? vector.x : vector.y) : (half == 0 ? vector.z : vector.w));
@@ -77,15 +82,8 @@ struct Int4Weights : StageShape<2, 4, flush, 8> {
 };
 
 template <unsigned flush>
-struct Int8Weights : StageShape<2, 2, flush, 16> {
-    static constexpr bool SCALED = true;
+struct Int8Weights : Tiled<4, flush, 16> {
     static constexpr float OFFSET = 0.0f;
-    static DEVICE size_t place(unsigned step, unsigned vector, unsigned, unsigned lane) {
-        return (size_t(step) * 2 + vector) * 512 + lane * 16;
-    }
-    static DEVICE bool exists(unsigned step, unsigned vector, unsigned padded_cols) {
-        return (step * 2 + vector) * 32 < padded_cols;
-    }
     static DEVICE void pairs(uint32_t (&pairs)[4], const uint4* vectors, unsigned block, unsigned half) {
         const uint4 vector = vectors[block];
         uint32_t low[2], high[2];
@@ -95,19 +93,23 @@ struct Int8Weights : StageShape<2, 2, flush, 16> {
     }
 };
 
-/// Rows of elements of 2 bytes: a lane has eight neighbours of row g, then of row g + 8.
-struct HalfRows : StageShape<2, 1, 1, 32> {
+/// Rows of elements of 2 bytes, two blocks: a lane has eight neighbours of row g, of row g + 8, and both 32 columns on. A row has
+/// whole lines of 128 bytes.
+struct HalfRows : StageShape<2, 1, 32> {
     static constexpr bool SCALED = false;
     static constexpr float OFFSET = 0.0f;
-    static DEVICE size_t place(unsigned step, unsigned vector, unsigned padded_cols, unsigned lane) {
-        return (size_t(lane / 4 + 8 * vector) * padded_cols + step * 32 + lane % 4 * 8) * 2;
+    static constexpr unsigned STEP_BYTES = 128;
+    static DEVICE size_t place(unsigned lane, unsigned padded_cols) {
+        return (size_t(lane / 4) * padded_cols + lane % 4 * 8) * 2;
     }
-    static DEVICE bool exists(unsigned, unsigned, unsigned) { return true; }
+    static DEVICE size_t vector_place(unsigned vector, unsigned padded_cols) {
+        return size_t(vector % 2) * padded_cols * 16 + vector / 2 * 64;
+    }
 };
 
 struct Bf16Weights : HalfRows {
-    static DEVICE void pairs(uint32_t (&pairs)[4], const uint4* vectors, unsigned, unsigned half) {
-        const uint4 vector = vectors[half];
+    static DEVICE void pairs(uint32_t (&pairs)[4], const uint4* vectors, unsigned block, unsigned half) {
+        const uint4 vector = vectors[2 * block + half];
         pairs[0] = vector.x, pairs[1] = vector.y, pairs[2] = vector.z, pairs[3] = vector.w;
     }
 };
@@ -129,8 +131,8 @@ DEVICE void octet(float (&values)[8], const uint4* vectors, unsigned block, unsi
 struct F16Weights : HalfRows {};
 
 template <>
-DEVICE void octet<F16Weights>(float (&values)[8], const uint4* vectors, unsigned, unsigned half, float) {
-    const uint4 vector = vectors[half];
+DEVICE void octet<F16Weights>(float (&values)[8], const uint4* vectors, unsigned block, unsigned half, float) {
+    const uint4 vector = vectors[2 * block + half];
     const uint32_t words[4] = {vector.x, vector.y, vector.z, vector.w};
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -140,13 +142,17 @@ DEVICE void octet<F16Weights>(float (&values)[8], const uint4* vectors, unsigned
     }
 }
 
-struct F32Weights : StageShape<4, 1, 1, 64> {
+/// Rows of floats, a block: a lane has eight neighbours of row g in two vectors, then of row g + 8.
+struct F32Weights : StageShape<1, 1, 64> {
     static constexpr bool SCALED = false;
     static constexpr float OFFSET = 0.0f;
-    static DEVICE size_t place(unsigned step, unsigned vector, unsigned padded_cols, unsigned lane) {
-        return (size_t(lane / 4 + 8 * (vector / 2)) * padded_cols + step * 32 + lane % 4 * 8 + vector % 2 * 4) * 4;
+    static constexpr unsigned STEP_BYTES = 128;
+    static DEVICE size_t place(unsigned lane, unsigned padded_cols) {
+        return (size_t(lane / 4) * padded_cols + lane % 4 * 8) * 4;
     }
-    static DEVICE bool exists(unsigned, unsigned, unsigned) { return true; }
+    static DEVICE size_t vector_place(unsigned vector, unsigned padded_cols) {
+        return size_t(vector / 2) * padded_cols * 32 + vector % 2 * 16;
+    }
 };
 
 template <>
@@ -160,37 +166,47 @@ DEVICE void octet<F32Weights>(float (&values)[8], const uint4* vectors, unsigned
 /// A stage that has come.
 template <typename Weights>
 struct Stage {
-    uint4 vectors[Weights::VECTORS];
+    uint4 vectors[VECTORS];
     const char* scalings;
 
-    DEVICE explicit Stage(const char* slot) : scalings(slot + Weights::VECTORS * 512) {
+    DEVICE explicit Stage(const char* slot) : scalings(slot + STAGE_CODES) {
 #pragma unroll
-        for (unsigned i = 0; i < Weights::VECTORS; i++) {
+        for (unsigned i = 0; i < VECTORS; i++) {
             vectors[i] = reinterpret_cast<const uint4*>(slot)[i * WARP + lane_index()];
         }
     }
     /// Scales and zero points of rows g and g + 8.
     DEVICE void scaling(const Matrix& matrix, unsigned flush, float (&scales)[2], float (&zero_points)[2]) const {
-        const unsigned bytes = matrix.scale_dtype == 0 ? 64 : 32, g = lane_index() / 4;
-#pragma unroll
-        for (unsigned half = 0; half < 2; half++) {
-            scales[half] = read_scale(scalings + flush * bytes, matrix.scale_dtype, g + 8 * half);
-            zero_points[half] = float(matrix.zero_point);
-        }
-        if (matrix.zero_points != nullptr) {
-            const char* stored = scalings + Weights::FLUSHES * bytes + flush * TILE_ROWS;
-#pragma unroll
-            for (unsigned half = 0; half < 2; half++) {
-                const uint8_t byte = uint8_t(stored[g + 8 * half]);
-                zero_points[half] = matrix.layout == INT8 ? float(int8_t(byte)) : float(byte);
+        const unsigned g = lane_index() / 4;
+        const char* stored;
+        if (matrix.scale_dtype == 0) {
+            const float* of_flush = reinterpret_cast<const float*>(scalings) + flush * TILE_ROWS + g;
+            scales[0] = of_flush[0], scales[1] = of_flush[8];
+            stored = scalings + Weights::FLUSHES * 64;
+        } else {
+            const uint16_t* of_flush = reinterpret_cast<const uint16_t*>(scalings) + flush * TILE_ROWS + g;
+            const uint16_t low = of_flush[0], high = of_flush[8];
+            if (matrix.scale_dtype == 1) {
+                scales[0] = to_float(f16{low}), scales[1] = to_float(f16{high});
+            } else {
+                scales[0] = to_float(bf16{low}), scales[1] = to_float(bf16{high});
             }
+            stored = scalings + Weights::FLUSHES * 32;
+        }
+        zero_points[0] = zero_points[1] = float(matrix.zero_point);
+        if (matrix.zero_points != nullptr) {
+            const uint8_t low = uint8_t(stored[flush * TILE_ROWS + g]), high = uint8_t(stored[flush * TILE_ROWS + g + 8]);
+            const bool is_signed = matrix.layout == INT8;
+            zero_points[0] = is_signed ? float(int8_t(low)) : float(low);
+            zero_points[1] = is_signed ? float(int8_t(high)) : float(high);
         }
     }
 };
 
 // ---- products: how a stage is multiplied. Sums are of rows g and g + 8 of the tile
 
-/// bf16, up to 8 · TILES rows. Codes enter as OFFSET + code; Σ x, which is known, makes up for that and for zero points.
+/// bf16, up to 8 · TILES rows. Codes enter as OFFSET + code; Σ x, which is known, makes up for that and for zero points. So x
+/// above 2¹¹⁰ may overflow where its product with a weight does not.
 template <unsigned TILES>
 struct Bf16Product {
     using Sum = float;
@@ -229,8 +245,8 @@ struct Bf16Product {
     }
 
     template <typename Weights>
-    static DEVICE void multiply(float (&sums)[TILES][4], const FewArgs& args, const Stage<Weights>& stage, const char* x,
-                                unsigned step, unsigned block) {
+    static DEVICE void multiply(float (&sums)[TILES][4], const FewArgs& args, unsigned rows, const Stage<Weights>& stage,
+                                const char* x, unsigned step, unsigned block) {
         uint32_t low[4], high[4];
         Weights::pairs(low, stage.vectors, block, 0);
         Weights::pairs(high, stage.vectors, block, 1);
@@ -239,7 +255,7 @@ struct Bf16Product {
 #pragma unroll
         for (unsigned tile = 0; tile < TILES; tile++) {
             // Columns of the result that are no row of x may hold anything.
-            const unsigned row = min(tile * 8 + lane / 4, args.rows - 1);
+            const unsigned row = min(tile * 8 + lane / 4, rows - 1);
             const uint4 words = *reinterpret_cast<const uint4*>(x + size_t(row) * args.x_stride +
                                                                 (step * Weights::BLOCKS + block) * 64 + lane % 4 * 16);
             const uint32_t x_first[2] = {words.x, words.y}, x_second[2] = {words.z, words.w};
@@ -249,16 +265,17 @@ struct Bf16Product {
     }
 
     template <typename Weights>
-    DEVICE void step(const FewArgs& args, const Stage<Weights>& stage, const char* shared, unsigned step) {
+    DEVICE void step(const FewArgs& args, unsigned rows, const Stage<Weights>& stage, const char* shared, unsigned step) {
         if constexpr (!Weights::SCALED) {
-            multiply(sums, args, stage, shared, step, 0);
+#pragma unroll
+            for (unsigned block = 0; block < Weights::BLOCKS; block++) multiply(sums, args, rows, stage, shared, step, block);
         } else {
 #pragma unroll
             for (unsigned flush = 0; flush < Weights::FLUSHES; flush++) {
                 float parts[TILES][4] = {};
 #pragma unroll
                 for (unsigned block = 0; block < Weights::FLUSH; block++) {
-                    multiply(parts, args, stage, shared, step, flush * Weights::FLUSH + block);
+                    multiply(parts, args, rows, stage, shared, step, flush * Weights::FLUSH + block);
                 }
                 float scales[2], zero_points[2];
                 stage.scaling(args.parts[0].weight, flush, scales, zero_points);
@@ -306,7 +323,7 @@ struct Int8Product {
     }
 
     template <typename Weights>
-    DEVICE void step(const FewArgs& args, const Stage<Weights>& stage, const char* x, unsigned step) {
+    DEVICE void step(const FewArgs& args, unsigned rows, const Stage<Weights>& stage, const char* x, unsigned step) {
         const unsigned lane = lane_index();
 #pragma unroll
         for (unsigned block = 0; block < Weights::BLOCKS; block++) {
@@ -314,7 +331,7 @@ struct Int8Product {
             const uint32_t weights[4] = {codes.x, codes.z, codes.y, codes.w};
 #pragma unroll
             for (unsigned tile = 0; tile < TILES; tile++) {
-                const unsigned row = min(tile * 8 + lane / 4, args.rows - 1);
+                const unsigned row = min(tile * 8 + lane / 4, rows - 1);
                 const uint2 words = *reinterpret_cast<const uint2*>(x + size_t(row) * args.x_stride +
                                                                     (step * Weights::BLOCKS + block) * 32 + lane % 4 * 8);
                 const uint32_t x_words[2] = {words.x, words.y};
@@ -357,43 +374,30 @@ struct RealProduct {
     }
 
     template <typename Weights>
-    DEVICE void step(const FewArgs& args, const Stage<Weights>& stage, const char* x, unsigned step) {
+    DEVICE void step(const FewArgs& args, unsigned rows, const Stage<Weights>& stage, const char* x, unsigned step) {
 #pragma unroll
-        for (unsigned flush = 0; flush < Weights::FLUSHES; flush++) {
+        for (unsigned block = 0; block < Weights::BLOCKS; block++) {
+            float low[8], high[8];
             float scales[2] = {}, zero_points[2] = {};
-            if constexpr (Weights::SCALED) stage.scaling(args.parts[0].weight, flush, scales, zero_points);
-            float parts[N][2];
+            if constexpr (Weights::SCALED) stage.scaling(args.parts[0].weight, block / Weights::FLUSH, scales, zero_points);
+            octet<Weights>(low, stage.vectors, block, 0, Weights::OFFSET + zero_points[0]);
+            octet<Weights>(high, stage.vectors, block, 1, Weights::OFFSET + zero_points[1]);
+            if constexpr (Weights::SCALED) {
+                // Scaled before they are multiplied, as products with codes may overflow.
 #pragma unroll
-            for (unsigned row = 0; row < N; row++) {
-                parts[row][0] = Weights::SCALED ? 0.0f : sums[row][0];
-                parts[row][1] = Weights::SCALED ? 0.0f : sums[row][1];
-            }
-#pragma unroll
-            for (unsigned i = 0; i < Weights::FLUSH; i++) {
-                const unsigned block = flush * Weights::FLUSH + i;
-                float low[8], high[8];
-                octet<Weights>(low, stage.vectors, block, 0, Weights::OFFSET + zero_points[0]);
-                octet<Weights>(high, stage.vectors, block, 1, Weights::OFFSET + zero_points[1]);
-#pragma unroll
-                for (unsigned row = 0; row < N; row++) {
-                    const float4* source = reinterpret_cast<const float4*>(
-                        x + size_t(min(row, args.rows - 1)) * args.x_stride +
-                        ((step * Weights::BLOCKS + block) * 32 + lane_index() % 4 * 8) * sizeof(float));
-                    const float4 left = source[0], right = source[1];
-                    const float values[8] = {left.x, left.y, left.z, left.w, right.x, right.y, right.z, right.w};
-#pragma unroll
-                    for (int j = 0; j < 8; j++) {
-                        parts[row][0] = __fmaf_rn(low[j], values[j], parts[row][0]);
-                        parts[row][1] = __fmaf_rn(high[j], values[j], parts[row][1]);
-                    }
-                }
+                for (int i = 0; i < 8; i++) low[i] *= scales[0], high[i] *= scales[1];
             }
 #pragma unroll
             for (unsigned row = 0; row < N; row++) {
+                const float4* source = reinterpret_cast<const float4*>(
+                    x + size_t(min(row, rows - 1)) * args.x_stride +
+                    ((step * Weights::BLOCKS + block) * 32 + lane_index() % 4 * 8) * sizeof(float));
+                const float4 left = source[0], right = source[1];
+                const float values[8] = {left.x, left.y, left.z, left.w, right.x, right.y, right.z, right.w};
 #pragma unroll
-                for (int half = 0; half < 2; half++) {
-                    sums[row][half] = Weights::SCALED ? __fmaf_rn(scales[half], parts[row][half], sums[row][half])
-                                                      : parts[row][half];
+                for (int i = 0; i < 8; i++) {
+                    sums[row][0] = __fmaf_rn(low[i], values[i], sums[row][0]);
+                    sums[row][1] = __fmaf_rn(high[i], values[i], sums[row][1]);
                 }
             }
         }
@@ -413,17 +417,28 @@ struct RealProduct {
     }
 };
 
+// ---- which rows
+
+/// The first rows of x and of the results.
+struct FirstRows {
+    uint32_t count;
+    DEVICE size_t x_row(unsigned i) const { return i; }
+    DEVICE size_t out_row(unsigned i) const { return i; }
+};
+
 // ---- x in shared memory
 
 /// Rows as `Product` reads them, zero past their columns.
-template <typename Weights, typename Product>
-DEVICE void stage_x(const FewArgs& args, const void* x, char* shared) {
+template <typename Weights, typename Product, typename Rows>
+DEVICE void stage_x(const FewArgs& args, const Rows& rows, char* shared) {
+    const void* const x = args.x;
     const unsigned cols = args.parts[0].weight.cols, octets = args.steps * Weights::BLOCKS * 4;
     SHARED(float, scratch, 32);
-    for (unsigned row = 0; row < args.rows; row++) {
+    for (unsigned row = 0; row < rows.count; row++) {
+        const size_t x_row = rows.x_row(row);
         RowStatistics statistics = {};
         if (args.x_kind == X_NORMALIZED) {
-            statistics = row_statistics(args.norm, static_cast<const float*>(x), row, cols, args.x_vectors, scratch);
+            statistics = row_statistics(args.norm, static_cast<const float*>(x), x_row, cols, args.x_vectors, scratch);
         }
         // The lanes of a warp go round equally often, for shuffles.
         for (unsigned first = warp_index() * WARP; first < octets; first += blockDim.x) {
@@ -431,15 +446,17 @@ DEVICE void stage_x(const FewArgs& args, const void* x, char* shared) {
             const bool exists = number < octets;
             if constexpr (Product::CODES) {
                 uint2* target = reinterpret_cast<uint2*>(shared + size_t(row) * args.x_stride);
-                if (exists) target[number] = load_x(static_cast<const int8_t*>(x), row, column, cols, args.x_vectors);
+                if (exists) target[number] = load_x(static_cast<const int8_t*>(x), x_row, column, cols, args.x_vectors);
             } else {
                 float values[8] = {};
                 if (exists && args.x_kind == X_BF16) {
-                    load_x(values, static_cast<const bf16*>(x), row, column, cols, args.x_vectors);
+                    load_x(values, static_cast<const bf16*>(x), x_row, column, cols, args.x_vectors);
                 } else if (exists) {
-                    load_x(values, static_cast<const float*>(x), row, column, cols, args.x_vectors);
+                    load_x(values, static_cast<const float*>(x), x_row, column, cols, args.x_vectors);
                 }
-                if (args.x_kind == X_NORMALIZED) normalize(values, args.norm, statistics, column, cols);
+                if (args.x_kind == X_NORMALIZED) {
+                    normalize(values, args.norm, statistics, column, cols, args.x_vectors);
+                }
                 Product::template stage<Weights>(args, shared, values, row, number, exists);
             }
         }
@@ -460,18 +477,27 @@ struct FewTile {
     uint32_t outputs;
 };
 
-/// Tile `row_tile` of a weight.
+/// Where a weight lies, and what belongs to it.
+struct FewWeight {
+    const uint8_t* codes;
+    const uint8_t* scales;
+    const uint8_t* zero_points;
+    const float* bias;
+    float* out;
+};
+
+/// Tile `row_tile` of a weight of the shape and format of `like`.
 template <typename Weights>
-DEVICE FewTile few_tile(const Matrix& weight, unsigned row_tile, const float* bias, float* out) {
-    const size_t scalings = size_t(row_tile) * weight.groups * TILE_ROWS;
-    const unsigned scale_bytes = weight.scale_dtype == 0 ? 4 : 2;
-    return {weight.codes + size_t(row_tile) * weight.padded_cols * Weights::COLUMN_BYTES,
+DEVICE FewTile few_tile(const FewWeight& weight, const Matrix& like, unsigned row_tile) {
+    const size_t scalings = size_t(row_tile) * like.groups * TILE_ROWS;
+    const unsigned scale_bytes = like.scale_dtype == 0 ? 4 : 2;
+    return {weight.codes + size_t(row_tile) * like.padded_cols * Weights::COLUMN_BYTES,
             weight.scales + scalings * scale_bytes,
             weight.zero_points == nullptr ? nullptr : weight.zero_points + scalings,
-            bias,
-            out,
+            weight.bias,
+            weight.out,
             row_tile * TILE_ROWS,
-            weight.rows};
+            like.rows};
 }
 
 /// Which tiles there are: those of the parts, one part after the other; of gated products of gate and value in turn.
@@ -484,30 +510,52 @@ struct PartTiles {
             while (part + 1 < args.part_count && args.parts[part + 1].first_tile <= unit) part++;
             unit -= args.parts[part].first_tile;
         }
-        return few_tile<Weights>(args.parts[part].weight, unit, args.parts[part].bias, args.parts[part].out);
+        const Matrix& weight = args.parts[part].weight;
+        return few_tile<Weights>(
+            {weight.codes, weight.scales, weight.zero_points, args.parts[part].bias, args.parts[part].out}, weight, unit);
     }
 };
 
 /// The stages of a warp in their order.
 template <typename Weights, typename Tiles>
 struct StageReader {
+    /// Scales of a flush are up to 4 pieces of 16 bytes, zero points one; lanes copy one each, in so many rounds.
+    static constexpr unsigned ROUNDS = (Weights::FLUSHES * 5 + WARP - 1) / WARP;
+
     const FewArgs& args;
     const Tiles& tiles;
     char* ring;
-    FewTile tile;
     unsigned unit, which, step;
+    /// Of this lane, at the start of the tile.
+    const uint8_t* codes;
+    const uint8_t* pieces[ROUNDS];
 
     DEVICE StageReader(const FewArgs& args, const Tiles& tiles, char* ring)
-        : args(args), tiles(tiles), ring(ring), tile(), unit(blockIdx.x), which(0), step(warp_index()) {
-        if (unit < args.units) tile = tiles.find(unit, which);
+        : args(args), tiles(tiles), ring(ring), unit(blockIdx.x), which(0), step(warp_index()), codes(nullptr), pieces() {
+        if (unit < args.units) begin_tile();
+    }
+
+    /// Pieces of the scales of a flush.
+    DEVICE unsigned scale_pieces() const { return args.parts[0].weight.scale_dtype == 0 ? 4 : 2; }
+
+    DEVICE void begin_tile() {
+        const FewTile tile = tiles.find(unit, which);
+        codes = tile.codes + Weights::place(lane_index(), args.parts[0].weight.padded_cols);
+        if constexpr (Weights::SCALED) {
+#pragma unroll
+            for (unsigned round = 0; round < ROUNDS; round++) {
+                const unsigned piece = round * WARP + lane_index();
+                const bool is_scale = piece < Weights::FLUSHES * scale_pieces();
+                pieces[round] = is_scale ? tile.scales + piece % scale_pieces() * 16 : tile.zero_points;
+            }
+        }
     }
 
     /// Asks for the stage of the next pass, if there is one.
-    DEVICE void read(unsigned slot) {
+    DEVICE void read(char* slot) {
         if (unit < args.units) {
-            if (step < args.steps) copy(ring + slot * args.stage_bytes);
-            const unsigned warps = blockDim.x / WARP;
-            step += warps;
+            if (step < args.steps) copy(slot);
+            step += blockDim.x / WARP;
             // Warps go on to the next tile after the same number of passes.
             if (step - warp_index() >= args.steps) {
                 step = warp_index();
@@ -517,7 +565,7 @@ struct StageReader {
                     which = 0;
                     unit += gridDim.x;
                 }
-                if (unit < args.units) tile = tiles.find(unit, which);
+                if (unit < args.units) begin_tile();
             }
         }
         copy_async_commit();
@@ -526,34 +574,37 @@ struct StageReader {
     DEVICE void copy(char* slot) const {
         const Matrix& weight = args.parts[0].weight;
         const unsigned lane = lane_index();
+        const unsigned vectors = step + 1 == args.steps ? args.tail_vectors : VECTORS;
+        const uint8_t* source = codes + size_t(step) * Weights::STEP_BYTES;
 #pragma unroll
-        for (unsigned i = 0; i < Weights::VECTORS; i++) {
-            const bool exists = Weights::exists(step, i, weight.padded_cols);
-            const uint8_t* source = exists ? tile.codes + Weights::place(step, i, weight.padded_cols, lane) : tile.codes;
-            copy_async<16>(slot + (i * WARP + lane) * 16, source, exists ? 16 : 0);
+        for (unsigned i = 0; i < VECTORS; i++) {
+            // What does not exist is filled with zeros, and its address is not read.
+            const uint8_t* vector = source + Weights::vector_place(i, weight.padded_cols);
+            copy_async<16>(slot + (i * WARP + lane) * 16, vector, i < vectors ? 16 : 0);
         }
         if constexpr (Weights::SCALED) {
-            // The scales of a group are `pieces` pieces of 16 bytes, its zero points one.
-            const unsigned pieces = weight.scale_dtype == 0 ? 4 : 2;
-            const bool is_scale = lane < Weights::FLUSHES * pieces;
-            const unsigned flush = is_scale ? lane / pieces : lane - Weights::FLUSHES * pieces;
-            if (is_scale || (tile.zero_points != nullptr && flush < Weights::FLUSHES)) {
-                unsigned group = step * Weights::FLUSHES + flush;
-                if (args.flushes_per_group > 1) group /= args.flushes_per_group;
-                group = min(group, weight.groups - 1);
-                const uint8_t* source = is_scale ? tile.scales + (size_t(group) * pieces + lane % pieces) * 16
-                                                 : tile.zero_points + size_t(group) * TILE_ROWS;
-                copy_async<16>(slot + Weights::VECTORS * 512 + lane * 16, source);
+            const unsigned scales = Weights::FLUSHES * scale_pieces();
+#pragma unroll
+            for (unsigned round = 0; round < ROUNDS; round++) {
+                const unsigned piece = round * WARP + lane;
+                const bool is_scale = piece < scales;
+                const unsigned flush = is_scale ? piece / scale_pieces() : piece - scales;
+                if (is_scale || (pieces[round] != nullptr && flush < Weights::FLUSHES)) {
+                    unsigned group = step * Weights::FLUSHES + flush;
+                    if (args.flushes_per_group > 1) group = weight.groups == 1 ? 0 : group / args.flushes_per_group;
+                    const uint8_t* stored = pieces[round] + size_t(group) * (is_scale ? scale_pieces() * 16 : 16);
+                    copy_async<16>(slot + STAGE_CODES + piece * 16, stored, group < weight.groups ? 16 : 0);
+                }
             }
         }
     }
 };
 
 /// Adds up what the warps have, and finishes.
-template <typename Product>
-DEVICE void finish_tile(const FewArgs& args, const float* x_scales, const FewTile& tile, unsigned which,
+template <typename Product, typename Rows>
+DEVICE void finish_tile(const FewArgs& args, const Rows& rows, const FewTile& tile, unsigned which,
                         const typename Product::Sum* partials, float* gates) {
-    for (unsigned i = threadIdx.x; i < TILE_ROWS * args.rows; i += blockDim.x) {
+    for (unsigned i = threadIdx.x; i < TILE_ROWS * rows.count; i += blockDim.x) {
         const unsigned row = i / TILE_ROWS, output = tile.first_row + i % TILE_ROWS;
         typename Product::Sum sum = 0;
         for (unsigned warp = 0; warp < blockDim.x / WARP; warp++) {
@@ -563,10 +614,10 @@ DEVICE void finish_tile(const FewArgs& args, const float* x_scales, const FewTil
         float value = float(sum);
         if constexpr (Product::CODES) {
             const float channel = read_scale(tile.scales, args.parts[0].weight.scale_dtype, i % TILE_ROWS);
-            value = __fmul_rn(__fmul_rn(value, x_scales[row]), channel);
+            value = __fmul_rn(__fmul_rn(value, args.x_scales[rows.x_row(row)]), channel);
         }
         if (tile.bias != nullptr) value = __fadd_rn(value, tile.bias[output]);
-        const size_t index = size_t(row) * tile.outputs + output;
+        const size_t index = rows.out_row(row) * tile.outputs + output;
         if (!args.finish.gated) {
             finish_one(args.finish, tile.out, index, value);
         } else if (which == 0) {
@@ -578,22 +629,25 @@ DEVICE void finish_tile(const FewArgs& args, const float* x_scales, const FewTil
     }
 }
 
-/// The kernel. `x` and `x_scales` are those of args, or of some rows of them.
-template <typename Weights, typename Product, typename Tiles>
-DEVICE void few_rows(const FewArgs& args, const Tiles& tiles, const void* x, const float* x_scales) {
+/// The kernel, of one row at least.
+template <typename Weights, typename Product, typename Tiles, typename Rows>
+DEVICE void few_rows(const FewArgs& args, const Tiles& tiles, const Rows& rows) {
     DYNAMIC_SHARED(shared);
     const unsigned warps = blockDim.x / WARP, warp = warp_index();
     char* const ring = shared + args.ring_at + warp * FEW_STAGES * args.stage_bytes;
     StageReader<Weights, Tiles> reader(args, tiles, ring);
 #pragma unroll 1
-    for (unsigned slot = 0; slot < FEW_STAGES - 1; slot++) reader.read(slot);
+    for (unsigned slot = 0; slot < FEW_STAGES - 1; slot++) reader.read(ring + slot * args.stage_bytes);
     grid_dependency_launch();
     grid_dependency_wait();
-    stage_x<Weights, Product>(args, x, shared);
+    stage_x<Weights, Product>(args, rows, shared);
     __syncthreads();
 
     using Sum = typename Product::Sum;
-    unsigned slot = 0, buffer = 0;
+    // The stage that is multiplied, and the one that the next copies go to: that before it in the ring.
+    const char* slot = ring;
+    char* free = ring + (FEW_STAGES - 1) * args.stage_bytes;
+    unsigned buffer = 0;
     for (unsigned unit = blockIdx.x; unit < args.units; unit += gridDim.x) {
         for (unsigned which = 0; which <= args.finish.gated; which++) {
             Product product;
@@ -602,18 +656,19 @@ DEVICE void few_rows(const FewArgs& args, const Tiles& tiles, const void* x, con
                 copy_async_wait<FEW_STAGES - 2>();
                 // All lanes have their copies, and are done with the stage before, whose place the next one takes.
                 __syncwarp();
-                reader.read(slot == 0 ? FEW_STAGES - 1 : slot - 1);
+                reader.read(free);
                 if (first + warp < args.steps) {
-                    product.step(args, Stage<Weights>(ring + slot * args.stage_bytes), shared, first + warp);
+                    product.step(args, rows.count, Stage<Weights>(slot), shared, first + warp);
                 }
-                slot = slot + 1 == FEW_STAGES ? 0 : slot + 1;
+                free = const_cast<char*>(slot);
+                slot = slot == ring + (FEW_STAGES - 1) * args.stage_bytes ? ring : slot + args.stage_bytes;
             }
             // Two buffers in turn: one barrier for each tile is enough.
             Sum* partials = reinterpret_cast<Sum*>(shared + args.partials_at) + buffer * warps * Product::ROWS * SUM_STRIDE;
             product.store(partials + warp * Product::ROWS * SUM_STRIDE);
             buffer ^= 1;
             __syncthreads();
-            finish_tile<Product>(args, x_scales, tiles.find(unit, which), which, partials,
+            finish_tile<Product>(args, rows, tiles.find(unit, which), which, partials,
                                  reinterpret_cast<float*>(shared + args.gates_at));
         }
     }

@@ -135,6 +135,11 @@ impl MatrixArgs {
         self.codes
     }
 
+    /// Addresses of codes, scales and zero points.
+    pub(super) fn addresses(&self) -> [u64; 3] {
+        [self.codes, self.scales, self.zero_points]
+    }
+
     /// Columns that share a scale; at least 1.
     pub(super) fn group(&self) -> usize {
         self.group as usize

@@ -1,12 +1,35 @@
-// Products with packed weights.
+// Products with packed weights: few rows (few.cuh), and any shape and format (tiles.cuh).
 //
-// Kernels `few_*`: few rows, see few.cuh. Budget of a stage of int4 with groups of 128 and up to 8 rows in bf16, for one warp:
-// BUDGET
+// Budget of few_bf16_int4_128_8, on sm_90a. A stage of a warp is 2 KiB of codes, 16 rows by 256 columns, and 64 bytes of scales:
+//
+//     copies      5 cp.async of 16 bytes a lane, about 60 instructions with addresses; the next tile about 60 more
+//     decoding    16 words of codes, for each 3 shifts and 4 LOP3                             112
+//     products    16 mma, 12 loads of 16 bytes from shared memory                              28
+//     scales      2 groups: 2 loads of scales, 1 of sums of x, 8 FFMA                          45
+//     the loop    waits, slots, branches                                                       15
+//
+// That is about 300 instructions for 2 KiB. A multiprocessor of 132 that read 4.3 TB/s takes 18.6 bytes a cycle at 1.75 GHz: 110 cycles
+// for 2 KiB, in which its four schedulers issue 440. So the kernel needs about 70 % of them where memory is the limit; shifts and
+// LOP3, which issue every other cycle, take 65 % of theirs, mma 15 % and shared memory 45 % (2 KiB in, 2 KiB out, x). Memory is
+// the limit as long as there are enough bytes under way: 3 stages of 8 warps are 48 KiB a block, with three blocks 144 KiB a
+// multiprocessor, four times what 1 µs at 32 GB/s takes, so that the drain at the end of a tile does not show either. Blocks of
+// 70 KiB of shared memory and at most 80 registers are three to a multiprocessor; more columns than 16384, or more rows, leave two
+// or one. The mma is for one row as large as for eight: rows are free up to 8.
+//
+// What it loses: the last tiles, when tiles are no multiple of the blocks (4 % at 1792 tiles, under 1 % at 8016), and the start, which
+// overlaps the kernel before it.
 #include "few.cuh"
 #include "tiles.cuh"
 
-#define FEW(name, Weights, Product, blocks) \
-    KERNEL(name, FewArgs, 256, blocks) { few_rows<Weights, Product>(args, PartTiles<Weights>{args}, args.x, args.x_scales); }
+struct ProductArgs {
+    FewArgs few;
+    uint32_t rows;
+};
+
+#define FEW(name, Weights, Product, blocks)                                                   \
+    KERNEL(name, ProductArgs, 256, blocks) {                                                  \
+        few_rows<Weights, Product>(args.few, PartTiles<Weights>{args.few}, FirstRows{args.rows}); \
+    }
 
 FEW(few_bf16_int4_32_8, Int4Weights<1>, Bf16Product<1>, 3)
 FEW(few_bf16_int4_64_8, Int4Weights<2>, Bf16Product<1>, 3)

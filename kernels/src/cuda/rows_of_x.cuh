@@ -57,22 +57,30 @@ struct RowStatistics {
     float factor;
 };
 
-DEVICE float centred(const RowNorm& norm, float part, float x, unsigned column) {
-    if (!norm.centre) return x;
-    return x - (norm.along != nullptr ? part * norm.along[column] : part);
+/// Takes the part off eight neighbours.
+DEVICE void centre(float (&values)[8], const RowNorm& norm, float part, unsigned column, unsigned cols, bool vectors) {
+    if (norm.along != nullptr) {
+        float along[8];
+        load_x(along, norm.along, 0, column, cols, vectors);
+#pragma unroll
+        for (int i = 0; i < 8; i++) values[i] -= part * along[i];
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++) values[i] -= part;
+    }
 }
 
-/// By a block, in two passes over the row, of which the second finds it in L1. `scratch`: 32 floats in shared memory.
+/// By a block, in two passes over the row, of which the second finds it in L1. `vectors`: x and the vectors of the norm are
+/// aligned to 16 bytes. `scratch`: 32 floats in shared memory.
 DEVICE RowStatistics row_statistics(const RowNorm& norm, const float* x, size_t row, unsigned cols, bool vectors, float* scratch) {
     float part = 0.0f, squares = 0.0f;
     if (norm.centre) {
         for (unsigned column = threadIdx.x * 8; column < cols; column += blockDim.x * 8) {
-            float values[8];
+            float values[8], along[8] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
             load_x(values, x, row, column, cols, vectors);
+            if (norm.along != nullptr) load_x(along, norm.along, 0, column, cols, vectors);
 #pragma unroll
-            for (unsigned i = 0; i < 8; i++) {
-                if (column + i < cols) part += norm.along != nullptr ? values[i] * norm.along[column + i] : values[i];
-            }
+            for (int i = 0; i < 8; i++) part += values[i] * along[i];
         }
         part = block_sum(part, scratch);
         if (norm.along == nullptr) part /= float(cols);
@@ -80,25 +88,32 @@ DEVICE RowStatistics row_statistics(const RowNorm& norm, const float* x, size_t 
     for (unsigned column = threadIdx.x * 8; column < cols; column += blockDim.x * 8) {
         float values[8];
         load_x(values, x, row, column, cols, vectors);
+        if (norm.centre) centre(values, norm, part, column, cols, vectors);
 #pragma unroll
-        for (unsigned i = 0; i < 8; i++) {
-            if (column + i < cols) {
-                const float value = centred(norm, part, values[i], column + i);
-                squares += value * value;
-            }
-        }
+        for (unsigned i = 0; i < 8; i++) squares += column + i < cols ? values[i] * values[i] : 0.0f;
     }
     squares = block_sum(squares, scratch);
     return {part, 1.0f / sqrtf(squares / float(cols) + norm.eps)};
 }
 
-DEVICE void normalize(float (&values)[8], const RowNorm& norm, const RowStatistics& row, unsigned column, unsigned cols) {
+/// Normalizes eight neighbours; zero past the row.
+DEVICE void normalize(float (&values)[8], const RowNorm& norm, const RowStatistics& row, unsigned column, unsigned cols,
+                      bool vectors) {
+    if (norm.centre) centre(values, norm, row.part, column, cols, vectors);
 #pragma unroll
-    for (unsigned i = 0; i < 8; i++) {
-        if (column + i >= cols) continue;
-        float value = centred(norm, row.part, values[i], column + i) * row.factor;
-        if (norm.gain != nullptr) value *= norm.gain_offset + norm.gain[column + i];
-        if (norm.shift != nullptr) value += norm.shift[column + i];
-        values[i] = value;
+    for (int i = 0; i < 8; i++) values[i] *= row.factor;
+    if (norm.gain != nullptr) {
+        float gain[8];
+        load_x(gain, norm.gain, 0, column, cols, vectors);
+#pragma unroll
+        for (int i = 0; i < 8; i++) values[i] *= norm.gain_offset + gain[i];
     }
+    if (norm.shift != nullptr) {
+        float shift[8];
+        load_x(shift, norm.shift, 0, column, cols, vectors);
+#pragma unroll
+        for (int i = 0; i < 8; i++) values[i] += shift[i];
+    }
+#pragma unroll
+    for (unsigned i = 0; i < 8; i++) values[i] = column + i < cols ? values[i] : 0.0f;
 }

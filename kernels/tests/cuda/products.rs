@@ -1,7 +1,9 @@
 //! Products and tables beside the shared suite: operands in bf16, what is fused, weights side by side.
 
 use lathe_kernels::check::{self, Random};
-use lathe_kernels::cuda::ops::{Finish, NormParameters, Outputs, Product, ProductInput, ProductPart};
+use lathe_kernels::cuda::ops::{
+    DeviceExperts, ExpertProduct, Finish, NormParameters, Outputs, Product, ProductInput, ProductPart,
+};
 use lathe_kernels::cuda::{DeviceMatrix, Gpu, Memory, Slice};
 use lathe_kernels::formats::{Fit, Format, Matrix};
 use lathe_kernels::ops::{self, Norm, Unary};
@@ -92,9 +94,16 @@ fn products_in_bf16_are_those_of_rounded_rows() {
     let Some(gpu) = super::gpu() else { return };
     let mut random = Random::new(71);
     for format in check::formats() {
-        for (rows, outputs, inner) in
-            [(1, 16, 128), (1, 5, 96), (2, 40, 384), (7, 33, 640), (8, 48, 1152), (9, 17, 192), (16, 50, 576), (3, 20, 70)]
-        {
+        for (rows, outputs, inner) in [
+            (1, 16, 128),
+            (1, 5, 96),
+            (2, 40, 384),
+            (7, 33, 640),
+            (8, 48, 1152),
+            (9, 17, 192),
+            (16, 50, 576),
+            (3, 20, 70),
+        ] {
             if format.constraints(outputs, inner).is_err() {
                 continue;
             }
@@ -119,7 +128,8 @@ fn products_in_bf16_are_those_of_rounded_rows() {
 fn a_product_with_parts_writes_each() {
     let Some(gpu) = super::gpu() else { return };
     let mut random = Random::new(72);
-    for (format, rows, in_f32) in [("int4(group: 128)", 2, false), ("int8(per: channel)", 1, true), ("int4(group: 9)", 3, true)]
+    for (format, rows, in_f32) in
+        [("int4(group: 128)", 2, false), ("int8(per: channel)", 1, true), ("int4(group: 9)", 3, true)]
     {
         let (format, inner): (Format, _) = (format.parse().unwrap(), 1152);
         let weights: Vec<_> =
@@ -214,9 +224,12 @@ fn rows_are_normalized_within_a_product() {
     along.iter_mut().for_each(|x| *x /= length);
     let (gain, shift) = (random.values(inner), random.values(inner));
     for rows in [1, 2] {
-        for (centre, with_along, with_gain, with_shift) in
-            [(false, false, true, false), (true, false, true, true), (true, true, false, true), (false, false, false, false)]
-        {
+        for (centre, with_along, with_gain, with_shift) in [
+            (false, false, true, false),
+            (true, false, true, true),
+            (true, true, false, true),
+            (false, false, false, false),
+        ] {
             let x: Vec<f32> = random.values(rows * inner).iter().map(|x| 3.0 * x + 0.5).collect();
             let norm = Norm {
                 width: inner,
@@ -252,4 +265,48 @@ fn a_token_past_the_table_is_nan() {
     let got = gpu.to_vec::<f32>(out.slice()).unwrap();
     assert_eq!(got[..18], table.decoded()[4 * 18..]);
     assert!(got[18..].iter().all(|value| value.is_nan()));
+}
+
+#[test]
+fn experts_multiply_rows_in_bf16_and_no_expert_gives_nan() {
+    let Some(gpu) = super::gpu() else { return };
+    let mut random = Random::new(77);
+    let (experts, outputs, inner) = (5, 37, 576);
+    for format in ["int4(group: 64)", "int8(group: 32, symmetric: false)", "bf16", "f16", "int4(group: 9)"] {
+        let weights: Vec<_> =
+            (0..experts).map(|_| Packed::random(&mut random, format.parse().unwrap(), outputs, inner)).collect();
+        let matrices = weights.iter().map(|weight| DeviceMatrix::upload(&gpu, &weight.matrix()).unwrap()).collect();
+        let device = DeviceExperts::new(&gpu, matrices, &[]).unwrap();
+        // One by one, and sorted.
+        for (rows, k) in [(2, 3), (31, 2)] {
+            let x = random.values(rows * inner);
+            let bits: Vec<_> = x.iter().map(|&x| bf16(x)).collect();
+            let mut choice: Vec<_> = (0..rows * k).map(|_| (random.bits() % experts as u64) as u32).collect();
+            choice[1] = experts as u32;
+            let (x_memory, choice_memory) = (gpu.upload("x", &bits).unwrap(), gpu.upload("choice", &choice).unwrap());
+            let out = zeros(&gpu, rows * k * outputs);
+            let bytes = gpu.expert_scratch(&device, rows, k);
+            let scratch = gpu.allocate("scratch", bytes as u64).unwrap();
+            let product = ExpertProduct {
+                x: ProductInput::Bf16(x_memory.slice()),
+                choice: choice_memory.slice(),
+                rows,
+                k,
+                experts: &device,
+                out: out.slice(),
+                scratch: scratch.slice().range(0..bytes),
+            };
+            gpu.expert_product(&product).unwrap();
+            let got = gpu.to_vec::<f32>(out.slice()).unwrap();
+            let x = rounded(&x);
+            for (pair, got) in got.chunks_exact(outputs).enumerate() {
+                let Some(weight) = weights.get(choice[pair] as usize) else {
+                    assert!(got.iter().all(|value| value.is_nan()), "pair {pair} of {format}");
+                    continue;
+                };
+                let expected = exact(&x[pair / k * inner..][..inner], weight, &vec![0.0; outputs]);
+                assert_close(&format!("pair {pair} of {format}"), got, &expected, SUMS);
+            }
+        }
+    }
 }

@@ -9,8 +9,12 @@ use crate::formats::Granularity;
 pub(super) const NORMALIZED_ROWS: usize = 2;
 
 /// Stages of the ring of a warp, and floats from one row of x to the next in its sums: as in `few.cuh`.
-const STAGES: usize = 6;
+const STAGES: usize = 4;
 const SUM_STRIDE: usize = 20;
+
+/// Vectors of 16 bytes that each lane has of a stage, and bytes of all of them.
+const VECTORS: usize = 4;
+const STAGE_CODES: usize = 32 * 16 * VECTORS;
 
 /// Warps of a block at most.
 const WARPS: usize = 8;
@@ -35,10 +39,10 @@ pub(super) struct FewArgs {
     finish: FinishArgs,
     x_kind: u32,
     x_vectors: u32,
-    rows: u32,
     part_count: u32,
     units: u32,
     steps: u32,
+    tail_vectors: u32,
     flushes_per_group: u32,
     stage_bytes: u32,
     x_stride: u32,
@@ -49,8 +53,8 @@ pub(super) struct FewArgs {
 }
 
 /// A kernel, for weights of a layout whose groups are multiples of `group` columns.
-struct Few {
-    kernel: Kernel<FewArgs>,
+pub(super) struct Few<A: 'static> {
+    kernel: Kernel<A>,
     layout: Layout,
     group: usize,
     /// Rows at most.
@@ -59,20 +63,43 @@ struct Few {
     blocks: usize,
 }
 
-macro_rules! kernels {
-    ($source:literal, $($layout:ident $group:literal $rows:literal $blocks:literal $name:literal),* $(,)?) => {
-        &[$(Few {
-            kernel: Kernel::new($source, $name),
-            layout: Layout::$layout,
-            group: $group,
-            rows: $rows,
-            blocks: $blocks,
-        }),*]
-    };
+/// `ProductArgs`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct ProductArgs {
+    pub(super) few: FewArgs,
+    pub(super) rows: u32,
 }
 
-/// The first that fits is taken.
-static BF16: &[Few] = kernels!["product",
+macro_rules! few_kernels {
+    ($source:literal, $($layout:ident $group:literal $rows:literal $blocks:literal $name:literal),* $(,)?) => {
+        &[$($crate::cuda::ops::few::Few::new($source, $name, $crate::cuda::Layout::$layout, $group, $rows, $blocks)),*]
+    };
+}
+pub(super) use few_kernels;
+
+impl<A> Few<A> {
+    /// A kernel of a source for a layout, a group, rows and blocks.
+    pub(super) const fn new(
+        source: &'static str,
+        name: &'static str,
+        layout: Layout,
+        group: usize,
+        rows: usize,
+        blocks: usize,
+    ) -> Few<A> {
+        Few { kernel: Kernel::new(source, name), layout, group, rows, blocks }
+    }
+}
+
+/// The kernels of a product: in f32, in bf16, in int8. The first that fits is taken.
+pub(super) struct Kernels<A: 'static> {
+    pub(super) f32: &'static [Few<A>],
+    pub(super) bf16: &'static [Few<A>],
+    pub(super) int8: &'static [Few<A>],
+}
+
+static BF16: &[Few<ProductArgs>] = few_kernels!["product",
     Int4 128 8 3 "few_bf16_int4_128_8",
     Int4 64 8 3 "few_bf16_int4_64_8",
     Int4 32 8 3 "few_bf16_int4_32_8",
@@ -87,12 +114,12 @@ static BF16: &[Few] = kernels!["product",
     Bf16 32 16 2 "few_bf16_bf16_16",
 ];
 
-static INT8: &[Few] = kernels!["product",
+static INT8: &[Few<ProductArgs>] = few_kernels!["product",
     Int8 64 8 3 "few_int8_8",
     Int8 64 16 2 "few_int8_16",
 ];
 
-static F32: &[Few] = kernels!["product",
+static F32: &[Few<ProductArgs>] = few_kernels!["product",
     Int4 32 1 2 "few_f32_int4_1",
     Int8 32 1 2 "few_f32_int8_1",
     Bf16 32 1 2 "few_f32_bf16_1",
@@ -110,6 +137,8 @@ static F32: &[Few] = kernels!["product",
     F32 32 8 2 "few_f32_f32_8",
 ];
 
+static PRODUCT: Kernels<ProductArgs> = Kernels { f32: F32, bf16: BF16, int8: INT8 };
+
 /// What an element of x is in shared memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Element {
@@ -119,10 +148,11 @@ enum Element {
 }
 
 /// How a product of few rows is launched.
-pub(super) struct Plan {
-    pub(super) kernel: &'static Kernel<FewArgs>,
+pub(super) struct Plan<A: 'static> {
+    pub(super) kernel: &'static Kernel<A>,
     cols: usize,
     steps: usize,
+    tail_vectors: usize,
     warps: usize,
     flushes_per_group: u32,
     stage_bytes: usize,
@@ -135,24 +165,43 @@ pub(super) struct Plan {
 }
 
 /// How so many rows are multiplied with a weight; `None` where another kernel has to.
-pub(super) fn plan(gpu: &Gpu, weight: &DeviceMatrix, x: &ProductInput, rows: usize) -> Option<Plan> {
-    let in_f32 = || Plan::of(gpu, F32, Element::F32, weight, rows);
-    match x {
-        ProductInput::Real(_) => in_f32(),
-        // What bf16 cannot hold is multiplied in f32.
-        ProductInput::Bf16(_) if matches!(weight.layout(), Layout::F16 | Layout::F32) => in_f32(),
-        ProductInput::Bf16(_) | ProductInput::NormalizedBf16(..) => plan_bf16(gpu, weight, rows),
-        ProductInput::Int8 { .. } => Plan::of(gpu, INT8, Element::Int8, weight, rows),
+pub(super) fn plan(gpu: &Gpu, weight: &DeviceMatrix, x: &ProductInput, rows: usize) -> Option<Plan<ProductArgs>> {
+    Plan::of(gpu, &PRODUCT, x, weight, rows)
+}
+
+/// As [`plan`], of rows of bf16 with weights that bf16 can hold.
+pub(super) fn plan_bf16(gpu: &Gpu, weight: &DeviceMatrix, rows: usize) -> Option<Plan<ProductArgs>> {
+    Plan::with(gpu, PRODUCT.bf16, Element::Bf16, weight, rows)
+}
+
+impl<A> Plan<A> {
+    /// How so many rows are multiplied with a weight by one of these kernels, if one does it.
+    pub(super) fn of(
+        gpu: &Gpu,
+        kernels: &Kernels<A>,
+        x: &ProductInput,
+        weight: &DeviceMatrix,
+        rows: usize,
+    ) -> Option<Plan<A>> {
+        let (table, element) = match x {
+            ProductInput::Real(_) => (kernels.f32, Element::F32),
+            // What bf16 cannot hold is multiplied in f32.
+            ProductInput::Bf16(_) if matches!(weight.layout(), Layout::F16 | Layout::F32) => {
+                (kernels.f32, Element::F32)
+            }
+            ProductInput::Bf16(_) | ProductInput::NormalizedBf16(..) => (kernels.bf16, Element::Bf16),
+            ProductInput::Int8 { .. } => (kernels.int8, Element::Int8),
+        };
+        Plan::with(gpu, table, element, weight, rows)
     }
-}
 
-/// As [`plan`], in bf16 in any case.
-pub(super) fn plan_bf16(gpu: &Gpu, weight: &DeviceMatrix, rows: usize) -> Option<Plan> {
-    Plan::of(gpu, BF16, Element::Bf16, weight, rows)
-}
-
-impl Plan {
-    fn of(gpu: &Gpu, table: &'static [Few], element: Element, weight: &DeviceMatrix, rows: usize) -> Option<Plan> {
+    fn with(
+        gpu: &Gpu,
+        table: &'static [Few<A>],
+        element: Element,
+        weight: &DeviceMatrix,
+        rows: usize,
+    ) -> Option<Plan<A>> {
         let (layout, parameters) = (weight.layout(), weight.format().parameters());
         let group = match parameters.granularity {
             Granularity::Group(size) => Some(size as usize),
@@ -165,19 +214,20 @@ impl Plan {
         if padded_cols == 0 || rows == 0 {
             return None;
         }
-        let (vectors, blocks) = match layout {
-            Layout::Int4 => (2, 4),
-            Layout::Int8 => (2, 2),
-            Layout::F16 | Layout::Bf16 => (2, 1),
-            Layout::F32 => (4, 1),
+        let blocks = match layout {
+            Layout::Int4 => 8,
+            Layout::Int8 => 4,
+            Layout::F16 | Layout::Bf16 => 2,
+            Layout::F32 => 1,
         };
         // As in `StageShape`: kernels in f32 scale each block for itself.
         let flush = few.group / BLOCK;
         let flushes = blocks / flush;
         let scaling_bytes = parameters.scales.bytes() + usize::from(!parameters.symmetric);
         let has_scales = matches!(layout, Layout::Int4 | Layout::Int8);
-        let stage_bytes = vectors * 512 + if has_scales { flushes * 16 * scaling_bytes } else { 0 };
+        let stage_bytes = STAGE_CODES + if has_scales { flushes * 16 * scaling_bytes } else { 0 };
         let steps = padded_cols.div_ceil(blocks * BLOCK);
+        let tail_vectors = VECTORS * (padded_cols - (steps - 1) * blocks * BLOCK) / (blocks * BLOCK);
         let warps = steps.min(WARPS);
         // Rows of x start in banks of their own: see the loads of `few.cuh`, of 64 bytes a row, or 32 of int8.
         let x_bytes = steps * blocks * BLOCK;
@@ -214,6 +264,7 @@ impl Plan {
             kernel: &few.kernel,
             cols: weight.cols(),
             steps,
+            tail_vectors,
             warps,
             flushes_per_group: group.map_or(u32::MAX, |group| (group / few.group) as u32),
             stage_bytes,
@@ -225,14 +276,7 @@ impl Plan {
     }
 
     /// `parts`: at most four. `units`: row tiles of all of them, or of one where they are gate and value.
-    pub(super) fn arguments(
-        &self,
-        x: &XArgs,
-        rows: usize,
-        parts: &[PartArgs],
-        finish: FinishArgs,
-        units: usize,
-    ) -> FewArgs {
+    pub(super) fn arguments(&self, x: &XArgs, parts: &[PartArgs], finish: FinishArgs, units: usize) -> FewArgs {
         let [sums_at, ring_at, partials_at, gates_at] = self.starts.map(|start| start as u32);
         let part_count = parts.len() as u32;
         let parts = std::array::from_fn(|number| parts.get(number).copied().unwrap_or(PartArgs::NONE));
@@ -244,10 +288,10 @@ impl Plan {
             finish,
             x_kind: x.kind,
             x_vectors: u32::from(x.vectors(self.cols)),
-            rows: rows as u32,
             part_count,
             units: units as u32,
             steps: self.steps as u32,
+            tail_vectors: self.tail_vectors as u32,
             flushes_per_group: self.flushes_per_group,
             stage_bytes: self.stage_bytes as u32,
             x_stride: self.x_stride as u32,

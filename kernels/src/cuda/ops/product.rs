@@ -1,6 +1,6 @@
 //! Launchers of `product*.cu`: products of activations with packed weights.
 
-use super::few;
+use super::few::{self, ProductArgs};
 use super::product_many::{many_scratch, product_many, takes_many};
 use super::{NormParameters, Outputs};
 use crate::cuda::layout::{MatrixArgs, TILE_ROWS};
@@ -81,7 +81,7 @@ pub(super) struct PartArgs {
 impl PartArgs {
     pub(super) const NONE: PartArgs = PartArgs { weight: MatrixArgs::NONE, bias: 0, out: 0, first_tile: 0 };
 
-    fn of(part: &ProductPart<'_>, first_tile: usize) -> PartArgs {
+    pub(super) fn of(part: &ProductPart<'_>, first_tile: usize) -> PartArgs {
         PartArgs {
             weight: part.weight.arguments(),
             bias: part.bias.address(),
@@ -166,9 +166,11 @@ impl XArgs {
         }
     }
 
-    /// Whether rows of `cols` are aligned to what kernels load at once: 16 bytes, or 8 of int8.
+    /// Whether rows of `cols`, and the vectors of a norm, are aligned to what kernels load at once: 16 bytes, or 8 of int8.
     pub(super) fn vectors(&self, cols: usize) -> bool {
-        self.x.is_multiple_of(16) && (cols * self.bytes).is_multiple_of(self.bytes.min(2) * 8)
+        let addresses = [self.x, self.norm.along, self.norm.gain, self.norm.shift];
+        addresses.iter().all(|address| address.is_multiple_of(16))
+            && (cols * self.bytes).is_multiple_of(self.bytes.min(2) * 8)
     }
 }
 
@@ -278,7 +280,7 @@ impl Gpu {
     }
 
     /// One launch of a kernel for few rows.
-    fn few(&self, plan: &few::Plan, product: &Product<'_>, x: &XArgs) -> Result<(), CudaError> {
+    fn few(&self, plan: &few::Plan<ProductArgs>, product: &Product<'_>, x: &XArgs) -> Result<(), CudaError> {
         let finish = FinishArgs::of(product.finish);
         let mut parts = [PartArgs::NONE; PARTS];
         let (mut count, mut tiles) = (0, 0);
@@ -291,7 +293,8 @@ impl Gpu {
         if units == 0 {
             return Ok(());
         }
-        let arguments = plan.arguments(x, product.rows, &parts[..count], finish, units);
+        let arguments =
+            ProductArgs { few: plan.arguments(x, &parts[..count], finish, units), rows: product.rows as u32 };
         self.launch(plan.kernel, plan.grid(self, units, 1), &arguments)
     }
 
