@@ -4,10 +4,13 @@
 #
 #   tests/gpu/build.sh [--no-wheels]
 #
+# LATHE_GPU_PROFILE=dev builds faster, for tests of the scripts.
+#
 # Needs Rust, and for the wheels pip in PYTHON (python3). Both folders are ignored by git.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python=${PYTHON:-python3}
+profile=${LATHE_GPU_PROFILE:-release}
 bin=tests/gpu/bin
 wheels=tests/gpu/wheels
 rm -rf "$bin"
@@ -31,11 +34,11 @@ put() {
     strip -o "$bin/$name" "$file"
 }
 
-put lathe lathe build --release -p lathe-compiler --bin lathe
-put lathe-run lathe-run build --release -p lathe-runtime --bin lathe-run
-put generate-artifact generate-artifact build --release -p lathe-tests --bin generate-artifact
-put cuda-tests cuda test --release --no-run -p lathe-kernels --features check,cuda --test cuda
-put cuda-bench cuda bench --no-run -p lathe-kernels --features check,cuda --bench cuda
+put lathe lathe build --profile "$profile" -p lathe-compiler --bin lathe
+put lathe-run lathe-run build --profile "$profile" -p lathe-runtime --bin lathe-run
+put generate-artifact generate-artifact build --profile "$profile" -p lathe-tests --bin generate-artifact
+put cuda-tests cuda test --profile "$profile" --no-run -p lathe-kernels --features check,cuda --test cuda
+put cuda-bench cuda bench --profile "$profile" --no-run -p lathe-kernels --features check,cuda --bench cuda
 
 if [[ ${1:-} != --no-wheels ]]; then
     rm -rf "$wheels"

@@ -5,7 +5,7 @@
 
 GROUP is one of those in GROUPS: a process for each, so that one that fails or hangs takes no other with it. A time is the
 median of seven replays of a CUDA graph, of at least 20 calls and 3 ms, by events, divided by the calls, which go through as
-many copies of the weights as exceed four times the L2 cache. `error` is |y - Y| / |Y| against a product Y in binary64 of the
+many copies of the weights as exceed eight times the L2 cache. `error` is |y - Y| / |Y| against a product Y in binary64 of the
 same x and the weights as they are after rounding, or before, where a peer rounds them itself ("with rounding").
 
 --dry-run needs no torch: it writes a line with made-up times for each measurement. --device cpu runs small shapes with
@@ -32,7 +32,7 @@ LLAMA_3_8B = {
     "hidden": 4096,
     "vocabulary": 128256,
     "largest": 8192,
-    "cold": 240 << 20,
+    "cold": 480 << 20,
 }
 TINY = {
     "products": {"qkv": (256, 128), "lm_head": (512, 128)},
@@ -92,7 +92,7 @@ class Run:
             self.report(peer, kernel, form, shape, rows, failed=f"{type(failure).__name__}: {failure}"[:300])
 
     def copies(self, size):
-        return max(1, -(-self.sizes["cold"] // max(1, int(size))))
+        return min(256, max(1, -(-self.sizes["cold"] // max(1, int(size)))))
 
     def microseconds(self, calls):
         torch = self.torch
@@ -355,13 +355,13 @@ def group_ceilings(run):
         return [lambda: torch._int_mm(a, b.t())]
 
     def copying():
-        a = torch.randint(0, 1 << 30, (max(1 << 16, run.sizes["cold"]),), dtype=torch.int32, device=run.device)
+        a = torch.randint(0, 1 << 30, (max(1 << 16, run.sizes["cold"] // 4),), dtype=torch.int32, device=run.device)
         b = torch.empty_like(a)
         return [lambda: b.copy_(a)]
 
     rate("bf16", 2 * size**3, bf16)
     rate("int8", 2 * size**3, int8)
-    rate("copy", 8 * max(1 << 16, run.sizes["cold"]), copying)
+    rate("copy", 8 * max(1 << 16, run.sizes["cold"] // 4), copying)
     run.write({"peer": "torch", "ceilings": found})
 
 

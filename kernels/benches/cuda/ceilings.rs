@@ -82,7 +82,7 @@ pub(crate) fn copy_seconds(gpu: &Gpu, least: f64, from: &[Memory], to: &[Memory]
 /// Operations for each second of a product of two square matrices.
 fn product_rate(gpu: &Gpu, size: usize, int8: bool) -> Result<f64, CudaError> {
     let format = if int8 { "int8(per: channel)" } else { "bf16" };
-    let weight = device_matrix(gpu, format, size, size, 1)?;
+    let weight = device_matrix(gpu, format, size, size)?;
     let x = Activations::new(gpu, size, size)?;
     let out = gpu.allocate("a benchmark", 4 * (size * size) as u64)?;
     let scratch = gpu.allocate("a benchmark", gpu.product_scratch(&weight, size) as u64)?;

@@ -14,7 +14,7 @@
 //! `kernel/format/shape/rows` contains it.
 //!
 //! A time is the median of seven replays of a recorded graph, of at least 20 launches and 3 ms, by events, divided by the
-//! launches. They go through as many copies of what they read as exceed four times the L2 cache. All data is random. The
+//! launches. They go through as many copies of what they read as exceed eight times the L2 cache. All data is random. The
 //! floor is the larger of two times: of the bytes that must be moved, at the measured rate of reading or copying; of the
 //! operations, at the measured rate of the largest product.
 #![allow(clippy::print_stdout, reason = "the result of a benchmark")]

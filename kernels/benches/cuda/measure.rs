@@ -16,6 +16,8 @@ const REPLAYS: usize = 7;
 const LAUNCHES: usize = 20;
 /// Most of them.
 const MOST_LAUNCHES: usize = 4000;
+/// Most copies of what launches read.
+const MOST_COPIES: usize = 256;
 
 /// Sizes of the model whose kernels are measured.
 pub(crate) struct Sizes {
@@ -56,7 +58,7 @@ const FULL: Sizes = Sizes {
     widths: &[128, 256, 512, 1024, 2048, 4096, 8192, 11008, 14336, 16384, 32768],
     largest: 8192,
     stream: 1 << 30,
-    cold: 240 << 20,
+    cold: 480 << 20,
     seconds: 3e-3,
 };
 
@@ -146,9 +148,10 @@ impl<'a> Bench<'a> {
         wanted && in_time
     }
 
-    /// Copies of so many bytes that launches go through.
+    /// Copies of so many bytes that launches go through. What is so small that its copies would be more than these lies in the
+    /// cache in models, too.
     pub(crate) fn copies(&self, bytes: usize) -> usize {
-        self.sizes.cold.div_ceil(bytes.max(1))
+        self.sizes.cold.div_ceil(bytes.max(1)).min(MOST_COPIES)
     }
 
     /// Prepares what the measurements of a kernel share. A failure is a result.

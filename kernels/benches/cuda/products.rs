@@ -66,11 +66,9 @@ fn measure_shape(bench: &mut Bench<'_>, format: &str, int8: bool, shape: &Shape)
     let copies = bench.copies(bytes);
     let label = format!("product of {format} {name}");
     let prepared = bench.prepare(&label, |gpu| {
-        let weights = (0..copies).map(|copy| {
-            let weight = |(part, &out)| device_matrix(gpu, format, out, *inner, (copy * 8 + part) as u64);
-            outputs.iter().enumerate().map(weight).collect::<Result<Vec<_>, _>>()
-        });
-        let weights = weights.collect::<Result<Vec<Vec<DeviceMatrix>>, CudaError>>()?;
+        let parts: Vec<_> = outputs.iter().map(|&out| HostMatrix::random(format, out, *inner)).collect();
+        let copy = |_| parts.iter().map(|part| part.upload(gpu)).collect::<Result<Vec<_>, _>>();
+        let weights = (0..copies).map(copy).collect::<Result<Vec<_>, _>>()?;
         let scratch = weights[0].iter().flat_map(|weight| rows.iter().map(|&rows| gpu.product_scratch(weight, rows)));
         let scratch = gpu.allocate("a benchmark", scratch.max().unwrap_or(0) as u64)?;
         let x = Activations::new(gpu, most, *inner)?;
@@ -119,30 +117,42 @@ fn measure_shape(bench: &mut Bench<'_>, format: &str, int8: bool, shape: &Shape)
     }
 }
 
-/// A matrix of random values on the device.
-pub(crate) fn device_matrix(
-    gpu: &Gpu,
-    format: &str,
+/// A packed matrix of random values.
+struct HostMatrix {
+    format: Format,
     rows: usize,
     cols: usize,
-    seed: u64,
-) -> Result<DeviceMatrix, CudaError> {
-    let format: Format = format.parse().expect("the text of a format");
-    let encoded = rows.min(ENCODED_ROWS);
-    let values = Random::new(seed).values(encoded * cols);
-    let bytes = |rows| format.planes(rows, cols).into_iter().map(|plane| plane.bytes().expect("a plane in memory"));
-    let mut planes: Vec<Vec<u8>> = bytes(encoded).map(|bytes| vec![0; bytes]).collect();
-    let mut slices: Vec<&mut [u8]> = planes.iter_mut().map(Vec::as_mut_slice).collect();
-    format.encode(Fit::Absmax, &values, cols, &mut slices);
-    for (plane, bytes) in planes.iter_mut().zip(bytes(rows)) {
-        while plane.len() < bytes {
-            let more = plane.len().min(bytes - plane.len());
-            plane.extend_from_within(..more);
+    planes: Vec<Vec<u8>>,
+}
+
+impl HostMatrix {
+    fn random(format: &str, rows: usize, cols: usize) -> HostMatrix {
+        let format: Format = format.parse().expect("the text of a format");
+        let encoded = rows.min(ENCODED_ROWS);
+        let values = Random::new(1).values(encoded * cols);
+        let bytes = |rows| format.planes(rows, cols).into_iter().map(|plane| plane.bytes().expect("a plane in memory"));
+        let mut planes: Vec<Vec<u8>> = bytes(encoded).map(|bytes| vec![0; bytes]).collect();
+        let mut slices: Vec<&mut [u8]> = planes.iter_mut().map(Vec::as_mut_slice).collect();
+        format.encode(Fit::Absmax, &values, cols, &mut slices);
+        for (plane, bytes) in planes.iter_mut().zip(bytes(rows)) {
+            while plane.len() < bytes {
+                let more = plane.len().min(bytes - plane.len());
+                plane.extend_from_within(..more);
+            }
         }
+        HostMatrix { format, rows, cols, planes }
     }
-    let planes: Vec<&[u8]> = planes.iter().map(Vec::as_slice).collect();
-    let matrix = Matrix::new(format, rows, cols, &planes).expect("planes of the right sizes");
-    DeviceMatrix::upload(gpu, &matrix)
+
+    fn upload(&self, gpu: &Gpu) -> Result<DeviceMatrix, CudaError> {
+        let planes: Vec<&[u8]> = self.planes.iter().map(Vec::as_slice).collect();
+        let matrix = Matrix::new(self.format, self.rows, self.cols, &planes).expect("planes of the right sizes");
+        DeviceMatrix::upload(gpu, &matrix)
+    }
+}
+
+/// A matrix of random values on the device.
+pub(crate) fn device_matrix(gpu: &Gpu, format: &str, rows: usize, cols: usize) -> Result<DeviceMatrix, CudaError> {
+    HostMatrix::random(format, rows, cols).upload(gpu)
 }
 
 pub(crate) fn random_floats(gpu: &Gpu, len: usize) -> Result<Memory, CudaError> {

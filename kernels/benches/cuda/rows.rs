@@ -129,7 +129,7 @@ fn embed(bench: &mut Bench<'_>, format: &str) {
     // Enough tokens that their rows do not fit the cache together.
     let copies = bench.copies(tokens * width).max(2);
     let prepared = bench.prepare(&format!("embed {format}"), |gpu| {
-        let table = device_matrix(gpu, format, sizes.vocabulary, width, 1)?;
+        let table = device_matrix(gpu, format, sizes.vocabulary, width)?;
         let mut random = Random::new(5);
         let index: Vec<u32> = (0..copies * tokens).map(|_| (random.bits() % sizes.vocabulary as u64) as u32).collect();
         let index = gpu.upload("a benchmark", &index)?;

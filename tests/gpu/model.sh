@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Speed of a whole model of the shape of Llama-3-8B with random weights: decoding and prompts, with a head in 16, 8 and 4 bits,
+# with and without rotations at run time, in bf16, in W8A8; beside torch with weights of the same shape. Ends with one table and
+# writes model.json; the status says whether all of ours ran.
+#
+#   tests/gpu/build.sh     # where Rust is
+#   tests/gpu/model.sh     # where the GPU is; eight minutes at most, and 20 GB of disk or shared memory
+#   tests/gpu/model.sh --dry-run   # joins made-up figures, without a GPU
+# shellcheck source=common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+results=$out/model.jsonl
+: >"$results"
+if [[ ${1:-} == --dry-run ]]; then
+    "$python" "$here/model_join.py" --made-up "$results" || exit 1
+    "$python" "$here/model_join.py" "$results" --json "$out/model.json"
+    exit
+fi
+
+LD_LIBRARY_PATH=$(python_libraries)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH
+machine | tee "$out/machine.txt"
+description=$root/tests/published/llama-3-8b.json
+decode=(--prompt-tokens 64 --new-tokens 128) prompt=(--prompt-tokens 2048 --new-tokens 1 --prompts 5)
+few=7 many=50
+if [[ -n ${LATHE_GPU_TINY:-} ]]; then
+    description=$here/tiny.json
+    decode=(--prompt-tokens 4 --new-tokens 4) prompt=(--prompt-tokens 24 --new-tokens 1 --prompts 2)
+    few=2 many=3
+fi
+
+# Models are made where they are read fastest: in shared memory, where there is room for the largest.
+scratch=${TMPDIR:-/tmp}
+free=$(df --output=avail -B1G /dev/shm 2>/dev/null | tail -1 | tr -d ' ')
+((${free:-0} >= 40)) && scratch=/dev/shm
+work=$(mktemp -d "$scratch/lathe-model-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+"$python" "$here/sparse_checkpoint.py" "$description" "$work/checkpoint" || exit 2
+
+status=0
+# bench VARIANT KIND OPTION…: a measurement, whose JSON is a line of the results.
+bench() {
+    local variant=$1 kind=$2 found
+    shift 2
+    if found=$(part 60 "$variant: $kind" "$bin/lathe-run" bench "$work/model" --device cuda "$@" --json | tee /dev/stderr | grep '^{'); then
+        printf '{"variant": "%s", "kind": "%s", "found": %s}\n' "$variant" "$kind" "$found" >>"$results"
+    else
+        printf '{"variant": "%s", "kind": "%s", "failed": true}\n' "$variant" "$kind" >>"$results"
+        status=1
+    fi
+}
+# variant NAME SPEC PROMPTS [OPTION…]: makes a model, measures it, deletes it.
+variant() {
+    local name=$1 spec=$2 prompts=$3
+    shift 3
+    rm -rf "$work/model"
+    if ! part 90 "$name: making it" "$bin/generate-artifact" "$here/specs/$spec.lathe" "$work/checkpoint" -o "$work/model" "$@"; then
+        printf '{"variant": "%s", "kind": "made", "failed": true}\n' "$name" >>"$results"
+        status=1
+        return
+    fi
+    bench "$name" decode "${decode[@]}" --prompts "$prompts"
+    bench "$name" prompt "${prompt[@]}"
+}
+peer() {
+    part "$1" "torch: $2" "$python" "$here/model_peers.py" "$2" >"$out/model-peer-$2.log" 2>&1
+    grep '^{' "$out/model-peer-$2.log" | tee -a "$results"
+}
+
+# What decides comes first, as time may run out.
+variant w4-head4 w4 $few
+variant w4-head16 w4 $few --set head=bf16
+variant w4-rotated-head4 w4-rotated $few
+variant w8a8 w8a8 $many
+variant w8a8-rotated w8a8-rotated $many
+variant bf16 bf16 $many
+variant w4-head8 w4 $few --set 'head=int8(per: channel)'
+rm -rf "$work/model"
+if [[ -z ${LATHE_GPU_TINY:-} ]]; then
+    peer 40 bf16
+    peer 40 int4
+    peer 75 bf16-compiled
+    peer 75 int4-compiled
+fi
+variant w4-rotated-head16 w4-rotated $few --set head=bf16
+variant w4-rotated-head8 w4-rotated $few --set 'head=int8(per: channel)'
+
+printf '\n'
+"$python" "$here/model_join.py" "$results" --json "$out/model.json" | tee "$out/model.md" || status=1
+exit "$status"
