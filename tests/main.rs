@@ -4,6 +4,7 @@ mod calibrate;
 mod chat;
 mod checkpoint_faults;
 mod codes;
+mod cuda;
 mod definitions;
 mod documents;
 mod end_to_end;

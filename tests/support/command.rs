@@ -20,6 +20,8 @@ fn command(path: &str) -> Command {
         .env_remove("COLUMNS")
         .env_remove("LATHE_ISA")
         .env_remove("RAYON_NUM_THREADS")
+        // `auto` is the processor.
+        .env("CUDA_VISIBLE_DEVICES", "")
         .env("NO_COLOR", "1");
     command
 }
