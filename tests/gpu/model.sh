@@ -77,10 +77,10 @@ variant bf16 bf16 $many
 variant w4-head8 w4 $few --set 'head=int8(per: channel)'
 rm -rf "$work/model"
 if [[ -z ${LATHE_GPU_TINY:-} ]]; then
-    peer 40 bf16
     peer 40 int4
-    peer 75 bf16-compiled
-    peer 75 int4-compiled
+    peer 40 bf16
+    peer 60 int4-compiled
+    peer 60 bf16-compiled
 fi
 variant w4-rotated-head16 w4-rotated $few --set head=bf16
 variant w4-rotated-head8 w4-rotated $few --set 'head=int8(per: channel)'
