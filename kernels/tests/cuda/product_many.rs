@@ -278,11 +278,20 @@ fn products_are_finished_in_each_way() {
     finishes(&gpu, "bf16", 40, 40, [72, 9, 30], EXACT_WEIGHTS);
 }
 
+/// Whether there is cuBLASLt; the host driver has it.
+#[expect(clippy::print_stderr, reason = "a test says why it is skipped")]
+fn has_library(gpu: &Gpu) -> bool {
+    let name = gpu.library_name();
+    if name.is_none() {
+        eprintln!("skipped: the machine has no cuBLASLt");
+    }
+    name.is_some()
+}
+
 #[test]
 fn products_of_the_library_are_finished_in_each_way() {
     let Some(gpu) = super::gpu() else { return };
-    if gpu.library_name().is_none() {
-        eprintln!("skipped: the machine has no cuBLASLt");
+    if !has_library(&gpu) {
         return;
     }
     finishes(&gpu, "bf16", 130, 40, [136, 20, 8], EXACT_WEIGHTS);
@@ -293,8 +302,7 @@ fn products_of_the_library_are_finished_in_each_way() {
 #[test]
 fn the_library_takes_weights_in_panels_that_scratch_holds() {
     let Some(gpu) = super::gpu() else { return };
-    if gpu.library_name().is_none() {
-        eprintln!("skipped: the machine has no cuBLASLt");
+    if !has_library(&gpu) {
         return;
     }
     let (mut random, rows) = (Random::new(75), 512);
