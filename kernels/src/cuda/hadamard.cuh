@@ -8,8 +8,9 @@
 //                               and m/280 clocks of the tensor cores
 //     larger base               1.3 m instructions (m/100 clocks)
 //
-// So powers of two up to 8192 and products of them with bases up to 60 hide behind the copy, or nearly. Bases beyond do not:
-// one of order 108 takes about 1.3 times as long as the copy, one of 172 twice, one of 508 twelve times.
+// By this count powers of two up to 8192 and products of them with bases up to 60 hide behind the copy, or nearly. Bases beyond
+// do not: one of order 108 takes about one and a half times as long as the copy, one of 172 two and a half times, one of 508
+// twelve times.
 #pragma once
 
 #include "team.cuh"

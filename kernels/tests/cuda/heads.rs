@@ -131,7 +131,7 @@ fn run(gpu: &Gpu, case: &Case) {
         rotation: rotation_there.as_ref().filter(|_| prepared).map(|rotation| (rotation, case.inverse)),
         to,
     };
-    let [q_there, k_there, v_there] = device.each_ref().map(|memory| memory.slice::<f32>());
+    let [q_there, k_there, v_there] = device.each_ref().map(Memory::slice::<f32>);
     let position = gpu.upload("position", &[case.position]).unwrap();
     let parts = [
         part(q_there, 4, true, HeadTarget::Buffer(q_there)),
@@ -144,9 +144,10 @@ fn run(gpu: &Gpu, case: &Case) {
     assert_close(gpu.to_vec(q_there).unwrap().into_iter(), &prepared(&q), 1e-5, &format!("queries, {what}"));
     for (plane, new, name) in [(cache.keys(), prepared(&k), "keys"), (cache.values(), v.clone(), "values")] {
         let read = |bytes: Vec<u8>| -> Vec<f32> {
-            match case.bf16 {
-                true => bytes.chunks_exact(2).map(|pair| bf16::from_le_bytes([pair[0], pair[1]]).to_f32()).collect(),
-                false => bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect(),
+            if case.bf16 {
+                bytes.chunks_exact(2).map(|pair| bf16::from_le_bytes([pair[0], pair[1]]).to_f32()).collect()
+            } else {
+                bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
             }
         };
         let got = read(gpu.to_vec(plane).unwrap());

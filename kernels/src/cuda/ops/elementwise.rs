@@ -147,7 +147,9 @@ impl Gpu {
         assert!(!(out.real.is_empty() && out.bf16.is_empty()), "there is an output");
         let width = u32::try_from(b.len().min(count)).expect("rows below 2³² elements");
         let addresses = [a.address(), b.address(), out.real.address(), 2 * out.bf16.address()];
-        let vectors = addresses.iter().all(|address| address % 16 == 0) && count % 4 == 0 && width % 4 == 0;
+        let vectors = addresses.iter().all(|address| address.is_multiple_of(16))
+            && count.is_multiple_of(4)
+            && width.is_multiple_of(4);
         let elements = if vectors { 4 } else { 1 };
         let blocks = count.div_ceil(THREADS as usize * elements).min((BLOCKS * self.info().multiprocessors) as usize);
         let arguments = Arguments {

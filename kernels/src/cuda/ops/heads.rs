@@ -210,7 +210,7 @@ impl Gpu {
         let arguments: [_; MOST_PARTS] =
             std::array::from_fn(|i| PartArguments::of(&parts[i.min(parts.len() - 1)], tokens, head_dim));
         let has_bases = arguments.iter().any(|part| part.rotation.orders().next().is_some());
-        let kernel = match (has_bases, head_dim % 4 == 0 && arguments.iter().all(PartArguments::is_aligned)) {
+        let kernel = match (has_bases, head_dim.is_multiple_of(4) && arguments.iter().all(PartArguments::is_aligned)) {
             (false, false) => &HEADS,
             (false, true) => &HEADS_BY_FOUR,
             (true, false) => &HEADS_WITH_BASES,

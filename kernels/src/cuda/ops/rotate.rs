@@ -198,9 +198,8 @@ fn padded_rows(order: usize, factors: &[f32]) -> Vec<f32> {
 /// 2c + 1, then of 2c + 8 and 2c + 9.
 fn tiles(order: usize, factors: &[f32]) -> Vec<u32> {
     let count = order.div_ceil(16);
-    let bits = |output: usize, input: usize| match output.max(input) < order {
-        true => factors[input * order + output].to_bits() >> 16,
-        false => 0,
+    let bits = |output: usize, input: usize| {
+        if output.max(input) < order { factors[input * order + output].to_bits() >> 16 } else { 0 }
     };
     let mut words = Vec::with_capacity(count * count * 128);
     for tile in 0..count * count {

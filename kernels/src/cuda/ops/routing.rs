@@ -115,7 +115,7 @@ impl Gpu {
         if out.is_empty() {
             return Ok(());
         }
-        let vectors = width % 4 == 0 && x.address() % 16 == 0 && out.address() % 16 == 0;
+        let vectors = width.is_multiple_of(4) && x.address().is_multiple_of(16) && out.address().is_multiple_of(16);
         let columns = width.div_ceil(if vectors { 4 } else { 1 });
         let threads = columns.next_multiple_of(32).min(256);
         let arguments = CombineArguments {

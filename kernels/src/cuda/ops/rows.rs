@@ -277,11 +277,11 @@ impl Gpu {
         let [count, width_u32] =
             [count, width].map(|number| u32::try_from(number).expect("below 2³² rows and columns"));
         let four_byte = [rows.x, rows.add, rows.sum, rows.norm.along, rows.norm.gain, rows.norm.shift, out.real];
-        let vectors = width % 4 == 0
-            && rows.norm.width % 4 == 0
-            && four_byte.iter().all(|slice| slice.address() % 16 == 0)
-            && out.bf16.address() % 8 == 0
-            && out.int8.address() % 4 == 0;
+        let vectors = width.is_multiple_of(4)
+            && rows.norm.width.is_multiple_of(4)
+            && four_byte.iter().all(|slice| slice.address().is_multiple_of(16))
+            && out.bf16.address().is_multiple_of(8)
+            && out.int8.address().is_multiple_of(4);
         let mut arguments = RowArguments {
             x: rows.x.address(),
             add: rows.add.address(),
