@@ -38,7 +38,7 @@ system_libraries=${LD_LIBRARY_PATH:-}
 libraries=$(python_libraries)${system_libraries:+:$system_libraries}
 
 suite=()
-[[ -n ${LATHE_GPU_TINY:-} ]] && suite=(elementwise)
+[[ -n ${LATHE_GPU_TINY:-} ]] && suite=(suite::gain)
 # With the libraries of CUDA that Python brings, and with what the system has: products take other ways without cuBLASLt.
 LD_LIBRARY_PATH=$libraries check 120 "suite" "$bin/cuda-tests" --test-threads=1 "${suite[@]}"
 LD_LIBRARY_PATH=$system_libraries check 90 "suite, without cuBLASLt of Python" "$bin/cuda-tests" --test-threads=1 "${suite[@]}"

@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 # Largest difference, as a share of the range. Where x is rounded to int8, a value that lies between two codes may become
 # either, which moves what follows by more than a rounding of sums.
 ALLOWED = {"f32": 1e-4, "bf16": 1e-2}
-ALLOWED_INT8 = {"f32": 1e-2, "bf16": 3e-2}
+ALLOWED_INT8 = {"f32": 5e-3, "bf16": 3e-2}
 # Rotated in f32: the weights themselves are rounded once more.
 ALLOWED_ROTATED = {"f32": 1e-4, "bf16": 1e-2}
 DTYPES = {"F32": numpy.float32, "I64": numpy.int64}

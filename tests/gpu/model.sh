@@ -42,7 +42,7 @@ status=0
 bench() {
     local variant=$1 kind=$2 found
     shift 2
-    if found=$(part 60 "$variant: $kind" "$bin/lathe-run" bench "$work/model" --device cuda "$@" --json | tee /dev/stderr | grep '^{'); then
+    if found=$(part 60 "$variant: $kind" "$bin/lathe-run" bench "$work/model" --device cuda "$@" --json | tee >(cat >&2) | grep '^{'); then
         printf '{"variant": "%s", "kind": "%s", "found": %s}\n' "$variant" "$kind" "$found" >>"$results"
     else
         printf '{"variant": "%s", "kind": "%s", "failed": true}\n' "$variant" "$kind" >>"$results"
