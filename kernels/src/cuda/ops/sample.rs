@@ -82,7 +82,7 @@ pub struct SampleStep {
 }
 
 impl Gpu {
-    /// Chooses a token: of the largest logit in two launches, of all in three, with top-k or top-p in 6, with both in 9 or 12.
+    /// Chooses a token: of the largest logit in 2 launches, of all in 3, with top-k or top-p in 9, with both in 12.
     /// Sums of weights are rounded otherwise than where they are added up one by one, by about 2⁻⁵² of them.
     ///
     /// # Panics
