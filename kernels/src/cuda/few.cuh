@@ -2,7 +2,7 @@
 //
 // A block takes tiles of 16 rows of the weights, one after another. Its warps share the columns: in each pass, each of them takes
 // one *stage*, 2 KiB of codes and their scales, which lies in one piece for integers. Stages come through a ring of
-// copies in shared memory, a ring for each warp, FEW_STAGES − 1 of them under way; a copy is read by the warp that asked for it,
+// copies in shared memory, a ring for each warp, all of its stages but one under way; a copy is read by the warp that asked for it,
 // so the ring needs no barrier of the block. It runs on across tiles, and the first copies are asked for before the kernel waits
 // for the one before it. The rows of x lie in shared memory, in the precision of the product. At the end of a tile the sums of the
 // warps are added in order, so results do not depend on timing.
@@ -12,7 +12,6 @@
 #include "matrix.cuh"
 #include "rows_of_x.cuh"
 
-constexpr unsigned FEW_STAGES = 4;
 /// Vectors of 16 bytes that a lane has of a stage.
 constexpr unsigned VECTORS = 4;
 constexpr unsigned STAGE_CODES = VECTORS * WARP * 16;
@@ -47,6 +46,8 @@ struct FewArgs {
     uint32_t tail_vectors;
     /// Flushes of sums for each group of columns that share a scale.
     uint32_t flushes_per_group;
+    /// Stages of a ring, 3, 4 or 6, and bytes of one.
+    uint32_t ring_stages;
     uint32_t stage_bytes;
     /// Bytes from a row of x to the next, in shared memory.
     uint32_t x_stride;
@@ -629,15 +630,27 @@ DEVICE void finish_tile(const FewArgs& args, const Rows& rows, const FewTile& ti
     }
 }
 
+/// Waits for the oldest stage of a ring whose others are under way.
+DEVICE void wait_for_stage(unsigned ring_stages) {
+    if (ring_stages == 3) {
+        copy_async_wait<1>();
+    } else if (ring_stages == 4) {
+        copy_async_wait<2>();
+    } else {
+        copy_async_wait<4>();
+    }
+}
+
 /// The kernel, of one row at least.
 template <typename Weights, typename Product, typename Tiles, typename Rows>
 DEVICE void few_rows(const FewArgs& args, const Tiles& tiles, const Rows& rows) {
     DYNAMIC_SHARED(shared);
     const unsigned warps = blockDim.x / WARP, warp = warp_index();
-    char* const ring = shared + args.ring_at + warp * FEW_STAGES * args.stage_bytes;
+    char* const ring = shared + args.ring_at + warp * args.ring_stages * args.stage_bytes;
+    char* const last = ring + (args.ring_stages - 1) * args.stage_bytes;
     StageReader<Weights, Tiles> reader(args, tiles, ring);
 #pragma unroll 1
-    for (unsigned slot = 0; slot < FEW_STAGES - 1; slot++) reader.read(ring + slot * args.stage_bytes);
+    for (char* slot = ring; slot < last; slot += args.stage_bytes) reader.read(slot);
     grid_dependency_launch();
     grid_dependency_wait();
     stage_x<Weights, Product>(args, rows, shared);
@@ -645,23 +658,22 @@ DEVICE void few_rows(const FewArgs& args, const Tiles& tiles, const Rows& rows) 
 
     using Sum = typename Product::Sum;
     // The stage that is multiplied, and the one that the next copies go to: that before it in the ring.
-    const char* slot = ring;
-    char* free = ring + (FEW_STAGES - 1) * args.stage_bytes;
+    char *slot = ring, *free = last;
     unsigned buffer = 0;
     for (unsigned unit = blockIdx.x; unit < args.units; unit += gridDim.x) {
         for (unsigned which = 0; which <= args.finish.gated; which++) {
             Product product;
             product.clear();
             for (unsigned first = 0; first < args.steps; first += warps) {
-                copy_async_wait<FEW_STAGES - 2>();
+                wait_for_stage(args.ring_stages);
                 // All lanes have their copies, and are done with the stage before, whose place the next one takes.
                 __syncwarp();
                 reader.read(free);
                 if (first + warp < args.steps) {
                     product.step(args, rows.count, Stage<Weights>(slot), shared, first + warp);
                 }
-                free = const_cast<char*>(slot);
-                slot = slot == ring + (FEW_STAGES - 1) * args.stage_bytes ? ring : slot + args.stage_bytes;
+                free = slot;
+                slot = slot == last ? ring : slot + args.stage_bytes;
             }
             // Two buffers in turn: one barrier for each tile is enough.
             Sum* partials = reinterpret_cast<Sum*>(shared + args.partials_at) + buffer * warps * Product::ROWS * SUM_STRIDE;

@@ -57,6 +57,7 @@ pub(super) static SOURCES: &[Source] = sources![
     "attention_prefill",
     "elementwise",
     "embed",
+    "experts",
     "heads",
     "limits",
     "product",

@@ -11,10 +11,10 @@
 // That is about 300 instructions for 2 KiB. A multiprocessor of 132 that read 4.3 TB/s takes 18.6 bytes a cycle at 1.75 GHz: 110 cycles
 // for 2 KiB, in which its four schedulers issue 440. So the kernel needs about 70 % of them where memory is the limit; shifts and
 // LOP3, which issue every other cycle, take 65 % of theirs, mma 15 % and shared memory 45 % (2 KiB in, 2 KiB out, x). Memory is
-// the limit as long as there are enough bytes under way: 3 stages of 8 warps are 48 KiB a block, with three blocks 144 KiB a
-// multiprocessor, four times what 1 µs at 32 GB/s takes, so that the drain at the end of a tile does not show either. Blocks of
-// 70 KiB of shared memory and at most 80 registers are three to a multiprocessor; more columns than 16384, or more rows, leave two
-// or one. The mma is for one row as large as for eight: rows are free up to 8.
+// the limit as long as there are enough bytes under way: 2 stages of 8 warps are 32 KiB a block of 70 KiB of shared memory, with
+// three blocks 96 KiB a multiprocessor, three times what 1 µs at 32 GB/s takes, so that the drain at the end of a tile does not
+// show either. Longer or more rows of x leave two blocks, or one, whose rings have more stages then. The mma is for one row as
+// large as for eight: rows are free up to 8.
 //
 // What it loses: the last tiles, when tiles are no multiple of the blocks (4 % at 1792 tiles, under 1 % at 8016), and the start, which
 // overlaps the kernel before it.

@@ -8,9 +8,15 @@ use crate::formats::Granularity;
 /// Rows that are normalized in a product, at most: each block normalizes all of them.
 pub(super) const NORMALIZED_ROWS: usize = 2;
 
-/// Stages of the ring of a warp, and floats from one row of x to the next in its sums: as in `few.cuh`.
-const STAGES: usize = 4;
+/// Floats from one row of x to the next in the sums of a warp: as in `few.cuh`.
 const SUM_STRIDE: usize = 20;
+
+/// Stages that the ring of a warp can have.
+const RING_STAGES: [usize; 3] = [3, 4, 6];
+
+/// Bytes under way on a multiprocessor that are enough to keep memory busy, with what the end of a tile costs: three times
+/// what a round trip of 1 µs takes at a 132nd of 4.3 TB/s.
+const UNDER_WAY: usize = 96 << 10;
 
 /// Vectors of 16 bytes that each lane has of a stage, and bytes of all of them.
 const VECTORS: usize = 4;
@@ -28,6 +34,9 @@ const ALIGNMENT: usize = 16;
 /// Bytes of shared memory that a device takes for itself for each block.
 const RESERVED: usize = 1024;
 
+/// Bytes of static shared memory of the kernels.
+const STATIC_SHARED: usize = 128;
+
 /// `FewArgs`
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -44,6 +53,7 @@ pub(super) struct FewArgs {
     steps: u32,
     tail_vectors: u32,
     flushes_per_group: u32,
+    ring_stages: u32,
     stage_bytes: u32,
     x_stride: u32,
     sums_at: u32,
@@ -155,6 +165,7 @@ pub(super) struct Plan<A: 'static> {
     tail_vectors: usize,
     warps: usize,
     flushes_per_group: u32,
+    ring_stages: usize,
     stage_bytes: usize,
     x_stride: usize,
     /// Sums of x, rings, sums of warps, gates.
@@ -239,27 +250,28 @@ impl<A> Plan<A> {
         // Products of scaled codes in bf16 need the sums of x over what is scaled at once.
         let has_sums = element == Element::Bf16 && has_scales;
         let sums = if has_sums { steps * flushes * few.rows * size_of::<f32>() } else { 0 };
-        let sizes = [
-            rows * x_stride,
-            sums,
-            warps * STAGES * stage_bytes,
-            2 * warps * few.rows * SUM_STRIDE * size_of::<f32>(),
-            16 * rows * size_of::<f32>(),
-        ];
-        let mut starts = [0; 5];
-        let mut shared_bytes = 0_usize;
-        for (start, size) in starts.iter_mut().zip(sizes) {
-            *start = shared_bytes;
-            shared_bytes = (shared_bytes + size).next_multiple_of(ALIGNMENT);
-        }
         let limit = gpu.info().shared_memory_per_block as usize;
-        // What the kernel has in static shared memory.
-        let used = shared_bytes + 128;
-        if used > limit {
-            return None;
-        }
-        let fitting = (limit + RESERVED) / (used + RESERVED);
-        let [_, sums_at, ring_at, partials_at, gates_at] = starts;
+        let choices = RING_STAGES.into_iter().filter_map(|ring_stages| {
+            let sizes = [
+                rows * x_stride,
+                sums,
+                warps * ring_stages * stage_bytes,
+                2 * warps * few.rows * SUM_STRIDE * size_of::<f32>(),
+                16 * rows * size_of::<f32>(),
+            ];
+            let (mut starts, mut shared_bytes) = ([0; 5], 0_usize);
+            for (start, size) in starts.iter_mut().zip(sizes) {
+                *start = shared_bytes;
+                shared_bytes = (shared_bytes + size).next_multiple_of(ALIGNMENT);
+            }
+            let used = shared_bytes + STATIC_SHARED;
+            let blocks = ((limit + RESERVED) / (used + RESERVED)).min(few.blocks * WARPS / warps);
+            (used <= limit).then_some((ring_stages, starts, shared_bytes, blocks))
+        });
+        let (ring_stages, [_, sums_at, ring_at, partials_at, gates_at], shared_bytes, blocks) =
+            choices.max_by_key(|&(ring_stages, _, _, blocks)| {
+                ((blocks * warps * (ring_stages - 1) * STAGE_CODES).min(UNDER_WAY), blocks)
+            })?;
         Some(Plan {
             kernel: &few.kernel,
             cols: weight.cols(),
@@ -267,11 +279,12 @@ impl<A> Plan<A> {
             tail_vectors,
             warps,
             flushes_per_group: group.map_or(u32::MAX, |group| (group / few.group) as u32),
+            ring_stages,
             stage_bytes,
             x_stride,
             starts: [sums_at, ring_at, partials_at, gates_at],
             shared_bytes,
-            blocks: fitting.min(few.blocks * WARPS / warps),
+            blocks,
         })
     }
 
@@ -293,6 +306,7 @@ impl<A> Plan<A> {
             steps: self.steps as u32,
             tail_vectors: self.tail_vectors as u32,
             flushes_per_group: self.flushes_per_group,
+            ring_stages: self.ring_stages as u32,
             stage_bytes: self.stage_bytes as u32,
             x_stride: self.x_stride as u32,
             sums_at,

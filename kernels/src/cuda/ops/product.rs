@@ -13,7 +13,9 @@ use crate::ops::{MAX_INT8_INNER, Unary};
 pub enum ProductInput {
     /// In f32, with weights of any format: as [`crate::ops::matmul`] asks.
     Real(Slice<f32>),
-    /// In bf16, with weights of any format; sums in f32. `|error| ≤ 2⁻⁸ Σ |x||w|` against the exact product.
+    /// In bf16, with weights of any format; sums in f32. `|error| ≤ 2⁻⁸ Σ |x||w|` against the exact product, for x below 2¹¹⁰
+    /// in magnitude; where weights that are small beside others of their group meet large x, 2⁻¹⁴ Σ |x| times their scale
+    /// may be more.
     Bf16(Slice<u16>),
     /// The same, of rows that are normalized first, as rows of f32: the norm is part of the kernel where
     /// [`Gpu::normalizes_products`], which no other input allows.
