@@ -1,6 +1,6 @@
 //! The kernels' code: images that are shipped, or compiled on the machine for devices that these do not fit.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::fs;
@@ -121,8 +121,8 @@ enum Origin {
 
 #[derive(Default)]
 struct Loaded {
-    modules: HashMap<&'static str, sys::CUmodule>,
-    functions: HashMap<&'static str, Function>,
+    modules: BTreeMap<&'static str, sys::CUmodule>,
+    functions: BTreeMap<&'static str, Function>,
 }
 
 // SAFETY: handles of the driver, whose calls may come from any thread.
