@@ -413,6 +413,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::unusual_byte_groupings, reason = "a group of digits is a code")]
     fn columns_of_a_pair_are_16_bits_apart() {
         assert_eq!(interleaved(0x7654_3210), 0x7531_6420);
         assert_eq!(int4_octet(&[0x10, 0x32, 0x54, 0x76, 0x98], 0), 0x7654_3210);
