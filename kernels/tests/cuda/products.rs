@@ -221,7 +221,9 @@ fn rows_are_normalized_within_a_product() {
     assert!(!gpu.normalizes_products(&device, 3));
     let mut along = random.values(inner);
     let length = along.iter().map(|x| x * x).sum::<f32>().sqrt();
-    along.iter_mut().for_each(|x| *x /= length);
+    for x in &mut along {
+        *x /= length;
+    }
     let (gain, shift) = (random.values(inner), random.values(inner));
     for rows in [1, 2] {
         for (centre, with_along, with_gain, with_shift) in [
