@@ -294,7 +294,7 @@ impl<'l> Launcher<'l, '_> {
                 out: self.outputs(out, forms),
             }),
             &Call::Round { x, form } => self.round(x, form),
-            Call::Product { x, norm, parts, finish } => self.product(x, norm.as_ref(), parts, finish),
+            Call::Product { x, norm, parts, finish } => self.product(x, norm.as_ref(), parts, *finish),
             Call::Experts { x, step } => self.experts(x, *step),
             Call::Heads { heads, head_dim } => {
                 let parts: Vec<HeadPart<'_>> = heads.iter().map(|head| self.head(head, *head_dim)).collect();
@@ -411,7 +411,7 @@ impl<'l> Launcher<'l, '_> {
         x: &Operand,
         norm: Option<&Norm>,
         parts: &[Part],
-        finish: &schedule::Finish,
+        finish: schedule::Finish,
     ) -> Result<(), CudaError> {
         let resident = &self.machine.resident;
         let part = |part: &Part| ProductPart {
@@ -419,7 +419,7 @@ impl<'l> Launcher<'l, '_> {
             bias: resident.optional(part.bias),
             out: part.out.map_or(Slice::NONE, |out| self.real(out)),
         };
-        let finish = match *finish {
+        let finish = match finish {
             schedule::Finish::Store => Finish::Store,
             schedule::Finish::Add(other) => Finish::Add(self.real(other)),
             schedule::Finish::Gated(function, out, forms) => Finish::Gated(unary(function), self.outputs(out, forms)),

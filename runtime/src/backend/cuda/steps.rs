@@ -38,7 +38,7 @@ impl<'s, 'a> CudaSteps<'s, 'a> {
 
     fn next_pass(&mut self, gpu: &Gpu) -> Result<(), CudaError> {
         self.current = self.passes.pop().map(|pass| (pass, 0));
-        let session = &mut self.session;
+        let session = &mut *self.session;
         match &self.current {
             Some((pass, _)) => {
                 let (tokens, position) = (&self.tokens[pass.tokens.clone()], session.position + pass.tokens.start);

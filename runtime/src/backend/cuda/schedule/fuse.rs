@@ -109,6 +109,9 @@ pub(super) fn fused(program: &Program, abilities: &dyn Abilities, kind: Kind) ->
     fuser.launches()
 }
 
+/// Weights that are multiplied by the same x, and their steps.
+type Joint = (Operand, Vec<Part>, Vec<usize>);
+
 struct Fuser<'a> {
     program: &'a Program,
     abilities: &'a dyn Abilities,
@@ -249,11 +252,11 @@ impl<'a> Fuser<'a> {
 
     /// Products of the same x run where the first of them stands: x is there by then.
     fn join_products(&mut self) {
-        let mut joint: BTreeMap<BufferId, Vec<(Operand, Vec<Part>, Vec<usize>)>> = BTreeMap::new();
+        let mut joint: BTreeMap<BufferId, Vec<Joint>> = BTreeMap::new();
         for step in (0..self.program.steps.len()).filter(|&step| !self.is_done[step]) {
             let Some((_, x, part)) = self.product(step) else { continue };
             let same_x = joint.entry(x.x).or_default();
-            let fits = |(other, parts, _): &&mut (Operand, Vec<Part>, Vec<usize>)| {
+            let fits = |(other, parts, _): &&mut Joint| {
                 let weights: Vec<WeightId> = parts.iter().chain([&part]).map(|part| part.weight).collect();
                 *other == x && weights.len() <= MOST_PARTS && self.abilities.joins(&weights)
             };

@@ -23,7 +23,7 @@ pub(crate) enum Key {
 /// Where each value of a schedule lies.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
-    places: BTreeMap<Key, Place>,
+    of: BTreeMap<Key, Place>,
     /// Bytes of a row of the region with a row for each token.
     pub(crate) tokens_width: u64,
     /// Bytes of a row of the region with a row for each selected token.
@@ -62,13 +62,13 @@ impl Places {
         };
         let (tokens_width, selected_width) = (place_region(Region::Tokens), place_region(Region::Selected));
         place_region(Region::Output);
-        Places { places, tokens_width, selected_width }
+        Places { of: places, tokens_width, selected_width }
     }
 
     /// # Panics
     /// When the schedule neither reads nor writes it.
     pub(crate) fn of(&self, key: Key) -> Place {
-        self.places[&key]
+        self.of[&key]
     }
 }
 

@@ -30,7 +30,7 @@ impl Listing<'_> {
             Call::Embed { index: Index::Positions, .. } => "embed positions".to_owned(),
             Call::Rows { add, sum, norm, turn, forms, .. } => {
                 let add = add.map(|_| if sum.is_some() { "add (kept)" } else { "add" });
-                let does = [add, norm.map(|norm| name(&norm)), turn.map(|turn| turn_name(&turn))];
+                let does = [add, norm.map(|norm| name(&norm)), turn.map(turn_name)];
                 let does: Vec<&str> = does.into_iter().flatten().collect();
                 format!("rows: {}{}", does.join(", "), forms_text(*forms))
             }
@@ -61,8 +61,8 @@ fn name(norm: &Norm) -> &'static str {
     if norm.centre { "centred norm" } else { "norm" }
 }
 
-fn turn_name((_, inverse): &Turn) -> &'static str {
-    if *inverse { "rotate back" } else { "rotate" }
+fn turn_name((_, inverse): Turn) -> &'static str {
+    if inverse { "rotate back" } else { "rotate" }
 }
 
 fn head_text(head: &Head) -> String {
@@ -71,7 +71,7 @@ fn head_text(head: &Head) -> String {
         HeadTo::Keys(_) => "keys",
         HeadTo::Values(_) => "values",
     };
-    let does = [head.norm.map(|norm| name(&norm)), head.rope.map(|_| "rope"), head.turn.map(|turn| turn_name(&turn))];
+    let does = [head.norm.map(|norm| name(&norm)), head.rope.map(|_| "rope"), head.turn.map(turn_name)];
     does.into_iter().flatten().chain([to]).collect::<Vec<_>>().join(" ")
 }
 
