@@ -100,11 +100,7 @@ fn row_steps(bench: &mut Bench<'_>, rows: usize, width: usize) {
         let case = Case { kernel: "rows", format: format.to_owned(), shape: format!("{width}"), rows, floor };
         bench.case(&case, copies, |gpu, i| {
             let out = if int8 {
-                Outputs {
-                    int8: out[i].slice::<i8>().range(0..len),
-                    scales: scales.slice(),
-                    ..Outputs::NONE
-                }
+                Outputs { int8: out[i].slice::<i8>().range(0..len), scales: scales.slice(), ..Outputs::NONE }
             } else {
                 Outputs { bf16: out[i].slice(), ..Outputs::NONE }
             };
