@@ -33,13 +33,15 @@ fn pairs(bits: &[u16]) -> Vec<u32> {
     bits.chunks_exact(2).map(|pair| u32::from(pair[0]) | u32::from(pair[1]) << 16).collect()
 }
 
+/// A kernel, and how its operands are made and read.
+type Case = (&'static str, fn(f32) -> u16, fn(u16) -> f64);
+
 #[test]
 fn products_of_tensor_cores() {
     let Some(device) = device() else { return };
     let mut random = Random::new(1);
     let (a, b) = (random.values(16 * 16), random.values(8 * 16));
     let real = |values: &[u16], to_f64: fn(u16) -> f64| values.iter().map(|&bits| to_f64(bits)).collect::<Vec<_>>();
-    type Case = (&'static str, fn(f32) -> u16, fn(u16) -> f64);
     let cases: [Case; 3] = [
         ("selftest_mma_bf16", |x| bf16::from_f32(x).to_bits(), |bits| bf16::from_bits(bits).to_f64()),
         ("selftest_load_matrix", |x| bf16::from_f32(x).to_bits(), |bits| bf16::from_bits(bits).to_f64()),
@@ -80,8 +82,8 @@ fn conversions_of_16_bit_floats() {
         3e38,
         -3.4e38,
         1e-40,
-        1.003_906_25,
-        1.011_718_75,
+        1.0 + 1.0 / 256.0,
+        1.0 + 3.0 / 256.0,
     ];
     let mut values = special.to_vec();
     values.extend([f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE, 2048.5, 2049.0]);

@@ -204,6 +204,7 @@ fn accesses_out_of_bounds() {
 
 #[test]
 #[ignore = "a child process of `reasons_why_there_is_no_device`"]
+#[expect(clippy::print_stdout, reason = "its parent reads it")]
 fn child_opens() {
     assert!(host_driver::is_loaded(folder()));
     let opened = Gpu::open(0, None).and_then(|gpu| gpu.allocate("a test", 1 << 20).map(|_| gpu));
