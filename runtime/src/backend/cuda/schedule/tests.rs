@@ -96,7 +96,7 @@ fn values_do_not_overlap() {
             let lives: Vec<_> = lives.into_iter().collect();
             for (index, &(a, (first, last))) in lives.iter().enumerate() {
                 let place = places.of(a);
-                assert!(place.offset % 16 == 0);
+                assert!(place.offset.is_multiple_of(16));
                 let end = if place.region == Region::Tokens { places.tokens_width } else { places.selected_width };
                 assert!(place.region == Region::Output || place.offset + place.width <= end);
                 for &(b, (other_first, other_last)) in &lives[index + 1..] {
