@@ -23,5 +23,5 @@ pub use device::{Gpu, GpuInfo, devices};
 pub use error::CudaError;
 pub use layout::{DeviceMatrix, Layout};
 pub use memory::{Element, Memory, Slice};
-pub use module::{Image, Kernel};
+pub use module::Kernel;
 pub use stream::{Event, Graph, Grid};
