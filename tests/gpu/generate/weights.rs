@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use lathe_kernels::formats::{Fit, Format};
-use lathe_runtime::program::{MatrixShape, Op, Program, StoredTensor, WeightId};
+use lathe_runtime::program::{MatrixShape, Op, Program, Rotation, StoredTensor, WeightId};
 use lathe_runtime::weights::{WeightsWriter, WriteError, weight_file_name};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -54,7 +54,7 @@ struct Piece {
 /// Writes the weight files of a program into a folder; gives their bytes. The same seed gives the same bytes, whatever the
 /// number of threads.
 pub(crate) fn write(program: &Program, seed: u64, folder: &Path) -> Result<usize, WeightsError> {
-    if let Some(weight) = program.rotations.iter().find_map(|rotation| rotation.weight()) {
+    if let Some(weight) = program.rotations.iter().find_map(Rotation::weight) {
         return Err(WeightsError::Rotation(program.weights[weight.index()].name.clone()));
     }
     let mut files: Vec<Vec<StoredTensor>> = vec![Vec::new()];
