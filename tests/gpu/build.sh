@@ -14,7 +14,7 @@ profile=${LATHE_GPU_PROFILE:-release}
 bin=tests/gpu/bin
 wheels=tests/gpu/wheels
 for source in kernels/src/cuda/*.cu; do
-    image=kernels/src/cuda/images/$(basename "$source" .cu).sm_90a.cubin
+    image=kernels/src/cuda/images/$(basename "$source" .cu).sm_90a.cubin.zz
     [[ -e $image || $profile == dev ]] || { echo "error: no $image: run kernels/src/cuda/build.sh first" >&2; exit 1; }
 done
 rm -rf "$bin"
