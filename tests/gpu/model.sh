@@ -45,7 +45,7 @@ bench() {
     if found=$(part 60 "$variant: $kind" "$bin/lathe-run" bench "$work/model" --device cuda "$@" --json | tee >(cat >&2) | grep '^{'); then
         printf '{"variant": "%s", "kind": "%s", "found": %s}\n' "$variant" "$kind" "$found" >>"$results"
     else
-        printf '{"variant": "%s", "kind": "%s", "failed": true}\n' "$variant" "$kind" >>"$results"
+        printf '{"variant": "%s", "kind": "%s", "failed": "see above"}\n' "$variant" "$kind" >>"$results"
         status=1
     fi
 }
@@ -53,9 +53,13 @@ bench() {
 variant() {
     local name=$1 spec=$2 prompts=$3
     shift 3
+    if (($(left) < 25)); then
+        printf '{"variant": "%s", "kind": "all", "failed": "no time was left"}\n' "$name" >>"$results"
+        return
+    fi
     rm -rf "$work/model"
     if ! part 90 "$name: making it" "$bin/generate-artifact" "$here/specs/$spec.lathe" "$work/checkpoint" -o "$work/model" "$@"; then
-        printf '{"variant": "%s", "kind": "made", "failed": true}\n' "$name" >>"$results"
+        printf '{"variant": "%s", "kind": "making it", "failed": "see above"}\n' "$name" >>"$results"
         status=1
         return
     fi
