@@ -10,6 +10,7 @@
 
 #include "finish.cuh"
 #include "matrix.cuh"
+#include "rounding.cuh"
 #include "rows_of_x.cuh"
 
 /// Vectors of 16 bytes that a lane has of a stage.
@@ -31,7 +32,7 @@ struct FewArgs {
     /// Alike in format and columns.
     ProductPart parts[FEW_PARTS];
     const void* x;
-    /// Of int8, `[rows]`.
+    /// Of x that is int8, `[rows]`.
     const float* x_scales;
     RowNorm norm;
     Finish finish;
@@ -51,7 +52,7 @@ struct FewArgs {
     uint32_t stage_bytes;
     /// Bytes from a row of x to the next, in shared memory.
     uint32_t x_stride;
-    /// Where other parts of shared memory begin: sums of x, rings, sums of warps, gates.
+    /// Where other parts of shared memory begin: sums of x, or the scales of its rows in int8; rings, sums of warps, gates.
     uint32_t sums_at, ring_at, partials_at, gates_at;
 };
 
@@ -429,6 +430,42 @@ struct FirstRows {
 
 // ---- x in shared memory
 
+/// Eight neighbours of a row of f32, normalized where rows are; zero past the row.
+DEVICE void load_real(float (&values)[8], const FewArgs& args, const RowStatistics& statistics, size_t x_row, unsigned column,
+                      unsigned cols) {
+    load_x(values, static_cast<const float*>(args.x), x_row, column, cols, args.x_vectors);
+    if (args.x_kind == X_NORMALIZED) normalize(values, args.norm, statistics, column, cols, args.x_vectors);
+}
+
+/// Rows of int8: codes and scales, or those of f32, which are rounded by what is largest in a first pass over the row.
+DEVICE void stage_codes(const FewArgs& args, const RowStatistics& statistics, unsigned row, size_t x_row, unsigned octets,
+                        char* shared, float* scratch) {
+    const unsigned cols = args.parts[0].weight.cols;
+    uint2* target = reinterpret_cast<uint2*>(shared + size_t(row) * args.x_stride);
+    float* scales = reinterpret_cast<float*>(shared + args.sums_at);
+    if (args.x_kind == X_INT8) {
+        for (unsigned number = threadIdx.x; number < octets; number += blockDim.x) {
+            target[number] = load_x(static_cast<const int8_t*>(args.x), x_row, number * 8, cols, args.x_vectors);
+        }
+        if (threadIdx.x == 0) scales[row] = args.x_scales[x_row];
+        return;
+    }
+    unsigned largest = 0;
+    for (unsigned number = threadIdx.x; number < octets; number += blockDim.x) {
+        float values[8];
+        load_real(values, args, statistics, x_row, number * 8, cols);
+#pragma unroll
+        for (int i = 0; i < 8; i++) largest = max(largest, magnitude_bits(values[i]));
+    }
+    const Rounding rounding(block_max(largest, reinterpret_cast<unsigned*>(scratch)));
+    for (unsigned number = threadIdx.x; number < octets; number += blockDim.x) {
+        float values[8];
+        load_real(values, args, statistics, x_row, number * 8, cols);
+        target[number] = make_uint2(rounding.word(values), rounding.word(values + 4));
+    }
+    if (threadIdx.x == 0) scales[row] = rounding.scale;
+}
+
 /// Rows as `Product` reads them, zero past their columns.
 template <typename Weights, typename Product, typename Rows>
 DEVICE void stage_x(const FewArgs& args, const Rows& rows, char* shared) {
@@ -441,22 +478,18 @@ DEVICE void stage_x(const FewArgs& args, const Rows& rows, char* shared) {
         if (args.x_kind == X_NORMALIZED) {
             statistics = row_statistics(args.norm, static_cast<const float*>(x), x_row, cols, args.x_vectors, scratch);
         }
-        // The lanes of a warp go round equally often, for shuffles.
-        for (unsigned first = warp_index() * WARP; first < octets; first += blockDim.x) {
-            const unsigned number = first + lane_index(), column = number * 8;
-            const bool exists = number < octets;
-            if constexpr (Product::CODES) {
-                uint2* target = reinterpret_cast<uint2*>(shared + size_t(row) * args.x_stride);
-                if (exists) target[number] = load_x(static_cast<const int8_t*>(x), x_row, column, cols, args.x_vectors);
-            } else {
+        if constexpr (Product::CODES) {
+            stage_codes(args, statistics, row, x_row, octets, shared, scratch);
+        } else {
+            // The lanes of a warp go round equally often, for shuffles.
+            for (unsigned first = warp_index() * WARP; first < octets; first += blockDim.x) {
+                const unsigned number = first + lane_index(), column = number * 8;
+                const bool exists = number < octets;
                 float values[8] = {};
                 if (exists && args.x_kind == X_BF16) {
                     load_x(values, static_cast<const bf16*>(x), x_row, column, cols, args.x_vectors);
                 } else if (exists) {
-                    load_x(values, static_cast<const float*>(x), x_row, column, cols, args.x_vectors);
-                }
-                if (args.x_kind == X_NORMALIZED) {
-                    normalize(values, args.norm, statistics, column, cols, args.x_vectors);
+                    load_real(values, args, statistics, x_row, column, cols);
                 }
                 Product::template stage<Weights>(args, shared, values, row, number, exists);
             }
@@ -604,7 +637,8 @@ struct StageReader {
 /// Adds up what the warps have, and finishes.
 template <typename Product, typename Rows>
 DEVICE void finish_tile(const FewArgs& args, const Rows& rows, const FewTile& tile, unsigned which,
-                        const typename Product::Sum* partials, float* gates) {
+                        const typename Product::Sum* partials, char* shared) {
+    float* const gates = reinterpret_cast<float*>(shared + args.gates_at);
     for (unsigned i = threadIdx.x; i < TILE_ROWS * rows.count; i += blockDim.x) {
         const unsigned row = i / TILE_ROWS, output = tile.first_row + i % TILE_ROWS;
         typename Product::Sum sum = 0;
@@ -614,8 +648,9 @@ DEVICE void finish_tile(const FewArgs& args, const Rows& rows, const FewTile& ti
         if (output >= tile.outputs) continue;
         float value = float(sum);
         if constexpr (Product::CODES) {
+            const float* x_scales = reinterpret_cast<const float*>(shared + args.sums_at);
             const float channel = read_scale(tile.scales, args.parts[0].weight.scale_dtype, i % TILE_ROWS);
-            value = __fmul_rn(__fmul_rn(value, args.x_scales[rows.x_row(row)]), channel);
+            value = __fmul_rn(__fmul_rn(value, x_scales[row]), channel);
         }
         if (tile.bias != nullptr) value = __fadd_rn(value, tile.bias[output]);
         const size_t index = rows.out_row(row) * tile.outputs + output;
@@ -680,8 +715,7 @@ DEVICE void few_rows(const FewArgs& args, const Tiles& tiles, const Rows& rows) 
             product.store(partials + warp * Product::ROWS * SUM_STRIDE);
             buffer ^= 1;
             __syncthreads();
-            finish_tile<Product>(args, rows, tiles.find(unit, which), which, partials,
-                                 reinterpret_cast<float*>(shared + args.gates_at));
+            finish_tile<Product>(args, rows, tiles.find(unit, which), which, partials, shared);
         }
     }
 }

@@ -81,6 +81,7 @@ pub(super) static HEADERS: &[(&str, &str)] = headers![
     "matrix.cuh",
     "norm.cuh",
     "product_many.cuh",
+    "rounding.cuh",
     "rows_of_x.cuh",
     "team.cuh",
     "tiles.cuh",

@@ -7,6 +7,7 @@
 // take. Few rows leave most of the device idle; then a row gets a thread for each four elements, and time is latency.
 #include "hadamard.cuh"
 #include "norm.cuh"
+#include "rounding.cuh"
 
 struct RowArgs {
     /// [rows, width]; with `add`, which may be absent, y = x + add.
@@ -41,35 +42,17 @@ DEVICE Chunk<N> added(const RowArgs& args, uint64_t i) {
     return chunk;
 }
 
-/// How the rows of ops::quantize_rows are rounded: by the bits of the largest magnitude, which are larger for what is not
-/// finite than for any number.
-struct Rounding {
-    float scale;
-    bool is_zero;
-
-    DEVICE explicit Rounding(unsigned largest_bits)
-        : scale(largest_bits < 0x7f800000u ? __fdiv_rn(__uint_as_float(largest_bits), 127.0f) : __uint_as_float(0x7fffffffu)),
-          is_zero(!(scale > 0.0f)) {}
-
-    DEVICE int code(float value) const {
-        return is_zero ? 0 : max(-127, min(127, __float2int_rn(__fdiv_rn(value, scale))));
-    }
-};
-
 template <int N>
 DEVICE unsigned largest_bits(const Chunk<N>& chunk, unsigned largest) {
 #pragma unroll
-    for (int j = 0; j < N; j++) largest = max(largest, __float_as_uint(chunk.at[j]) & 0x7fffffffu);
+    for (int j = 0; j < N; j++) largest = max(largest, magnitude_bits(chunk.at[j]));
     return largest;
 }
 
 template <int N>
 DEVICE void store_codes(int8_t* address, const Chunk<N>& chunk, const Rounding& rounding) {
     if constexpr (N == 4) {
-        uint32_t word = 0;
-#pragma unroll
-        for (int j = 0; j < 4; j++) word |= uint32_t(rounding.code(chunk.at[j]) & 0xff) << (8 * j);
-        *reinterpret_cast<uint32_t*>(address) = word;
+        *reinterpret_cast<uint32_t*>(address) = rounding.word(chunk.at);
     } else {
         *address = int8_t(rounding.code(chunk.at[0]));
     }

@@ -3,7 +3,7 @@
 
 #include "device.cuh"
 
-/// What x is, in the order of `ProductInput` of ops/product.rs; normalized rows are of f32.
+/// What x is; rows that a product of int8 rounds itself are of f32, and so are normalized ones.
 enum XKind : uint32_t { X_F32 = 0, X_BF16 = 1, X_NORMALIZED = 2, X_INT8 = 3 };
 
 /// `NormParameters` of ops/rows.rs, of whole rows.

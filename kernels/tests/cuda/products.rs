@@ -2,7 +2,7 @@
 
 use lathe_kernels::check::{self, Random};
 use lathe_kernels::cuda::ops::{
-    DeviceExperts, ExpertProduct, Finish, NormParameters, Outputs, Product, ProductInput, ProductPart,
+    DeviceExperts, ExpertProduct, Finish, NormParameters, Outputs, Product, ProductInput, ProductPart, RowStep,
 };
 use lathe_kernels::cuda::{DeviceMatrix, Gpu, Memory, Slice};
 use lathe_kernels::formats::{Fit, Format, Matrix};
@@ -254,6 +254,59 @@ fn rows_are_normalized_within_a_product() {
             let expected = exact(&rounded(&normalized), &weight, &[0.0; 40]);
             assert_close(&format!("{norm:?}"), &gpu.to_vec::<f32>(out.slice()).unwrap(), &expected, 1.0 / 2048.0);
         }
+    }
+}
+
+/// Bit for bit as rows that are rounded before.
+#[test]
+fn rows_are_rounded_to_int8_within_a_product() {
+    let Some(gpu) = super::gpu() else { return };
+    let mut random = Random::new(78);
+    let other = Packed::random(&mut random, "int8(group: 64)".parse().unwrap(), 16, 64);
+    assert!(!gpu.quantizes_products(&DeviceMatrix::upload(&gpu, &other.matrix()).unwrap(), 1));
+    for (rows, outputs, inner) in [(1, 40, 640), (2, 17, 198), (2, 5, 1153), (1, 16, 64)] {
+        let weight = Packed::random(&mut random, "int8(per: channel)".parse().unwrap(), outputs, inner);
+        let device = DeviceMatrix::upload(&gpu, &weight.matrix()).unwrap();
+        assert!(gpu.quantizes_products(&device, rows) && gpu.normalizes_products(&device, rows));
+        assert!(!gpu.quantizes_products(&device, 3) && !gpu.quantizes_products(&device, 0));
+        let mut x = random.values(rows * inner);
+        x[3] = 9.0;
+        if rows == 2 {
+            x[inner..].fill(0.0);
+        }
+        let gain = random.values(inner);
+        let (x_memory, gain_memory) = (gpu.upload("x", &x).unwrap(), gpu.upload("gain", &gain).unwrap());
+        let norm = NormParameters {
+            width: inner,
+            eps: 1e-5,
+            centre: false,
+            along: Slice::NONE,
+            gain: gain_memory.slice(),
+            gain_offset: 0.0,
+            shift: Slice::NONE,
+        };
+        let (codes, scales) = (gpu.upload("codes", &vec![0_i8; x.len()]).unwrap(), zeros(&gpu, rows));
+        let multiply = |input| {
+            let out = zeros(&gpu, rows * outputs);
+            let part = ProductPart { weight: &device, bias: Slice::NONE, out: out.slice() };
+            run(&gpu, input, rows, &[part], Finish::Store);
+            gpu.to_vec::<f32>(out.slice()).unwrap()
+        };
+        let out = Outputs { int8: codes.slice(), scales: scales.slice(), ..Outputs::NONE };
+        let rounded = ProductInput::Int8 { codes: codes.slice(), scales: scales.slice() };
+        let step = RowStep { out, ..RowStep::of(x_memory.slice(), inner) };
+        gpu.row_step(&step).unwrap();
+        let expected = multiply(rounded);
+        assert_eq!(multiply(ProductInput::Quantized(x_memory.slice())), expected, "{rows} × {outputs} × {inner}");
+        assert!(rows == 1 || expected[outputs..].iter().all(|&value| value == 0.0));
+        // Sums of squares are in another order, so elements may be rounded to the integer next to theirs.
+        gpu.row_step(&RowStep { norm: Some(norm), ..step }).unwrap();
+        let scales = gpu.to_vec::<f32>(scales.slice()).unwrap();
+        let codes = gpu.to_vec::<i8>(codes.slice()).unwrap();
+        let x: Vec<f32> = codes.iter().enumerate().map(|(i, &code)| f32::from(code) * scales[i / inner]).collect();
+        let expected = exact(&x, &weight, &vec![0.0; outputs]);
+        let found = multiply(ProductInput::NormalizedInt8(x_memory.slice(), norm));
+        assert_close(&format!("{rows} × {outputs} × {inner}"), &found, &expected, 1.0 / 512.0);
     }
 }
 

@@ -59,7 +59,7 @@ impl DeviceExperts {
 /// As [`crate::ops::expert_matmul`]; of int8 as [`crate::ops::quantized_expert_matmul`].
 #[derive(Debug, Clone, Copy)]
 pub struct ExpertProduct<'a> {
-    /// `[rows, in]`, or `[rows, k, in]`, and of int8 a scale for each `[in]`; not normalized.
+    /// `[rows, in]`, or `[rows, k, in]`, and of int8 a scale for each `[in]`; neither normalized nor rounded within.
     pub x: ProductInput,
     /// `[rows, k]`
     pub choice: Slice<u32>,
@@ -167,7 +167,7 @@ impl Gpu {
     /// Multiplies. A choice that is no expert gives NaN.
     ///
     /// # Panics
-    /// When lengths do not fit together, x is to be normalized, or is of int8 and the weights are not.
+    /// When lengths do not fit together, x is to be normalized or rounded, or is of int8 and the weights are not.
     pub fn expert_product(&self, product: &ExpertProduct<'_>) -> Result<(), CudaError> {
         let sharing = assert_shapes(product);
         if product.out.is_empty() {
@@ -284,7 +284,9 @@ fn assert_shapes(product: &ExpertProduct<'_>) -> usize {
             assert!(like.cols() == 0 || codes.len() == scales.len() * like.cols(), "a scale for each row");
             codes.len()
         }
-        ProductInput::NormalizedBf16(..) => panic!("rows of experts are not normalized in products"),
+        ProductInput::Quantized(_) | ProductInput::NormalizedBf16(..) | ProductInput::NormalizedInt8(..) => {
+            panic!("rows of experts are neither normalized nor rounded in products")
+        }
     };
     assert!(
         elements == rows * like.cols() || elements == pairs * like.cols(),

@@ -5,8 +5,8 @@ use super::product::{FinishArgs, NormArgs, PARTS, PartArgs, XArgs};
 use crate::cuda::{DeviceMatrix, Gpu, Grid, Kernel, Layout};
 use crate::formats::Granularity;
 
-/// Rows that are normalized in a product, at most: each block normalizes all of them.
-pub(super) const NORMALIZED_ROWS: usize = 2;
+/// Rows that are normalized or rounded to int8 in a product, at most: each block does it for all of them.
+pub(super) const PREPARED_ROWS: usize = 2;
 
 /// Floats from one row of x to the next in the sums of a warp: as in `few.cuh`.
 const SUM_STRIDE: usize = 20;
@@ -168,7 +168,7 @@ pub(super) struct Plan<A: 'static> {
     ring_stages: usize,
     stage_bytes: usize,
     x_stride: usize,
-    /// Sums of x, rings, sums of warps, gates.
+    /// Sums of x or its scales, rings, sums of warps, gates.
     starts: [usize; 4],
     shared_bytes: usize,
     /// Blocks of a multiprocessor.
@@ -183,6 +183,11 @@ pub(super) fn plan(gpu: &Gpu, weight: &DeviceMatrix, x: &ProductInput, rows: usi
 /// As [`plan`], of rows of bf16 with weights that bf16 can hold.
 pub(super) fn plan_bf16(gpu: &Gpu, weight: &DeviceMatrix, rows: usize) -> Option<Plan<ProductArgs>> {
     Plan::with(gpu, PRODUCT.bf16, Element::Bf16, weight, rows)
+}
+
+/// As [`plan`], of rows of int8 with weights that they are multiplied with.
+pub(super) fn plan_int8(gpu: &Gpu, weight: &DeviceMatrix, rows: usize) -> Option<Plan<ProductArgs>> {
+    Plan::with(gpu, PRODUCT.int8, Element::Int8, weight, rows)
 }
 
 impl<A> Plan<A> {
@@ -201,7 +206,9 @@ impl<A> Plan<A> {
                 (kernels.f32, Element::F32)
             }
             ProductInput::Bf16(_) | ProductInput::NormalizedBf16(..) => (kernels.bf16, Element::Bf16),
-            ProductInput::Int8 { .. } => (kernels.int8, Element::Int8),
+            ProductInput::Int8 { .. } | ProductInput::Quantized(_) | ProductInput::NormalizedInt8(..) => {
+                (kernels.int8, Element::Int8)
+            }
         };
         Plan::with(gpu, table, element, weight, rows)
     }
@@ -247,9 +254,12 @@ impl<A> Plan<A> {
             Element::Bf16 => skewed(x_bytes * size_of::<u16>(), 64),
             Element::Int8 => skewed(x_bytes, 32),
         };
-        // Products of scaled codes in bf16 need the sums of x over what is scaled at once.
-        let has_sums = element == Element::Bf16 && has_scales;
-        let sums = if has_sums { steps * flushes * few.rows * size_of::<f32>() } else { 0 };
+        // Products of scaled codes in bf16 need the sums of x over what is scaled at once, those in int8 the scales of x.
+        let sums = match element {
+            Element::Bf16 if has_scales => steps * flushes * few.rows * size_of::<f32>(),
+            Element::Int8 => few.rows * size_of::<f32>(),
+            Element::F32 | Element::Bf16 => 0,
+        };
         let limit = gpu.info().shared_memory_per_block as usize;
         let choices = RING_STAGES.into_iter().filter_map(|ring_stages| {
             let sizes = [

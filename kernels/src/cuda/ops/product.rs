@@ -18,7 +18,7 @@ pub enum ProductInput {
     /// may be more.
     Bf16(Slice<u16>),
     /// The same, of rows that are normalized first, as rows of f32: the norm is part of the kernel where
-    /// [`Gpu::normalizes_products`], which no other input allows.
+    /// [`Gpu::normalizes_products`].
     NormalizedBf16(Slice<f32>, NormParameters),
     /// In int8, with weights of format int8, symmetric, per channel: as [`crate::ops::matmul_int8`], bit for bit.
     Int8 {
@@ -27,6 +27,29 @@ pub enum ProductInput {
         /// `[rows]`
         scales: Slice<f32>,
     },
+    /// The same, of rows of f32 that the kernel rounds, as [`crate::ops::quantize_rows`], bit for bit: where
+    /// [`Gpu::quantizes_products`].
+    Quantized(Slice<f32>),
+    /// The same, of rows of f32 that are normalized before they are rounded: where [`Gpu::normalizes_products`].
+    NormalizedInt8(Slice<f32>, NormParameters),
+}
+
+impl ProductInput {
+    /// Whether products are of integers.
+    pub(super) fn is_int8(&self) -> bool {
+        match self {
+            ProductInput::Int8 { .. } | ProductInput::Quantized(_) | ProductInput::NormalizedInt8(..) => true,
+            ProductInput::Real(_) | ProductInput::Bf16(_) | ProductInput::NormalizedBf16(..) => false,
+        }
+    }
+
+    /// Whether only kernels for few rows take it.
+    fn is_prepared_within(&self) -> bool {
+        match self {
+            ProductInput::NormalizedBf16(..) | ProductInput::NormalizedInt8(..) | ProductInput::Quantized(_) => true,
+            ProductInput::Real(_) | ProductInput::Bf16(_) | ProductInput::Int8 { .. } => false,
+        }
+    }
 }
 
 /// One of the weights that share their rows.
@@ -149,9 +172,9 @@ impl XArgs {
         let norm = NormArgs { along: 0, gain: 0, shift: 0, eps: 0.0, gain_offset: 0.0, centre: 0 };
         let args = |x, kind, bytes| XArgs { x, scales: 0, kind, bytes, norm };
         match *input {
-            ProductInput::Real(x) => args(x.address(), 0, size_of::<f32>()),
+            ProductInput::Real(x) | ProductInput::Quantized(x) => args(x.address(), 0, size_of::<f32>()),
             ProductInput::Bf16(x) => args(x.address(), 1, size_of::<u16>()),
-            ProductInput::NormalizedBf16(x, norm) => XArgs {
+            ProductInput::NormalizedBf16(x, norm) | ProductInput::NormalizedInt8(x, norm) => XArgs {
                 norm: NormArgs {
                     along: norm.along.address(),
                     gain: norm.gain.address(),
@@ -234,7 +257,8 @@ impl Gpu {
     /// Multiplies.
     ///
     /// # Panics
-    /// When lengths do not fit together, or rows are to be normalized that [`Gpu::normalizes_products`] does not.
+    /// When lengths do not fit together, or rows are to be normalized or rounded where [`Gpu::normalizes_products`] and
+    /// [`Gpu::quantizes_products`] say no.
     pub fn product(&self, product: &Product<'_>) -> Result<(), CudaError> {
         let Some(first) = product.parts.first().map(|part| part.weight) else { return Ok(()) };
         assert_shapes(product, first);
@@ -252,11 +276,11 @@ impl Gpu {
         }
         let x = XArgs::of(&product.x);
         let few = few::plan(self, first, &product.x, product.rows).filter(|_| joined);
-        let is_int8 = matches!(product.x, ProductInput::Int8 { .. });
+        let is_int8 = product.x.is_int8();
         if let Some(plan) = few {
             self.few(&plan, product, &x)
-        } else if matches!(product.x, ProductInput::NormalizedBf16(..)) {
-            panic!("{} rows are not normalized in products with {first:?}", product.rows)
+        } else if product.x.is_prepared_within() {
+            panic!("{} rows are not normalized or rounded in products with {first:?}", product.rows)
         } else if !matches!(product.x, ProductInput::Real(_)) && joined && takes_many(first, is_int8) {
             product_many(self, product)
         } else if gated {
@@ -266,9 +290,16 @@ impl Gpu {
         }
     }
 
-    /// Whether so many rows are normalized within the product with weights of this kind, in bf16.
+    /// Whether so many rows are normalized within the product with weights of this kind: in bf16, and in int8 where
+    /// [`Gpu::quantizes_products`].
     pub fn normalizes_products(&self, weight: &DeviceMatrix, rows: usize) -> bool {
-        (1..=few::NORMALIZED_ROWS).contains(&rows) && few::plan_bf16(self, weight, rows).is_some()
+        (1..=few::PREPARED_ROWS).contains(&rows) && few::plan_bf16(self, weight, rows).is_some()
+    }
+
+    /// Whether so many rows are rounded to int8 within the product with weights of this kind.
+    pub fn quantizes_products(&self, weight: &DeviceMatrix, rows: usize) -> bool {
+        let has_few = || few::plan_int8(self, weight, rows).is_some();
+        is_int8(weight) && (1..=few::PREPARED_ROWS).contains(&rows) && has_few()
     }
 
     /// Whether weights can be parts of one launch: alike in format and columns.
@@ -324,7 +355,7 @@ impl Gpu {
         if outputs == 0 {
             return Ok(());
         }
-        let is_int8 = matches!(product.x, ProductInput::Int8 { .. });
+        let is_int8 = product.x.is_int8();
         let finish = FinishArgs::of(product.finish);
         let wanted = if is_int8 || finish.gated != 0 { 1 } else { self.tile_splits(weight, rows) };
         let split = cols.div_ceil(wanted).next_multiple_of(32).max(32);
@@ -375,21 +406,28 @@ fn are_alike<'a>(mut weights: impl Iterator<Item = &'a DeviceMatrix>) -> bool {
     })
 }
 
-/// That a weight is one for products in integers.
-pub(super) fn assert_int8(weight: &DeviceMatrix) {
+/// Whether a weight is one for products in integers.
+fn is_int8(weight: &DeviceMatrix) -> bool {
     let parameters = weight.format().parameters();
     let is_symmetric = weight.layout() == Layout::Int8 && parameters.symmetric;
-    assert!(is_symmetric && parameters.granularity == Granularity::Channel, "{weight:?} is no int8(per: channel)");
-    assert!(weight.cols() <= MAX_INT8_INNER, "rows of {weight:?} are at most {MAX_INT8_INNER}");
+    is_symmetric && parameters.granularity == Granularity::Channel && weight.cols() <= MAX_INT8_INNER
+}
+
+/// That a weight is one for products in integers.
+pub(super) fn assert_int8(weight: &DeviceMatrix) {
+    assert!(is_int8(weight), "{weight:?} is no int8(per: channel) of rows of at most {MAX_INT8_INNER}");
 }
 
 pub(super) fn assert_shapes(product: &Product<'_>, first: &DeviceMatrix) {
     let (rows, cols) = (product.rows, first.cols());
     assert!(u32::try_from(rows).is_ok(), "rows are counted in 32 bits");
+    if product.x.is_int8() {
+        product.parts.iter().for_each(|part| assert_int8(part.weight));
+    }
     let elements = match product.x {
-        ProductInput::Real(x) => x.len(),
+        ProductInput::Real(x) | ProductInput::Quantized(x) => x.len(),
         ProductInput::Bf16(x) => x.len(),
-        ProductInput::NormalizedBf16(x, norm) => {
+        ProductInput::NormalizedBf16(x, norm) | ProductInput::NormalizedInt8(x, norm) => {
             assert_eq!(norm.width, cols, "whole rows are normalized");
             assert!(norm.centre || norm.along.is_empty(), "nothing is taken off along a vector without centre");
             for vector in [norm.along, norm.gain, norm.shift] {
@@ -399,7 +437,6 @@ pub(super) fn assert_shapes(product: &Product<'_>, first: &DeviceMatrix) {
         }
         ProductInput::Int8 { codes, scales } => {
             assert_eq!(scales.len(), rows, "scales of {rows} rows");
-            product.parts.iter().for_each(|part| assert_int8(part.weight));
             codes.len()
         }
     };

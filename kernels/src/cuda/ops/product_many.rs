@@ -270,7 +270,10 @@ pub(super) fn product_many(gpu: &Gpu, product: &Product<'_>) -> Result<(), CudaE
     let (x, scales, x_is_int8) = match product.x {
         ProductInput::Bf16(x) => (x.cast::<u8>(), Slice::NONE, false),
         ProductInput::Int8 { codes, scales } => (codes.cast::<u8>(), scales, true),
-        ProductInput::Real(_) | ProductInput::NormalizedBf16(..) => panic!("rows are of bf16 or int8"),
+        ProductInput::Real(_)
+        | ProductInput::Quantized(_)
+        | ProductInput::NormalizedBf16(..)
+        | ProductInput::NormalizedInt8(..) => panic!("rows are of bf16 or int8"),
     };
     let family = Family::of(first, x_is_int8).unwrap_or_else(|| panic!("{first:?} is multiplied by other kernels"));
     if product.rows == 0 || product.parts.iter().all(|part| part.weight.rows() == 0) {
