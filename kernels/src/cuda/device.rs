@@ -1,9 +1,10 @@
 //! Finding and opening devices.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_int};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 
@@ -50,7 +51,6 @@ pub struct GpuInfo {
 
 /// The primary context of a device.
 pub(super) struct Context {
-    device: sys::CUdevice,
     handle: sys::CUcontext,
 }
 
@@ -67,10 +67,23 @@ impl Context {
     }
 }
 
-impl Drop for Context {
-    fn drop(&mut self) {
-        // SAFETY: retained once, in `open`. A failure leaks it.
-        let _ = unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device) };
+/// The contexts of devices that this process has opened. They are kept to its end: making one takes a good part of a second, and
+/// libraries hold on to what they have made in one.
+static CONTEXTS: Mutex<BTreeMap<u32, Arc<Context>>> = Mutex::new(BTreeMap::new());
+
+impl Context {
+    /// That of a device.
+    fn of(ordinal: u32, device: sys::CUdevice) -> Result<Arc<Context>, CudaError> {
+        let mut contexts = CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(context) = contexts.get(&ordinal) {
+            return Ok(Arc::clone(context));
+        }
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: the driver writes a handle.
+        check("opening the device", unsafe { sys::cuDevicePrimaryCtxRetain(&raw mut handle, device) })?;
+        let context = Arc::new(Context { handle });
+        contexts.insert(ordinal, Arc::clone(&context));
+        Ok(context)
     }
 }
 
@@ -123,10 +136,7 @@ impl Gpu {
             return Err(CudaError::TooOld { device: info.name, found: info.compute_capability, needed: LOWEST });
         }
         let modules = Modules::new(&info, cache)?;
-        let mut handle = std::ptr::null_mut();
-        // SAFETY: the driver writes a handle, which `Context` releases.
-        check("opening the device", unsafe { sys::cuDevicePrimaryCtxRetain(&raw mut handle, device) })?;
-        let context = Arc::new(Context { device, handle });
+        let context = Context::of(ordinal, device)?;
         context.make_current()?;
         let libraries = Libraries::default();
         Ok(Gpu { libraries, modules, stream: Stream::new(Arc::clone(&context))?, context, info })

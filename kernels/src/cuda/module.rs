@@ -132,12 +132,10 @@ unsafe impl Send for Loaded {}
 
 struct Function {
     handle: sys::CUfunction,
-    /// Bytes of dynamic shared memory that it may be launched with.
+    /// Bytes of dynamic shared memory that it was said to be launched with. Without that it may have 48 KiB together with what
+    /// it declares.
     shared_bytes: u32,
 }
-
-/// Bytes of dynamic shared memory that any function may be launched with.
-const SHARED_BYTES: u32 = 48 << 10;
 
 impl Modules {
     /// Chooses where code comes from. What is compiled is kept in `cache`, if there is one.
@@ -167,7 +165,7 @@ impl Modules {
                 }
             };
             let handle = function(module, kernel)?;
-            loaded.functions.insert(kernel.name, Function { handle, shared_bytes: SHARED_BYTES });
+            loaded.functions.insert(kernel.name, Function { handle, shared_bytes: 0 });
         }
         let Some(function) = loaded.functions.get_mut(kernel.name) else { unreachable!("inserted above") };
         if shared_bytes > function.shared_bytes {

@@ -78,11 +78,28 @@ DEVICE void row_in_shared_memory(const RowArgs& args) {
     float part = 0.0f, squares = 0.0f;
     const unsigned step = N * team.threads;
     for (unsigned first = N * team.thread; first < args.width; first += LOADS * step) {
-        Chunk<N> loaded[LOADS];
+        Chunk<N> loaded[LOADS] = {};
 #pragma unroll
         for (unsigned l = 0; l < LOADS; l++) {
             const unsigned i = first + l * step;
-            if (i < args.width) loaded[l] = added<N>(args, start + i);
+            if (i < args.width) loaded[l] = load_chunk<N>(args.x + start + i);
+        }
+        if (args.add != nullptr) {
+            // Two at a time: more do not fit into the registers that bases leave.
+#pragma unroll
+            for (unsigned l = 0; l < LOADS; l += 2) {
+                Chunk<N> others[2] = {};
+#pragma unroll
+                for (unsigned k = 0; k < 2; k++) {
+                    const unsigned i = first + (l + k) * step;
+                    if (i < args.width) others[k] = load_chunk<N>(args.add + start + i);
+                }
+#pragma unroll
+                for (unsigned k = 0; k < 2; k++) {
+#pragma unroll
+                    for (int j = 0; j < N; j++) loaded[l + k].at[j] = __fadd_rn(loaded[l + k].at[j], others[k].at[j]);
+                }
+            }
         }
 #pragma unroll
         for (unsigned l = 0; l < LOADS; l++) {

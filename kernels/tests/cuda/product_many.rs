@@ -331,7 +331,8 @@ fn the_library_takes_weights_in_panels_that_scratch_holds() {
         })
         .collect();
     assert_close("gated by the library", &whole, &expected, 1.1 * ROUNDED_WEIGHTS);
-    assert_eq!(run(128), whole, "in panels");
+    // Another shape can have another order of additions.
+    assert_close("in panels", &run(128), &expected, 1.1 * ROUNDED_WEIGHTS);
     gpu.use_library(false);
     let exact = run(384);
     assert_close("gated by kernels", &exact, &expected, EXACT_WEIGHTS);

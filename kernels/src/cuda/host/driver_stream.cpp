@@ -18,6 +18,8 @@ thread_local Stream* recording_stream = nullptr;
 struct Function {
     const Kernel* kernel;
     size_t dynamic_shared_limit = SHARED_BYTES;
+    /// Of all shared memory of a block, what the kernel declares included: that of the device once the attribute is set.
+    size_t shared_limit = SHARED_BYTES;
 };
 struct Module {
     std::map<std::string, Function> functions;
@@ -197,6 +199,7 @@ API Status cuFuncSetAttribute(void* function, int attribute, int value) {
                                                  std::to_string(machine().shared_limit));
             }
             static_cast<Function*>(function)->dynamic_shared_limit = size_t(value);
+            static_cast<Function*>(function)->shared_limit = machine().shared_limit;
             return SUCCESS;
         case 9: return SUCCESS;  // PREFERRED_SHARED_MEMORY_CARVEOUT
         default: return refuse(INVALID_VALUE, "the host driver does not know function attribute " + std::to_string(attribute));
@@ -225,7 +228,7 @@ API Status cuLaunchKernelEx(const LaunchConfig* config, void* handle, void** par
     const char* arguments = static_cast<const char*>(parameters[0]);
     return stream_of(config->stream)
         .launch({function.kernel, dim3(config->grid_x, config->grid_y, config->grid_z),
-                 dim3(config->block_x, config->block_y, config->block_z), config->shared_bytes, machine().shared_limit, overlaps,
+                 dim3(config->block_x, config->block_y, config->block_z), config->shared_bytes, function.shared_limit, overlaps,
                  std::vector<char>(arguments, arguments + function.kernel->argument_bytes)});
 }
 
