@@ -137,6 +137,18 @@ pub enum ExecError {
         /// Positions for which it would fit.
         longest: usize,
     },
+    /// A step that is too large for the kernels of the device.
+    #[error("step `{step}`: {found} {what}, but the device takes at most {most}")]
+    DeviceLimit {
+        /// Label of the step.
+        step: String,
+        /// What there is too much of.
+        what: &'static str,
+        /// How many.
+        found: u64,
+        /// Most.
+        most: u64,
+    },
     /// The device has refused a call, or a kernel has failed. The session is of no more use.
     #[cfg(feature = "cuda")]
     #[error(transparent)]
@@ -186,7 +198,7 @@ impl ExecError {
     /// Whether the model or the tokens are at fault, rather than the machine.
     pub fn is_input_fault(&self) -> bool {
         match self {
-            ExecError::Memory { .. } | ExecError::DeviceMemory { .. } => false,
+            ExecError::Memory { .. } | ExecError::DeviceMemory { .. } | ExecError::DeviceLimit { .. } => false,
             #[cfg(feature = "cuda")]
             ExecError::Device(_) => false,
             ExecError::Program(_)

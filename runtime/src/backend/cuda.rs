@@ -4,6 +4,7 @@
 //! Passes of one token are recorded the second time that they run, and replayed from then on: what differs from one to the
 //! next lies in device memory.
 
+mod limits;
 mod machine;
 mod plan;
 mod resident;
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lathe_kernels::cuda::{CudaError, Gpu};
 use lathe_kernels::formats::Matrix;
 
-use self::plan::Assumed;
+use self::plan::{Assumed, STEP_TOKENS};
 use self::schedule::{Kind, Listing, Schedule};
 use self::session::CudaSession;
 use super::{Backend, DeviceInfo, Session};
@@ -83,6 +84,7 @@ impl Backend for CudaBackend {
         verify(program)?;
         check_weights(program, weights)?;
         let limits = Limits::new(program, options)?;
+        limits::check(program, limits.max_step_tokens)?;
         check_memory(program, &limits, self.free_memory()?)?;
         Ok(Box::new(CudaSession::new(&self.gpu, program, weights, limits)?))
     }
@@ -93,6 +95,7 @@ impl Backend for CudaBackend {
 
     fn longest_context(&self, program: &Program) -> Result<Option<usize>, ExecError> {
         verify(program)?;
+        limits::check(program, STEP_TOKENS)?;
         Ok(Some(CudaMemoryPlan::new(program).longest_context(self.free_memory()?)))
     }
 

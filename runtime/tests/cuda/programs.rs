@@ -1,11 +1,15 @@
 //! Programs give the logits of the reference, however a text is cut into calls and passes.
 
+use lathe_kernels::cuda::ops::rotates_heads;
+use lathe_kernels::rotations;
+use lathe_runtime::artifact::Artifact;
+use lathe_runtime::backend::Backend;
 use lathe_runtime::exec::Logits;
-use lathe_runtime::program::{Compute, Program, RopePairing};
+use lathe_runtime::program::{BufferId, Compute, Op, Program, RopePairing, Rotation, RotationId};
 use lathe_runtime::reference;
 
 use crate::common::random::{KERNELS, random_program};
-use crate::common::testing::{SMALL, expert_program, rotated_program, with_int8_inputs};
+use crate::common::testing::{SMALL, Sizes, expert_program, rotated_program, with_int8_inputs};
 use crate::common::{SmallModel, model, small_program, tokens};
 use crate::{device, difference, options, processor, with_session};
 
@@ -64,8 +68,12 @@ fn programs_give_the_logits_of_the_reference() {
 fn single_tokens_give_what_the_processor_gives() {
     let Some(device) = device() else { return };
     let (processor, read) = (processor(), tokens(TOKENS));
-    for program in [small_program(), expert_program(SMALL), in_bf16(rotated_program(SMALL))] {
-        let tolerance = if program.compute == Compute::Bf16 { BF16_TOLERANCE } else { TOLERANCE };
+    for (program, tolerance) in [
+        (small_program(), TOLERANCE),
+        (expert_program(SMALL), TOLERANCE),
+        (in_bf16(rotated_program(SMALL)), BF16_TOLERANCE),
+        (with_int8_inputs(small_program()), INT8_TOLERANCE),
+    ] {
         let model = model(program);
         let mut expected = Vec::new();
         with_session(&processor, &model, &options(8), |session| {
@@ -81,6 +89,40 @@ fn single_tokens_give_what_the_processor_gives() {
             }
         });
     }
+}
+
+/// What kernels do not take is refused, or computed step by step.
+#[test]
+fn what_kernels_do_not_take_is_no_panic() {
+    let Some(device) = device() else { return };
+    let with_heads = |head_dim| expert_program(Sizes { head_dim, ..SMALL });
+    let wide = model(with_heads(516));
+    let artifact = Artifact::open(wide.path()).unwrap();
+    let matrices = artifact.weights.matrices().unwrap();
+    let error = device.session(&artifact.program, &matrices, &options(8)).map(drop).unwrap_err();
+    assert!(error.to_string().ends_with("516 elements of a head, but the device takes at most 512"), "{error}");
+    assert_eq!(device.longest_context(&artifact.program).unwrap_err().to_string(), error.to_string());
+
+    // A base of 92 is too large for the launch that prepares heads.
+    let mut program = with_heads(92);
+    let rotation = RotationId(program.rotations.len() as u32);
+    let built = rotations::Rotation::hadamard(92).unwrap();
+    assert!(!rotates_heads(&built) && rotates_heads(&rotations::Rotation::hadamard(96).unwrap()));
+    program.rotations.push(Rotation::of(&built, |_| unreachable!("no matrix")));
+    let at = program.steps.iter().position(|step| matches!(step.op, Op::Attention { .. })).unwrap();
+    let out = BufferId(program.buffers.len() as u32);
+    let mut rotate = program.steps[at].clone();
+    if let Op::Attention { q, .. } = &mut program.steps[at].op {
+        program.buffers.push(program.buffers[q.index()].clone());
+        rotate.op = Op::Rotate { x: std::mem::replace(q, out), rotation, inverse: false, out };
+    }
+    program.steps.insert(at, rotate);
+    let (model, read) = (model(program), tokens(3));
+    let expected = expected(&model, &read);
+    with_session(&device, &model, &options(8), |session| {
+        let worst = difference(session.forward(&read, Logits::All).unwrap(), &expected);
+        assert!(worst < TOLERANCE, "{worst}");
+    });
 }
 
 #[test]

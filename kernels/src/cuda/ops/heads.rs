@@ -5,6 +5,7 @@ use super::rows::{NormArguments, WARP_BASE, padded_floats};
 use super::{DeviceCache, DeviceRotation, NormParameters};
 use crate::cuda::{CudaError, Gpu, Grid, Kernel, Slice};
 use crate::ops::Pairing;
+use crate::rotations::{Form, Rotation};
 
 /// Sines and cosines of a rotary embedding for the tokens of a pass, from [`Gpu::angles`].
 #[derive(Debug, Clone, Copy)]
@@ -94,10 +95,16 @@ static HEADS_BY_FOUR_WITH_BASES: Kernel<HeadsArguments> = Kernel::new("heads", "
 const MOST_PARTS: usize = 3;
 
 /// Elements of a head at most: four of them lie in the shared memory that every kernel may have.
-const MOST_ELEMENTS: usize = 2048;
+pub const MAX_HEAD_ELEMENTS: usize = 2048;
 
 /// Warps of a block, each with a head.
 const WARPS: usize = 4;
+
+/// Whether heads of a multiple of its width are rotated in [`Gpu::heads`]: by Hadamard matrices whose bases have orders up to 64.
+pub fn rotates_heads(rotation: &Rotation) -> bool {
+    let Form::Hadamard(hadamard) = rotation.form() else { return false };
+    rotation.width() <= MAX_HEAD_ELEMENTS && hadamard.bases.iter().all(|base| base.order() <= WARP_BASE)
+}
 
 impl HeadTarget<'_> {
     /// Address, `HeadTarget` of the kernel, positions.
@@ -200,7 +207,10 @@ impl Gpu {
         position: Slice<u32>,
     ) -> Result<(), CudaError> {
         assert!(parts.len() <= MOST_PARTS, "{} parts of a launch for {MOST_PARTS}", parts.len());
-        assert!((1..=MOST_ELEMENTS).contains(&head_dim), "heads of 1 to {MOST_ELEMENTS} elements, not {head_dim}");
+        assert!(
+            (1..=MAX_HEAD_ELEMENTS).contains(&head_dim),
+            "heads of 1 to {MAX_HEAD_ELEMENTS} elements, not {head_dim}"
+        );
         assert_eq!(position.len(), 1, "one position");
         let most_heads = parts.iter().map(|part| part.heads).max().unwrap_or(0);
         if tokens * most_heads == 0 {

@@ -22,11 +22,11 @@ mod sample;
 
 pub use attention::{AttentionStep, DeviceCache, MAX_HEAD_DIM};
 pub use experts::{DeviceExperts, ExpertProduct};
-pub use heads::{Angles, HeadPart, HeadTarget};
+pub use heads::{Angles, HeadPart, HeadTarget, MAX_HEAD_ELEMENTS, rotates_heads};
 pub use product::{Finish, Product, ProductInput, ProductPart};
 pub use rotate::DeviceRotation;
 pub use rows::{NormParameters, RowStep};
-pub use sample::{SAMPLE_SCRATCH_BYTES, SampleStep};
+pub use sample::{MAX_VOCABULARY, SAMPLE_SCRATCH_BYTES, SampleStep};
 
 use super::memory::Slice;
 

@@ -6,7 +6,7 @@ use crate::cuda::{CudaError, Gpu, Grid, Kernel, Slice};
 pub const SAMPLE_SCRATCH_BYTES: usize = 1 << 20;
 
 /// Tokens of a vocabulary at most.
-const MAX_VOCABULARY: usize = 1 << 20;
+pub const MAX_VOCABULARY: usize = 1 << 20;
 
 /// Blocks of a launch at most, one for each slice of the vocabulary.
 const MAX_BLOCKS: u32 = 128;

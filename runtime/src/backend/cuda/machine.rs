@@ -398,11 +398,17 @@ impl<'l> Launcher<'l, '_> {
         self.gpu.row_step(&RowStep { x: self.real(x), add, sum, width, norm: None, rotation: None, out })
     }
 
-    fn input(&self, Operand { x, form }: &Operand) -> ProductInput {
-        match *form {
-            Form::Real => ProductInput::Real(self.real(*x)),
-            Form::Bf16 => ProductInput::Bf16(self.value(*x, Form::Bf16)),
-            Form::Int8 { parts } => ProductInput::Int8 { codes: self.value(*x, *form), scales: self.scales(*x, parts) },
+    fn input(&self, &Operand { x, form, within }: &Operand, norm: Option<&Norm>) -> ProductInput {
+        let norm = norm.map(|norm| self.machine.norm(norm));
+        match (form, norm) {
+            (Form::Real, _) => ProductInput::Real(self.real(x)),
+            (Form::Bf16, Some(norm)) => ProductInput::NormalizedBf16(self.real(x), norm),
+            (Form::Bf16, None) => ProductInput::Bf16(self.value(x, form)),
+            (Form::Int8 { .. }, Some(norm)) => ProductInput::NormalizedInt8(self.real(x), norm),
+            (Form::Int8 { .. }, None) if within => ProductInput::Quantized(self.real(x)),
+            (Form::Int8 { parts }, None) => {
+                ProductInput::Int8 { codes: self.value(x, form), scales: self.scales(x, parts) }
+            }
         }
     }
 
@@ -424,12 +430,9 @@ impl<'l> Launcher<'l, '_> {
             schedule::Finish::Add(other) => Finish::Add(self.real(other)),
             schedule::Finish::Gated(function, out, forms) => Finish::Gated(unary(function), self.outputs(out, forms)),
         };
-        let x_input = match norm {
-            Some(norm) => ProductInput::NormalizedBf16(self.real(x.x), self.machine.norm(norm)),
-            None => self.input(x),
-        };
         let parts: Vec<ProductPart<'_>> = parts.iter().map(part).collect();
-        self.gpu.product(&Product { x: x_input, rows: self.rows(x.x), parts: &parts, finish, scratch: self.scratch() })
+        let (input, rows) = (self.input(x, norm), self.rows(x.x));
+        self.gpu.product(&Product { x: input, rows, parts: &parts, finish, scratch: self.scratch() })
     }
 
     fn experts(&self, x: &Operand, step: usize) -> Result<(), CudaError> {
@@ -437,7 +440,7 @@ impl<'l> Launcher<'l, '_> {
             unreachable!("experts are called for products of experts");
         };
         self.gpu.expert_product(&ExpertProduct {
-            x: self.input(x),
+            x: self.input(x, None),
             choice: self.real(choice).cast(),
             rows: self.rows(choice),
             k: self.machine.width(choice),

@@ -155,6 +155,10 @@ impl Abilities for Assumed<'_> {
         true
     }
 
+    fn quantizes(&self, _: WeightId) -> bool {
+        true
+    }
+
     fn rotates_rows(&self, rotation: RotationId, _: u32) -> bool {
         matches!(self.program.rotations[rotation.index()], Rotation::Hadamard { .. })
     }

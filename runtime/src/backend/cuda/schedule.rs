@@ -3,6 +3,7 @@
 //! ```text
 //! add, norm, rotate                       rows       and rounds the result to what products take
 //! norm, products with the same x          product    where the kernel of the product normalizes
+//! rounding to int8, product               product    where the kernel of the product rounds
 //! product, add                            product
 //! two products, gated                     product
 //! norms, rotary embeddings and rotations
@@ -33,8 +34,10 @@ use crate::program::{BufferId, CacheId, Index, Op, Program, RopeId, RotationId, 
 pub(crate) trait Abilities {
     /// Whether one launch multiplies by all of these.
     fn joins(&self, weights: &[WeightId]) -> bool;
-    /// Whether a product of one row in bf16 normalizes it.
+    /// Whether a product of one row normalizes it, in bf16, or in int8 where it quantizes.
     fn normalizes(&self, weight: WeightId) -> bool;
+    /// Whether a product of one row in int8 rounds it.
+    fn quantizes(&self, weight: WeightId) -> bool;
     /// Whether rows of this width are rotated in the launch that adds, normalizes and rounds them.
     fn rotates_rows(&self, rotation: RotationId, width: u32) -> bool;
 }
@@ -87,11 +90,21 @@ pub(crate) struct Norm {
 /// A rotation, and whether to rotate back.
 pub(crate) type Turn = (RotationId, bool);
 
-/// Rows of a product, in the form that it takes.
+/// Rows of a product.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Operand {
     pub(crate) x: BufferId,
+    /// The form in which they are multiplied.
     pub(crate) form: Form,
+    /// Whether the product itself brings them into that form.
+    pub(crate) within: bool,
+}
+
+impl Operand {
+    /// What is read.
+    fn read(&self) -> (BufferId, Form) {
+        (self.x, if self.within { Form::Real } else { self.form })
+    }
 }
 
 /// One of the weights of a product.
@@ -248,11 +261,11 @@ impl Launch {
             Call::Round { x, .. } => vec![real(*x)],
             Call::Product { x, finish, .. } => {
                 let added = if let Finish::Add(buffer) = finish { Some(real(*buffer)) } else { None };
-                [(x.x, x.form)].into_iter().chain(added).collect()
+                [x.read()].into_iter().chain(added).collect()
             }
             Call::Experts { x, step } => {
                 let choice = program.steps[*step].op.inputs().nth(1);
-                [(x.x, x.form)].into_iter().chain(choice.map(real)).collect()
+                [x.read()].into_iter().chain(choice.map(real)).collect()
             }
             Call::Heads { heads, .. } => heads.iter().map(|head| real(head.x)).collect(),
             Call::Attention { step, .. } => program.steps[*step].op.inputs().take(1).map(real).collect(),

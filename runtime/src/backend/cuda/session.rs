@@ -1,7 +1,7 @@
 //! A program on a device, in the state of having read some tokens.
 
 use bytemuck::allocation::try_zeroed_vec;
-use lathe_kernels::cuda::ops::{SAMPLE_SCRATCH_BYTES, SampleStep};
+use lathe_kernels::cuda::ops::{MAX_VOCABULARY, SAMPLE_SCRATCH_BYTES, SampleStep};
 use lathe_kernels::cuda::{CudaError, DeviceMatrix, Gpu, Graph, Memory};
 use lathe_kernels::formats::Matrix;
 
@@ -77,6 +77,10 @@ impl Abilities for OnDevice<'_> {
 
     fn normalizes(&self, weight: WeightId) -> bool {
         self.gpu.normalizes_products(self.resident.matrix(weight), 1)
+    }
+
+    fn quantizes(&self, weight: WeightId) -> bool {
+        self.gpu.quantizes_products(self.resident.matrix(weight), 1)
     }
 
     fn rotates_rows(&self, rotation: RotationId, width: u32) -> bool {
@@ -262,6 +266,9 @@ impl Session for CudaSession<'_> {
     }
 
     fn next(&mut self, tokens: &[u32], choice: &Choice) -> Result<Next<'_>, ExecError> {
+        if self.limits.vocabulary > MAX_VOCABULARY {
+            return Ok(Next::Logits(self.forward(tokens, Logits::Last(1))?));
+        }
         let shared = self.gpu.clone();
         let gpu = &*shared.lock();
         self.begin(gpu, tokens, Logits::Last(1))?;

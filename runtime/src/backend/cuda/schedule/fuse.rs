@@ -1,9 +1,11 @@
 //! Steps to launches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Abilities, Call, Finish, Form, Forms, Head, HeadTo, Kind, Launch, Norm, Operand, Part, Turn};
-use crate::program::{Binary, BufferId, Compute, InputFormat, Op, Program, RopeId, Rotation, WeightId};
+use lathe_kernels::cuda::ops::rotates_heads;
+
+use super::{Abilities, Call, Finish, Form, Forms, Head, HeadTo, Kind, Launch, Norm, Operand, Part};
+use crate::program::{Binary, BufferId, Compute, InputFormat, Op, Program, RopeId, Rotation, RotationId, WeightId};
 
 /// Most weights that one launch multiplies by.
 const MOST_PARTS: usize = 4;
@@ -26,7 +28,7 @@ fn own_call(program: &Program, step: usize) -> Call {
     match program.steps[step].op {
         Op::Embed { table, index, first, out } => Call::Embed { table, index, first, out },
         Op::MatMul { x, input, weight, bias, out } => Call::Product {
-            x: Operand { x, form: operand_form(program, input, 1) },
+            x: Operand { x, form: operand_form(program, input, 1), within: false },
             norm: None,
             parts: vec![Part { weight, bias, out: Some(out) }],
             finish: Finish::Store,
@@ -34,7 +36,8 @@ fn own_call(program: &Program, step: usize) -> Call {
         Op::ExpertMatMul { x, input, ref weights, .. } => {
             let columns = program.weights[weights[0].index()].shape[1];
             let parts = u64::from(program.buffers[x.index()].width) / columns;
-            Call::Experts { x: Operand { x, form: operand_form(program, input, parts as u32) }, step }
+            let form = operand_form(program, input, parts as u32);
+            Call::Experts { x: Operand { x, form, within: false }, step }
         }
         Op::Norm { x, out, .. } => {
             let norm = norm_of(&program.steps[step].op);
@@ -103,8 +106,9 @@ pub(super) fn fused(program: &Program, abilities: &dyn Abilities, kind: Kind) ->
     fuser.fuse_additions();
     fuser.join_products();
     fuser.fuse_rows();
-    if kind == Kind::One && program.compute == Compute::Bf16 {
+    if kind == Kind::One {
         fuser.normalize_in_products();
+        fuser.round_in_products();
     }
     fuser.launches()
 }
@@ -183,7 +187,7 @@ impl<'a> Fuser<'a> {
         let head = &mut chain.head;
         if let Some(step) = self.only_for(head.x)
             && let Op::Rotate { x, rotation, inverse, .. } = *self.op(step)
-            && self.is_hadamard_of_heads((rotation, inverse), head_dim)
+            && self.rotates_heads(rotation, head_dim)
         {
             (head.x, head.turn) = (x, Some((rotation, inverse)));
             chain.steps.push(step);
@@ -205,9 +209,12 @@ impl<'a> Fuser<'a> {
         chain
     }
 
-    fn is_hadamard_of_heads(&self, (rotation, _): Turn, head_dim: u32) -> bool {
+    fn rotates_heads(&self, rotation: RotationId, head_dim: u32) -> bool {
         let rotation = &self.program.rotations[rotation.index()];
-        matches!(rotation, Rotation::Hadamard { .. }) && head_dim.is_multiple_of(rotation.width())
+        // Of no other kind, so nothing has to be read for it.
+        matches!(rotation, Rotation::Hadamard { .. })
+            && head_dim.is_multiple_of(rotation.width())
+            && rotation.build(Vec::new()).is_ok_and(|rotation| rotates_heads(&rotation))
     }
 
     /// Two products of the same x that become one gated value.
@@ -329,15 +336,43 @@ impl<'a> Fuser<'a> {
         for at in 0..made.len() {
             let Some((_, Launch { call: Call::Product { x, parts, .. }, steps })) = &made[at] else { continue };
             let is_only_reader = self.readers[x.x.index()].iter().all(|reader| steps.contains(reader));
-            let can = x.form == Form::Bf16 && parts.iter().all(|part| self.abilities.normalizes(part.weight));
+            let can = match x.form {
+                Form::Real => false,
+                Form::Bf16 => parts.iter().all(|part| self.abilities.normalizes(part.weight)),
+                Form::Int8 { .. } => {
+                    let can =
+                        |part: &Part| self.abilities.quantizes(part.weight) && self.abilities.normalizes(part.weight);
+                    parts.iter().all(can)
+                }
+            };
             let Some(&(index, rows, norm)) = norms.get(&x.x).filter(|_| is_only_reader && can) else { continue };
             let taken = made[index].take().map_or_else(Vec::new, |(_, launch)| launch.steps);
             if let Some((_, Launch { call: Call::Product { x, norm: own, .. }, steps })) = &mut made[at] {
-                (*x, *own) = (Operand { x: rows, form: Form::Real }, Some(norm));
+                (*x, *own) = (Operand { x: rows, within: true, ..*x }, Some(norm));
                 steps.splice(0..0, taken);
             }
         }
         self.made = made.into_iter().flatten().collect();
+    }
+
+    /// Products round to int8 what no launch of rows rounds already.
+    fn round_in_products(&mut self) {
+        let out_of = |launch: &Launch| if let Call::Rows { out, .. } = launch.call { Some(out) } else { None };
+        let rounded: BTreeSet<BufferId> = self.made.iter().filter_map(|(_, launch)| out_of(launch)).collect();
+        for at in 0..self.made.len() {
+            let Call::Product { x, parts, .. } = &self.made[at].1.call else { continue };
+            let written = match *self.op(self.writer[x.x.index()]) {
+                Op::Select { x, .. } => x,
+                _ => x.x,
+            };
+            let is_int8 = x.form == Form::Int8 { parts: 1 } && !rounded.contains(&written);
+            if is_int8
+                && parts.iter().all(|part| self.abilities.quantizes(part.weight))
+                && let Call::Product { x, .. } = &mut self.made[at].1.call
+            {
+                x.within = true;
+            }
+        }
     }
 
     /// By its output, a launch that normalizes whole rows and does nothing else: its index, its x and the norm.

@@ -36,15 +36,19 @@ impl Listing<'_> {
             }
             Call::Round { form, .. } => format!("round{}", form_text(*form)),
             Call::Product { x, norm, parts, finish } => {
-                let norm = norm.map_or("", |_| "norm, ");
-                let form = if norm.is_empty() { x.form } else { Form::Bf16 };
+                let before = match (norm, x.within, x.form) {
+                    (Some(_), _, Form::Int8 { .. }) => "norm, round, ",
+                    (Some(_), _, _) => "norm, ",
+                    (None, true, _) => "round, ",
+                    (None, false, _) => "",
+                };
                 let parts = if parts.len() == 1 { String::new() } else { format!(" × {}", parts.len()) };
                 let finish = match finish {
                     Finish::Store => String::new(),
                     Finish::Add(_) => ", add".to_owned(),
                     Finish::Gated(function, _, forms) => format!(", {} gated{}", function.name(), forms_text(*forms)),
                 };
-                format!("product: {norm}{}{parts}{finish}", of_form(form))
+                format!("product: {before}{}{parts}{finish}", of_form(x.form))
             }
             Call::Experts { x, .. } => format!("experts: {}", of_form(x.form)),
             Call::Heads { heads, .. } => {

@@ -19,6 +19,10 @@ impl Abilities for Least {
         false
     }
 
+    fn quantizes(&self, _: WeightId) -> bool {
+        false
+    }
+
     fn rotates_rows(&self, _: RotationId, _: u32) -> bool {
         false
     }
