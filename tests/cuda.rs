@@ -135,7 +135,7 @@ fn program(spec: &str, checkpoint: &Path) -> Program {
 fn a_token_takes_seven_launches_in_each_layer() {
     for (model, layers) in [("micro-llama", 2), ("tiny-qwen3", 5)] {
         let checkpoint = support::root().join("models").join(model);
-        for spec in ["keep", "w4g32", "w4g32-quarot", "f32-rotated"] {
+        for spec in ["keep", "w4g32", "w4g32-quarot", "f32-rotated", "w8a8", "w8a8-hadamard"] {
             let launches = cuda_launches(&program(spec, &checkpoint), true);
             let of_layer = |layer: usize| {
                 let label = format!(" model.layers.{layer}.");
@@ -143,7 +143,8 @@ fn a_token_takes_seven_launches_in_each_layer() {
             };
             let of_layers: Vec<usize> = (0..layers).map(of_layer).collect();
             let others = launches.lines().count() - of_layers.iter().sum::<usize>();
-            let most = if spec == "f32-rotated" || spec == "w4g32-quarot" { (7, 6) } else { (6, 3) };
+            let is_rotated = ["f32-rotated", "w4g32-quarot", "w8a8-hadamard"].contains(&spec);
+            let most = if is_rotated { (7, 6) } else { (6, 3) };
             assert!(of_layers.iter().all(|&count| count == most.0) && others <= most.1, "{model}, {spec}:\n{launches}");
         }
     }
