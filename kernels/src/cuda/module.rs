@@ -141,6 +141,12 @@ impl Modules {
     /// Chooses where code comes from. What is compiled is kept in `cache`, if there is one.
     pub(super) fn new(info: &GpuInfo, cache: Option<&Path>) -> Result<Modules, CudaError> {
         let origin = origin(info, nvrtc::is_present())?;
+        if let Origin::Shipped(target) = origin
+            && !cfg!(feature = "check")
+            && let Some(source) = SOURCES.iter().find(|source| find_image(source.name, target).is_none())
+        {
+            return Err(no_image(source.name, target));
+        }
         Ok(Modules { origin, cache: cache.map(Path::to_owned), loaded: Mutex::default() })
     }
 
@@ -245,17 +251,24 @@ fn origin(info: &GpuInfo, has_compiler: bool) -> Result<Origin, CudaError> {
 /// Most bytes of an image.
 const LARGEST_IMAGE: usize = 64 << 20;
 
+fn find_image(name: &str, target: &str) -> Option<&'static Image> {
+    IMAGES.iter().find(|image| image.source == name && image.target == target)
+}
+
+fn no_image(name: &str, target: &str) -> CudaError {
+    CudaError::NoKernels { target: target.to_owned(), reason: format!("this build has no code of {name}.cu") }
+}
+
 fn image(name: &str, target: &str) -> Result<Vec<u8>, CudaError> {
-    let missing = |reason: &str| CudaError::NoKernels { target: target.to_owned(), reason: reason.to_owned() };
-    let Some(image) = IMAGES.iter().find(|image| image.source == name && image.target == target) else {
+    match find_image(name, target) {
+        Some(image) => decompress_to_vec_zlib_with_limit(image.stream, LARGEST_IMAGE).map_err(|error| {
+            let reason = format!("the code of {name}.cu in this build is broken: {error}");
+            CudaError::NoKernels { target: target.to_owned(), reason }
+        }),
         // A source that is being written: the host driver takes any image, and none other is there.
-        if cfg!(feature = "check") {
-            return Ok(Vec::new());
-        }
-        return Err(missing(&format!("this build has no code of {name}.cu")));
-    };
-    decompress_to_vec_zlib_with_limit(image.stream, LARGEST_IMAGE)
-        .map_err(|error| missing(&format!("the code of {name}.cu in this build is broken: {error}")))
+        None if cfg!(feature = "check") => Ok(Vec::new()),
+        None => Err(no_image(name, target)),
+    }
 }
 
 fn function<A>(module: sys::CUmodule, kernel: &Kernel<A>) -> Result<sys::CUfunction, CudaError> {
