@@ -551,8 +551,10 @@ struct PartTiles {
 };
 
 /// The stages of a warp in their order.
-template <typename Weights, typename Tiles>
+template <typename Weights, typename Product, typename Tiles>
 struct StageReader {
+    /// Sums of codes are scaled at the end of a tile, which reads the scales itself.
+    static constexpr bool SCALES = Weights::SCALED && !Product::CODES;
     /// Scales of a flush are up to 4 pieces of 16 bytes, zero points one; lanes copy one each, in so many rounds.
     static constexpr unsigned ROUNDS = (Weights::FLUSHES * 5 + WARP - 1) / WARP;
 
@@ -575,7 +577,7 @@ struct StageReader {
     DEVICE void begin_tile() {
         const FewTile tile = tiles.find(unit, which);
         codes = tile.codes + Weights::place(lane_index(), args.parts[0].weight.padded_cols);
-        if constexpr (Weights::SCALED) {
+        if constexpr (SCALES) {
 #pragma unroll
             for (unsigned round = 0; round < ROUNDS; round++) {
                 const unsigned piece = round * WARP + lane_index();
@@ -616,7 +618,7 @@ struct StageReader {
             const uint8_t* vector = source + Weights::vector_place(i, weight.padded_cols);
             copy_async<16>(slot + (i * WARP + lane) * 16, vector, i < vectors ? 16 : 0);
         }
-        if constexpr (Weights::SCALED) {
+        if constexpr (SCALES) {
             const unsigned scales = Weights::FLUSHES * scale_pieces();
 #pragma unroll
             for (unsigned round = 0; round < ROUNDS; round++) {
@@ -683,7 +685,7 @@ DEVICE void few_rows(const FewArgs& args, const Tiles& tiles, const Rows& rows) 
     const unsigned warps = blockDim.x / WARP, warp = warp_index();
     char* const ring = shared + args.ring_at + warp * args.ring_stages * args.stage_bytes;
     char* const last = ring + (args.ring_stages - 1) * args.stage_bytes;
-    StageReader<Weights, Tiles> reader(args, tiles, ring);
+    StageReader<Weights, Product, Tiles> reader(args, tiles, ring);
 #pragma unroll 1
     for (char* slot = ring; slot < last; slot += args.stage_bytes) reader.read(slot);
     grid_dependency_launch();
