@@ -85,7 +85,7 @@ awk 'NR > 1 && ($5 > 0 || $6 > 0) { print "error: " $1 " for " $2 " spills " $5 
 
 {
     printf '//! Images that are shipped. Written by `build.sh`.\n\nuse super::module::Image;\n\n'
-    printf '/// Every source for every target.\npub(super) static IMAGES: &[Image] = &[\n'
+    printf '/// Every source for every target.\n#[rustfmt::skip]\npub(super) static IMAGES: &[Image] = &[\n'
     for name in "${names[@]}"; do
         for target in sm_80 sm_90a compute_80; do
             file=$name.$target.$([[ $target == compute_* ]] && echo ptx || echo cubin)

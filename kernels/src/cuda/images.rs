@@ -3,6 +3,7 @@
 use super::module::Image;
 
 /// Every source for every target.
+#[rustfmt::skip]
 pub(super) static IMAGES: &[Image] = &[
     Image { source: "attention_decode", target: "sm_80", stream: include_bytes!("images/attention_decode.sm_80.cubin.zz") },
     Image { source: "attention_decode", target: "sm_90a", stream: include_bytes!("images/attention_decode.sm_90a.cubin.zz") },
