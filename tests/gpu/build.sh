@@ -7,7 +7,8 @@
 # LATHE_GPU_PROFILE=dev builds faster, for tests of the scripts.
 #
 # Needs Rust, and for the wheels pip in PYTHON (python3). Both folders are ignored by git. Not all is needed everywhere: check.sh
-# runs lathe, lathe-run and cuda-tests, kernels.sh cuda-bench and the wheels, model.sh lathe-run and generate-artifact.
+# runs lathe, lathe-run and cuda-tests, kernels.sh cuda-bench and the wheels, model.sh lathe-run,
+# generate-artifact and cuda-bench.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python=${PYTHON:-python3}

@@ -8,6 +8,10 @@ in tests/gpu/checks/, each with `compute` f32 and bf16. Logits of `keep` and of 
 reference, those of the others to what the processor computes from the same artifact. Differences are shares of the range of
 the expected logits; the next token must be the expected one wherever the two largest expected logits differ by more than
 twice the largest difference that was found.
+
+A model with experts may, where sums or x are rounded (bf16, W8A8), choose another expert at a near tie, after which all logits
+of that position differ. There at least 90 % of the positions must be within the bound, and the next token must be the expected
+one wherever the two largest expected logits differ by more than twice the bound.
 """
 
 import argparse
@@ -27,6 +31,8 @@ ALLOWED = {"f32": 1e-4, "bf16": 1e-2}
 ALLOWED_INT8 = {"f32": 5e-3, "bf16": 3e-2}
 # Rotated in f32: the weights themselves are rounded once more.
 ALLOWED_ROTATED = {"f32": 1e-4, "bf16": 1e-2}
+# Share of the positions of a model with experts that have to be within the bound.
+EXPERTS_WITHIN = 0.9
 DTYPES = {"F32": numpy.float32, "I64": numpy.int64}
 
 
@@ -41,6 +47,13 @@ def tensors(path):
             begin, end = entry["data_offsets"]
             found[name] = numpy.frombuffer(body[begin:end], DTYPES[entry["dtype"]]).reshape(entry["shape"])
     return found
+
+
+def has_experts(model):
+    """Whether the tokens of a checkpoint choose among experts."""
+    config = json.loads((model / "config.json").read_text())
+    config = config.get("text_config", config)
+    return any((config.get(name) or 0) > 1 for name in ("num_local_experts", "num_experts", "n_routed_experts"))
 
 
 class Failed(Exception):
@@ -118,26 +131,31 @@ class Checker:
         span = max(float(expected.max() - expected.min()) for _, expected in pairs)
         worst = max(float(numpy.abs(found - expected).max()) for found, expected in pairs)
         finite = all(numpy.isfinite(found).all() for found, _ in pairs)
+        difference, bound = worst / span, allowed[compute]
+        may_choose = has_experts(model) and (compute == "bf16" or name.startswith("w8a8"))
+        apart = numpy.concatenate([numpy.abs(found - expected).max(1) for found, expected in pairs]) > bound * span
+        enough = (~apart).mean() >= EXPERTS_WITHIN if may_choose else difference <= bound
         decided, wrong = 0, 0
         for found, expected in pairs:
             top = numpy.sort(expected, axis=1)[:, -2:]
-            clear = top[:, 1] - top[:, 0] > 2 * worst
+            clear = top[:, 1] - top[:, 0] > 2 * (bound * span if may_choose else worst)
             decided += int(clear.sum())
             wrong += int((found.argmax(1) != expected.argmax(1))[clear].sum())
         ids, count = cases[0][0], 4 if self.tiny else 24
         ours, theirs = (self.greedy(artifact, ids, count, device) for device in ("cuda", "cpu"))
         same = next((index for index, (a, b) in enumerate(zip(ours, theirs)) if a != b), len(theirs)) - len(ids)
-        difference = worst / span
         return {
             "against": against,
             "difference": difference,
-            "allowed": allowed[compute],
+            "allowed": bound,
+            "positions_apart": int(apart.sum()),
+            "positions": len(apart),
             "decided": decided,
             "wrong": wrong,
             "greedy_same": same,
             "greedy_of": count,
             # What is generated is held to the processor in f32 only: near ties go either way.
-            "passed": bool(finite and difference <= allowed[compute] and wrong == 0),
+            "passed": bool(finite and enough and wrong == 0),
         }
 
 
@@ -154,16 +172,16 @@ def main():
         for model in arguments.models:
             checker.model(model)
     Path(arguments.output).write_text(json.dumps(checker.results, indent=1) + "\n")
-    print("\n| model | spec | compute | against | difference | allowed | wrong of decided | greedy | |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("\n| model | spec | compute | against | difference | allowed | positions beyond it | wrong of decided | greedy | |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for result in checker.results:
         about = f"| {result['model']} | {result['spec']} | {result['compute']} |"
         if "reason" in result:
-            print(f"{about} | | | | | failed: {result['reason'].splitlines()[0][:160]} |")
+            print(f"{about} | | | | | | failed: {result['reason'].splitlines()[0][:160]} |")
             continue
         print(
-            f"{about} {result['against']} | {result['difference']:.1e} | {result['allowed']:.0e} | {result['wrong']} of "
-            f"{result['decided']} | {result['greedy_same']} of {result['greedy_of']} | {'ok' if result['passed'] else 'FAILED'} |"
+            f"{about} {result['against']} | {result['difference']:.1e} | {result['allowed']:.0e} | "
+            f"{result['positions_apart']} of {result['positions']} | {result['wrong']} of {result['decided']} | {result['greedy_same']} of {result['greedy_of']} | {'ok' if result['passed'] else 'FAILED'} |"
         )
     sys.exit(0 if all(result["passed"] for result in checker.results) else 1)
 

@@ -11,12 +11,15 @@
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-bin=${LATHE_GPU_BIN:-$here/bin}
-wheels=${LATHE_GPU_WHEELS:-$here/wheels}
-out=${OUT:-$root/target/gpu}
+# Paths are of the folder that the caller is in.
+absolute() { [[ $1 == /* ]] && echo "$1" || echo "$PWD/$1"; }
+bin=$(absolute "${LATHE_GPU_BIN:-$here/bin}")
+wheels=$(absolute "${LATHE_GPU_WHEELS:-$here/wheels}")
+out=$(absolute "${OUT:-$root/target/gpu}")
+[[ -z ${LATHE_TEST_MODELS:-} ]] || LATHE_TEST_MODELS=$(absolute "$LATHE_TEST_MODELS")
 python=${PYTHON:-python3}
 seconds=${LATHE_GPU_SECONDS:-460}
-mkdir -p "$out"
+mkdir -p "$out" || exit 2
 export PYTHONDONTWRITEBYTECODE=1
 cd "$root" || exit 2
 
