@@ -94,12 +94,12 @@ impl Gpu {
 
     /// The library that products of many rows in bf16 go to, `cuBLASLt 13.1.0`; `None` where the machine has none that can be
     /// opened, or [`Gpu::use_library`] has said so.
-    pub fn library_name(&self) -> Option<String> {
-        self.library().map(Library::to_string)
+    pub fn cublaslt_name(&self) -> Option<String> {
+        self.cublaslt().map(Library::to_string)
     }
 
     /// Loads it when it is first asked for.
-    pub(super) fn library(&self) -> Option<&Library> {
+    pub(super) fn cublaslt(&self) -> Option<&Library> {
         let libraries = self.libraries();
         if libraries.is_unwanted.load(Ordering::Relaxed) {
             return None;

@@ -281,7 +281,7 @@ fn products_are_finished_in_each_way() {
 /// Whether there is cuBLASLt; the host driver has it.
 #[expect(clippy::print_stderr, reason = "a test says why it is skipped")]
 fn has_library(gpu: &Gpu) -> bool {
-    let name = gpu.library_name();
+    let name = gpu.cublaslt_name();
     if name.is_none() {
         eprintln!("skipped: the machine has no cuBLASLt");
     }

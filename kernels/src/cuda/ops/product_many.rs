@@ -280,7 +280,7 @@ pub(super) fn product_many(gpu: &Gpu, product: &Product<'_>) -> Result<(), CudaE
         return Ok(());
     }
     if let Some(panel) = library_panel(product)
-        && let Some(library) = gpu.library()
+        && let Some(library) = gpu.cublaslt()
     {
         return with_library(gpu, library, product, x, panel);
     }
@@ -536,7 +536,7 @@ pub(super) fn many_scratch(gpu: &Gpu, weight: &DeviceMatrix, rows: usize) -> usi
         let most = gpu.info().multiprocessors as usize * block_rows * SLOTS * TILE_ROWS * size_of::<f32>();
         bytes = bytes.max(padded + (MOST_SPLITS * sum_bytes).min(most));
     }
-    if goes_to_library(weight, rows) && gpu.library().is_some() {
+    if goes_to_library(weight, rows) && gpu.cublaslt().is_some() {
         // With sums, as a bias or a gate may ask for them.
         let fitting = panel_row_bytes(weight, rows, true).map(|bytes| match bytes {
             0 => usize::MAX / PANEL_ROWS * PANEL_ROWS,
